@@ -1,0 +1,36 @@
+# Two commands: `make demo` shows the whole job, `make test` checks everything. Each installs what it needs into .venv.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+# Tests and demo fetch nothing, install nothing by themselves and leave the user's own Ultralytics settings alone.
+QUIET := YOLO_OFFLINE=1 YOLO_AUTOINSTALL=false YOLO_CONFIG_DIR=$(CURDIR)/$(VENV)/config MPLBACKEND=Agg
+
+.PHONY: demo test quick lint wheel clean
+
+demo: $(VENV)/installed
+	$(QUIET) $(BIN)/vanillayolo demo
+
+test: lint
+	$(QUIET) $(BIN)/python -m pytest
+
+# What a developer runs between two edits: everything but the tests that train or export.
+quick: lint
+	$(QUIET) $(BIN)/python -m pytest -m "not slow"
+
+lint: $(VENV)/installed
+	$(BIN)/ruff check src tests benchmarks
+	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/mypy
+
+wheel: $(VENV)/installed
+	$(BIN)/python -m build --wheel --no-isolation
+
+# constraints.txt holds the versions that the figures were measured with.
+$(VENV)/installed: pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; sys.exit("vanillayolo needs Python 3.10 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 10) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@
+
+clean:
+	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache

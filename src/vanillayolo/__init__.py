@@ -1,0 +1,13 @@
+"""VanillaYOLO: YOLO11 detectors with a VanillaNet backbone. Train deep, ship shallow.
+
+``from vanillayolo import VanillaYOLO`` is used as ``ultralytics.YOLO``. Importing the package registers the networks
+``vanillanet_5`` to ``vanillanet_13_x1_5_ada_pool`` with timm, its checkpoint classes with torch's restricted loading.
+"""
+
+from . import errors, nn
+from .errors import VanillaYOLOError
+from .yolo import VanillaDetectionModel, VanillaTrainer, VanillaYOLO
+
+__version__ = "0.1.0"
+
+__all__ = ["VanillaDetectionModel", "VanillaTrainer", "VanillaYOLO", "VanillaYOLOError", "__version__", "errors", "nn"]

@@ -1,0 +1,11 @@
+"""Data that goes into training: the demo's synthetic scenes, COCO JSON input and dataset checks.
+
+The modules here import neither torch nor Ultralytics.
+"""
+
+from vanillayolo.data.checks import check_data
+from vanillayolo.data.coco_json import convert_coco
+from vanillayolo.data.paths import cache_dir
+from vanillayolo.data.scenes import SHAPES, draw_scene, make_scenes
+
+__all__ = ["SHAPES", "cache_dir", "check_data", "convert_coco", "draw_scene", "make_scenes"]

@@ -1,0 +1,258 @@
+"""COCO JSON as input: a view of the user's images with the label files that Ultralytics reads.
+
+The view holds links to the images and label files of its own; nothing is written beside the user's files. Boxes only:
+segmentations and keypoints are ignored.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+import shutil
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import yaml
+
+from vanillayolo.data.coco_file import CocoFile, read_coco
+from vanillayolo.data.data_yaml import SPLIT_KEYS, DataYaml, class_names, find_root, locate, read_yaml, split_entries
+from vanillayolo.data.paths import cache_dir, label_path, staged_folder
+from vanillayolo.errors import DataError, closest
+
+LOGGER = logging.getLogger(__name__)
+VIEW_VERSION = 1  # raise it when the layout or the labels change, so that older views are written again
+CONTENTS = ("images", "labels", "data.yaml", "conversion.json")
+
+
+def convert_coco(yaml_path: Path, out: Path | None = None) -> Path:
+    """Turn a dataset with COCO JSON annotations into one that Ultralytics trains on.
+
+    The data YAML has the usual keys ``path``, ``train``, ``val`` (folders of images) and ``annotations``, a mapping
+    from split to JSON file. ``names`` may be left out: the categories then become the classes, sorted by id. When it is
+    given, categories are matched by name. Images are those of the JSON, in links (hard links or copies where the system
+    allows no links); an image without boxes becomes background. Crowd boxes are left out, and so are boxes with no area
+    inside the image; ``conversion.json`` in the view counts them. A split without annotations other than train and val
+    is passed on as it is.
+
+    Args:
+        yaml_path: The user's data YAML.
+        out: Folder to write; by default one in the cache whose name depends on the YAML and on the size and time of the
+            JSON files, so that it is found again until one of them changes.
+
+    Returns:
+        The absolute path of ``data.yaml`` in the view.
+
+    Raises:
+        DataError: If the YAML or a JSON file is malformed, images are missing, a category is not among ``names``, or
+            ``out`` holds other files.
+    """
+    source = read_yaml(Path(yaml_path).expanduser().absolute())
+    annotations = _annotation_entries(source)
+    root = find_root(source, list(annotations))
+    folders = {split: _image_folder(source, root, split) for split in annotations}
+    files = {split: _annotation_file(source, root, split, entry) for split, entry in annotations.items()}
+    digest = _fingerprint(source, root, folders, files)
+    final = out.expanduser().absolute() if out else cache_dir() / "coco" / f"{source.file.stem}-{digest}"
+    if _stored_digest(final) == digest:
+        return final / "data.yaml"
+
+    loaded = {file: read_coco(file) for file in dict.fromkeys(files.values())}
+    names, numbers = _classes(source, list(loaded.values()))
+    classes = dict(zip(loaded, numbers, strict=True))
+    dropped: Counter[str] = Counter()
+    with staged_folder(final, CONTENTS) as stage:
+        for split, file in files.items():
+            pictures = _picture_files(loaded[file], folders[split])
+            dropped += _write_split(stage, split, loaded[file], pictures, classes[file])
+        _write_yaml(stage, final, source, root, names, list(files))
+        report = {"digest": digest, "dropped": dropped, "annotations": {s: str(f) for s, f in files.items()}}
+        (stage / "conversion.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+    LOGGER.info("converted %s to %s, left out %s", source.file, final, dict(dropped) or "nothing")
+    return final / "data.yaml"
+
+
+def _annotation_entries(source: DataYaml) -> dict[str, str]:
+    """Return the JSON path of each split as written, after checking that the mapping makes sense."""
+    given = source.data.get("annotations")
+    if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
+        raise DataError(
+            f"{source.file}: annotations is {given!r}; give a mapping such as {{train: train.json, val: val.json}}"
+        )
+    for split in given:
+        if split not in SPLIT_KEYS:
+            raise DataError(f"{source.file}: annotations has the key '{split}'; {closest(str(split), SPLIT_KEYS)}")
+    for split in ("train", "val"):
+        if split not in given:
+            raise DataError(f"{source.file}: annotations has no key '{split}'; give the JSON file of that split")
+    return dict(given)
+
+
+def _image_folder(source: DataYaml, root: Path, split: str) -> Path:
+    entries = split_entries(source, split)
+    folder = locate(root, entries[0])
+    if len(entries) != 1 or not folder.is_dir():
+        raise DataError(
+            f"{source.file}: {split} is {source.data[split]!r}, which is not one existing folder of images "
+            f"(looked in {root}); COCO annotations need that"
+        )
+    return folder
+
+
+def _annotation_file(source: DataYaml, root: Path, split: str, entry: str) -> Path:
+    file = locate(root, entry)
+    if file.is_file():
+        return file
+    there = sorted(e.name for e in file.parent.glob("*.json")) if file.parent.is_dir() else []
+    hint = closest(file.name, there) if there else f"there is no JSON file in {file.parent}"
+    raise DataError(f"{source.file}: the annotations of {split}, {file}, do not exist; {hint}")
+
+
+def _fingerprint(source: DataYaml, root: Path, folders: dict[str, Path], files: dict[str, Path]) -> str:
+    """Return a short hash that changes with the YAML, the JSON files, or which files the image folders hold."""
+    stats = {split: (file.stat(), folders[split].stat()) for split, file in files.items()}
+    facts = [
+        [split, str(files[split]), js.st_size, js.st_mtime_ns, str(folders[split]), folder.st_mtime_ns]
+        for split, (js, folder) in stats.items()
+    ]
+    text = json.dumps([VIEW_VERSION, str(source.file), str(root), facts]).encode() + source.file.read_bytes()
+    return hashlib.sha256(text).hexdigest()[:12]
+
+
+def _stored_digest(folder: Path) -> object:
+    try:
+        stored = json.loads((folder / "conversion.json").read_text(encoding="utf-8"))
+        # a view that was moved would point to where it was
+        written = yaml.safe_load((folder / "data.yaml").read_text(encoding="utf-8"))["path"] == str(folder)
+    except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
+        return None
+    return stored.get("digest") if written and isinstance(stored, dict) else None
+
+
+def _classes(source: DataYaml, files: Sequence[CocoFile]) -> tuple[list[str], list[dict[int, int]]]:
+    """Return the class names and, for each file, the class number of its category ids."""
+    if source.data.get("names") is not None:
+        names = class_names(source) or []
+        if len(set(names)) < len(names):
+            raise DataError(f"{source.file}: names lists a class twice; categories are matched by name, so each once")
+        return names, [_numbers_by_name(coco, names) for coco in files]
+    categories: dict[int, str] = {}
+    for coco in files:
+        for number, name in coco.categories.items():
+            if categories.setdefault(number, name) != name:
+                raise DataError(
+                    f"{coco.file}: category {number} is '{name}' here and '{categories[number]}' in another split; "
+                    "list the class names under the key names and categories are matched by name"
+                )
+    if source.data.get("nc") not in (None, len(categories)) or not categories:
+        raise DataError(
+            f"{files[0].file}: there are {len(categories)} categories in all splits and nc is "
+            f"{source.data.get('nc', 'not given')}; leave nc out or list the classes under the key names"
+        )
+    order = {number: position for position, number in enumerate(sorted(categories))}
+    return [categories[number] for number in order], [order for _ in files]
+
+
+def _numbers_by_name(coco: CocoFile, names: Sequence[str]) -> dict[int, int]:
+    """Return the class number of each category id. Categories that no box uses may be absent from ``names``."""
+    used = {box.category for box in coco.boxes}
+    for number, name in coco.categories.items():
+        if number in used and name not in names:
+            raise DataError(
+                f"{coco.file}: category '{name}' is not among names in the data YAML; {closest(name, names)}"
+            )
+    return {number: names.index(name) for number, name in coco.categories.items() if name in names}
+
+
+def _picture_files(coco: CocoFile, folder: Path) -> dict[int, Path]:
+    """Return the file of every image id."""
+    pictures = {number: folder / image.file_name for number, image in coco.images.items()}
+    missing = [path for path in pictures.values() if not path.is_file()]
+    if missing:
+        raise DataError(
+            f"{coco.file}: {len(missing)} of {len(pictures)} images do not exist, first {missing[0]}; "
+            "file_name is relative to the split's folder in the data YAML"
+        )
+    return pictures
+
+
+def _view_names(coco: CocoFile) -> dict[int, PurePosixPath]:
+    """Return a path inside the view for every image id; no two share a label file, whatever the file system.
+
+    Subfolders are kept. Parts that lead out of the folder are dropped, and images whose paths differ only in suffix or
+    case get their id appended.
+    """
+    names: dict[int, PurePosixPath] = {}
+    taken: set[str] = set()
+    for number, image in coco.images.items():
+        parts = image.file_name.replace("\\", "/").split("/")
+        # a colon marks a drive; a hidden folder or file would be skipped by Ultralytics' search
+        kept = [part.lstrip(".").replace(":", "_") for part in parts if part.strip(".")]
+        name = PurePosixPath(*kept)
+        if not name.suffix:  # nothing but dots and a suffix
+            name = PurePosixPath(f"{number}.{parts[-1].rpartition('.')[-1]}")
+        while str(name.with_suffix("")).casefold() in taken:
+            name = name.with_name(f"{name.stem}-{number}{name.suffix}")
+        taken.add(str(name.with_suffix("")).casefold())
+        names[number] = name
+    return names
+
+
+def _write_split(
+    stage: Path, split: str, coco: CocoFile, pictures: dict[int, Path], classes: dict[int, int]
+) -> Counter[str]:
+    """Link the images of a split and write their labels; return how many boxes were left out and why."""
+    dropped: Counter[str] = Counter()
+    rows: dict[int, list[str]] = {number: [] for number in coco.images}
+    for box in coco.boxes:
+        image = coco.images[box.image]
+        if box.crowd:
+            dropped["crowd"] += 1
+            continue
+        left, right = (min(max(edge, 0.0), image.width) for edge in (box.left, box.left + box.width))
+        top, bottom = (min(max(edge, 0.0), image.height) for edge in (box.top, box.top + box.height))
+        if right <= left or bottom <= top:
+            dropped["no area"] += 1
+            continue
+        place = ((left + right) / 2 / image.width, (top + bottom) / 2 / image.height)
+        extent = ((right - left) / image.width, (bottom - top) / image.height)
+        rows[box.image].append(" ".join([str(classes[box.category]), *(f"{v:.8f}" for v in (*place, *extent))]))
+    for number, name in _view_names(coco).items():
+        picture = stage / "images" / split / name
+        label = _label_in(stage, picture)
+        picture.parent.mkdir(parents=True, exist_ok=True)
+        label.parent.mkdir(parents=True, exist_ok=True)
+        _link(pictures[number], picture)
+        label.write_text("".join(f"{row}\n" for row in rows[number]), encoding="utf-8", newline="\n")
+    return dropped
+
+
+def _label_in(stage: Path, picture: Path) -> Path:
+    # relative to the view: a folder called images above it must not be the one that is replaced
+    return stage / label_path(os.sep + str(picture.relative_to(stage))).relative_to(os.sep)
+
+
+def _link(target: Path, link: Path) -> None:
+    for make in (os.symlink, os.link):
+        try:
+            make(target, link)
+        except (OSError, NotImplementedError):  # not allowed, or another file system
+            continue
+        return
+    shutil.copy2(target, link)
+
+
+def _write_yaml(
+    stage: Path, final: Path, source: DataYaml, root: Path, names: Sequence[str], converted: Sequence[str]
+) -> None:
+    ours = {"path", "annotations", "names", "nc", "download", *SPLIT_KEYS}
+    data: dict[str, Any] = {"path": str(final), **{split: f"images/{split}" for split in converted}}
+    for split in SPLIT_KEYS:
+        if split not in data and source.data.get(split):
+            data[split] = [str(locate(root, entry)) for entry in split_entries(source, split)]
+    data["names"] = dict(enumerate(names))
+    data.update({key: value for key, value in source.data.items() if key not in ours})
+    (stage / "data.yaml").write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")

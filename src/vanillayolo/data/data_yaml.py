@@ -1,0 +1,184 @@
+"""Reading a data YAML: the file itself, its class names, and where its splits are."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vanillayolo.errors import DataError, closest
+
+YAML_SUFFIXES = (".yaml", ".yml")
+SPLIT_KEYS = ("train", "val", "test", "minival")  # the keys whose paths Ultralytics resolves
+
+
+@dataclass(frozen=True)
+class DataYaml:
+    """A data YAML as read.
+
+    Attributes:
+        file: Absolute path of the file.
+        data: Its mapping, with ``validation`` renamed to ``val`` as Ultralytics does.
+    """
+
+    file: Path
+    data: dict[str, Any]
+
+
+def find_yaml(given: str | Path) -> Path:
+    """Return the data YAML a user means: the file itself, or the only YAML in the folder given.
+
+    Raises:
+        DataError: If there is no such file, or none or several in the folder.
+    """
+    path = Path(given).expanduser().absolute()
+    if path.is_dir():
+        found = _yamls_in(path)
+        if len(found) == 1:
+            return path / found[0]
+        if not found:
+            raise DataError(f"folder {path} holds no data YAML (*.yaml, *.yml); give the path of one")
+        raise DataError(f"folder {path} holds {len(found)} YAML files; give one of them: {', '.join(found)}")
+    if not path.is_file():
+        there = _yamls_in(path.parent) if path.parent.is_dir() else []
+        hint = closest(path.name, there) if there else f"there is no YAML file in {path.parent}"
+        raise DataError(f"data file {given} does not exist; {hint}")
+    if path.suffix.lower() not in YAML_SUFFIXES:
+        raise DataError(f"data file {path} is no YAML; give a data YAML (*.yaml, *.yml) or a folder that holds one")
+    return path
+
+
+def _yamls_in(folder: Path) -> list[str]:
+    return sorted(e.name for e in folder.iterdir() if e.suffix.lower() in YAML_SUFFIXES and e.is_file())
+
+
+def read_yaml(file: Path) -> DataYaml:
+    """Read a data YAML.
+
+    Raises:
+        DataError: If the file is no YAML, naming the line, or no mapping.
+    """
+    try:
+        data = yaml.safe_load(file.read_text(encoding="utf-8-sig"))
+    except yaml.MarkedYAMLError as error:
+        line = f"line {error.problem_mark.line + 1}" if error.problem_mark else "unknown line"
+        raise DataError(f"{file}, {line}: not valid YAML ({error.problem}); mend that line") from error
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise DataError(f"{file} cannot be read as UTF-8 YAML text ({_one_line(error)})") from error
+    if not isinstance(data, dict):
+        held = "nothing" if data is None else f"a {type(data).__name__}"
+        raise DataError(f"{file} holds {held} where a mapping with the keys train, val and names is expected")
+    if "val" not in data and "validation" in data:
+        data["val"] = data.pop("validation")
+    return DataYaml(file, data)
+
+
+def _one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())
+
+
+def class_names(source: DataYaml) -> list[str] | None:
+    """Return the class names in the order of their numbers, or None if the YAML has neither ``names`` nor ``nc``.
+
+    Raises:
+        DataError: If ``names`` is no list or mapping from 0..n-1, or does not fit ``nc``.
+    """
+    file, names, nc = source.file, source.data.get("names"), _class_count(source)
+    if names is None:
+        return None if nc is None else [f"class_{i}" for i in range(nc)]
+    if not isinstance(names, list | dict) or not names:
+        raise DataError(f"{file}: names is {names!r}; give a list of class names or a mapping from 0..n-1 to names")
+    if isinstance(names, dict):
+        try:
+            numbered = {int(key): str(name) for key, name in names.items()}
+        except (TypeError, ValueError):
+            numbered = {}
+        if sorted(numbered) != list(range(len(names))):
+            raise DataError(
+                f"{file}: the keys of names are {', '.join(map(str, list(names)[:8]))}; "
+                f"{len(names)} classes are numbered 0..{len(names) - 1} without gaps"
+            )
+        names = [numbered[i] for i in range(len(names))]
+    if nc is not None and nc != len(names):
+        raise DataError(f"{file}: nc is {nc} but names lists {len(names)} classes; correct one or leave nc out")
+    return [str(name) for name in names]
+
+
+def _class_count(source: DataYaml) -> int | None:
+    given = source.data.get("nc")
+    if given is None:
+        return None
+    try:
+        count = float(given)  # Ultralytics too takes 10.0 and '10'
+    except (TypeError, ValueError):
+        count = 0.0
+    if count < 1 or count != int(count):
+        raise DataError(f"{source.file}: nc is {given!r}; give the number of classes, an integer from 1")
+    return int(count)
+
+
+def split_entries(source: DataYaml, split: str) -> list[str]:
+    """Return what a split key names, as a list of path texts.
+
+    Raises:
+        DataError: If the key is missing, empty, or neither a path nor a list of paths.
+    """
+    value = source.data.get(split)
+    if value is None or value == [] or value == "":
+        others = [str(key) for key in source.data if key not in ("path", "names", "nc", *SPLIT_KEYS)]
+        near = closest(split, others) if others else ""
+        hint = f"; {near}" if near.startswith("did you mean") else ""
+        raise DataError(f"{source.file}: the key '{split}' is missing; give the folder of its images{hint}")
+    entries = value if isinstance(value, list) else [value]
+    if not all(isinstance(entry, str) for entry in entries):
+        raise DataError(
+            f"{source.file}: {split} is {value!r}; give a folder, a .txt list of images, or a list of those"
+        )
+    return entries
+
+
+def find_root(source: DataYaml, splits: Sequence[str], datasets_dir: Path | None = None) -> Path:
+    """Return the folder that the split paths of a data YAML are relative to, absolute.
+
+    An absolute ``path`` is taken as it is. A relative one is tried against the YAML's folder, the current folder and
+    ``datasets_dir``: the first under which a split exists wins, else the first that exists. Without ``path`` it is the
+    YAML's folder.
+
+    Args:
+        source: The data YAML.
+        splits: The split keys that are wanted.
+        datasets_dir: Ultralytics' own folder of datasets, if it is to be tried.
+
+    Raises:
+        DataError: If ``path`` is no text or leads to no folder.
+    """
+    given = source.data.get("path") or ""
+    if not isinstance(given, str):
+        raise DataError(f"{source.file}: path is {given!r}; give the dataset's folder as text, or leave it out")
+    bases = [source.file.parent, Path.cwd(), *([datasets_dir] if datasets_dir else [])]
+    tried = [base / Path(given).expanduser() for base in bases] if given else bases[:1]
+    there = [root for root in tried if root.is_dir()]
+    if not there:
+        places = ", ".join(dict.fromkeys(map(str, tried)))
+        raise DataError(
+            f"{source.file}: path '{given}' leads to no folder (tried {places}); correct it or leave it out"
+        )
+    entries = [entry for split in splits if source.data.get(split) for entry in split_entries(source, split)]
+    return next((root for root in there if any(locate(root, e).exists() for e in entries)), there[0])
+
+
+def locate(root: Path, entry: str) -> Path:
+    """Return the absolute path of a split's entry, whether it exists or not.
+
+    As in Ultralytics, ``../x`` that does not exist means ``x``: exported datasets of some label tools need that.
+    """
+    # links are followed as Ultralytics follows them: the labels stand beside where a linked folder really is
+    direct = (root / Path(entry).expanduser()).resolve()
+    if not direct.exists() and entry.startswith("../"):
+        inside = (root / entry[3:]).resolve()
+        if inside.exists():
+            return inside
+    return direct

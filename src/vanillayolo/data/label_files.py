@@ -1,0 +1,180 @@
+"""Checking the images and label rows of one split, quickly and to the line."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+from vanillayolo.data.paths import IMAGE_SUFFIXES, is_image_name, label_path
+from vanillayolo.errors import DataError
+
+TOLERANCE = 0.01
+"""How far a coordinate may lie outside 0..1. It is Ultralytics' own: beyond it an image is quietly left out of
+training, which this check is there to prevent; within it, the rounding of label tools is accepted."""
+
+FLOAT32_STEP = 1e-6  # Ultralytics subtracts in float32, which may round up
+WORKERS = 8
+CHUNK = 256  # files per task: a task per file would spend more on queues than on reading
+
+
+@dataclass(frozen=True)
+class LabelRules:
+    """What a row of a label file may hold.
+
+    Attributes:
+        classes: Number of classes; class ids run from 0 to one less.
+        keypoint_numbers: Numbers that follow the box in a pose dataset (``kpt_shape``), else 0.
+    """
+
+    classes: int
+    keypoint_numbers: int = 0
+
+
+@dataclass(frozen=True)
+class _Finding:
+    """The verdict on one label file: whether it exists and what is wrong with it."""
+
+    exists: bool
+    bad_rows: int = 0
+    first: str = ""
+
+
+def list_images(place: Path, owner: str) -> list[str]:
+    """Return the image files of a folder (searched in full) or of a ``.txt`` list, as Ultralytics would.
+
+    In a list, lines that start with ``./`` are relative to the list's folder and other relative lines to the current
+    folder.
+
+    Args:
+        place: An existing folder or list file.
+        owner: What to name in an error, such as ``data.yaml: train``.
+
+    Raises:
+        DataError: If there are no images, the list is no text, or it names images that do not exist.
+    """
+    if place.is_dir():
+        found = glob.glob(os.path.join(glob.escape(str(place)), "**", "*.*"), recursive=True)
+        images = sorted(name for name in found if is_image_name(name))
+    else:
+        images = _read_list(place, owner)
+    if not images:
+        raise DataError(f"{owner}: no images found in {place}; allowed suffixes: {', '.join(IMAGE_SUFFIXES)}")
+    return images
+
+
+def _read_list(file: Path, owner: str) -> list[str]:
+    if is_image_name(file.name):
+        raise DataError(f"{owner}: {file} is a single image; give a folder of images or a .txt list of image paths")
+    try:
+        lines = file.read_text(encoding="utf-8-sig").strip().splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise DataError(f"{owner}: {file} cannot be read as a list of image paths; one path per line, UTF-8") from error
+    parent = str(file.parent) + os.sep
+    named = [line.replace("./", parent, 1) if line.startswith("./") else line for line in lines]
+    images = [line.replace("/", os.sep) for line in named if is_image_name(line)]
+    missing = [image for image in images if not os.path.isfile(image)]
+    if missing:
+        raise DataError(
+            f"{owner}: {len(missing)} of {len(images)} images listed in {file} do not exist, first {missing[0]}; "
+            "lines relative to the list's folder start with ./"
+        )
+    return images
+
+
+def check_labels(images: Sequence[str], rules: LabelRules, owner: str) -> None:
+    """Check the label file of every image; images without one are background.
+
+    Args:
+        images: Paths of image files.
+        rules: What a row may hold.
+        owner: What to name in an error, such as ``data.yaml: train``.
+
+    Raises:
+        DataError: For the first bad row, with its file, line and how many there are; or if no image has a label file.
+    """
+    files = [str(label_path(image)) for image in images]
+    parts = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
+    with ThreadPoolExecutor(WORKERS) as pool:
+        findings = [one for part in pool.map(lambda p: [_check_file(f, rules) for f in p], parts) for one in part]
+    if not any(finding.exists for finding in findings):
+        raise DataError(
+            f"{owner}: none of {len(images)} images has a label file; those of {images[0]} are expected in "
+            f"{files[0]} (the last folder 'images' becomes 'labels'), or in COCO JSON under the key 'annotations'"
+        )
+    bad = [finding for finding in findings if finding.bad_rows]
+    if bad:
+        rows = sum(finding.bad_rows for finding in bad)
+        count = (
+            "the only bad row" if rows == 1 else f"first of {rows} bad rows in {len(bad)} of {len(files)} label files"
+        )
+        raise DataError(f"{bad[0].first} ({count})")
+
+
+def _check_file(file: str, rules: LabelRules) -> _Finding:
+    try:
+        with open(file, encoding="utf-8-sig") as stream:
+            lines = stream.read().splitlines()
+    except (FileNotFoundError, NotADirectoryError):
+        return _Finding(exists=False)
+    except UnicodeDecodeError:
+        return _Finding(True, 1, f"{file}: not UTF-8 text; one row 'class x y width height' per object is expected")
+    except OSError as error:
+        return _Finding(True, 1, f"{file}: cannot be read ({error.strerror})")
+    bad_rows, first = 0, ""
+    boxes: bool | None = None  # whether the first sound row is a box
+    for number, line in enumerate(lines, 1):
+        row = line.split()
+        if not row:
+            continue
+        fault = _row_fault(row, rules)
+        if not fault:
+            boxes = _is_box(row, rules) if boxes is None else boxes
+            # Ultralytics reads a whole file as boxes or as polygons, and leaves out the image of a mixed one
+            if boxes != _is_box(row, rules):
+                fault = "a box row and a polygon row in one file; write either boxes or polygons"
+        if fault:
+            bad_rows += 1
+            first = first or f"{file}, line {number}: {fault}"
+    return _Finding(True, bad_rows, first)
+
+
+def _is_box(row: list[str], rules: LabelRules) -> bool:
+    """Tell a row with a box, with or without keypoints after it, from a polygon."""
+    return len(row) in (5, 5 + rules.keypoint_numbers)
+
+
+def _row_fault(row: list[str], rules: LabelRules) -> str:
+    """Return what is wrong with the numbers of one row, or an empty text."""
+    polygon = len(row) >= 7 and len(row) % 2 == 1
+    box = _is_box(row, rules)
+    if not (box or polygon):
+        return (
+            f"{len(row)} numbers; a row is 'class x y width height', or a class and at least three points of a polygon"
+        )
+    try:
+        values = [float(text) for text in row]
+    except ValueError:
+        return f"'{_short(row)}' holds something that is no number"
+    number, places = values[0], values[1:5] if box else values[1:]
+    if number % 1 != 0:  # also true of nan and inf
+        return f"class {row[0]} is no integer; classes run from 0 to {rules.classes - 1}"
+    if not 0 <= number < rules.classes:
+        return f"class {row[0]} is out of range; the data YAML has classes 0 to {rules.classes - 1}"
+    # min and max would let a nan through
+    if not all(-TOLERANCE <= place <= 1 + TOLERANCE for place in places):
+        return f"'{_short(row)}' lies outside 0..1; coordinates are shares of the image's width and height"
+    # Ultralytics trains on the box around a polygon, which may be too wide although every point is within the tolerance
+    if not box and max(max(axis) - min(axis) for axis in (places[::2], places[1::2])) > 1 + TOLERANCE - FLOAT32_STEP:
+        return f"'{_short(row)}' is wider or higher than its image"
+    if box and min(places[2:]) < 0:
+        return f"'{_short(row)}' has a negative width or height"
+    return ""
+
+
+def _short(row: list[str]) -> str:
+    text = " ".join(row)
+    return text if len(text) <= 60 else text[:57] + "..."

@@ -1,0 +1,207 @@
+"""From a trained checkpoint to the network that ships: merged, in stock classes, with the proof beside it."""
+
+from __future__ import annotations
+
+import copy
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from vanillayolo.data import make_scenes
+from vanillayolo.data.paths import cache_dir
+from vanillayolo.errors import CheckpointError, DataError, MergeError, UsageError
+from vanillayolo.nn import is_merged
+from vanillayolo.nn.reparameterize import check_mergeable
+from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo.inference import checkpoint, dataset_images, image_files, letterbox, raw_output, read_image
+from vanillayolo.yolo.interface import resolve_data
+from vanillayolo.yolo.stock import build_stock, to_stock
+
+from .equality import Equality
+
+#: float32 weights against float64: a dozen layers of rounding at 6e-8 each stay well below this.
+TOLERANCE = 1e-4
+FORMAT = "vanillayolo-merged-1"
+
+
+@dataclass
+class Collapsed:
+    """What a collapse wrote.
+
+    Attributes:
+        checkpoint: the stock checkpoint.
+        weights: the same weights without pickle; None where nothing was done.
+        description: JSON from which, with ``weights``, the network is rebuilt.
+        equality: the record against the float64 training form; None where nothing was done.
+        parameters: before and after.
+    """
+
+    checkpoint: Path
+    weights: Path | None = None
+    description: Path | None = None
+    equality: Equality | None = None
+    parameters: tuple[int, int] = (0, 0)
+
+
+@contextmanager
+def written_whole(path: Path) -> Iterator[Path]:
+    """Give a temporary file beside ``path`` that takes its name only when all went well."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        os.chmod(temporary, 0o644)  # mkstemp's own 0600 would keep others from reading a shared model
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def example_images(data: str | None = None, source: str | Path | None = None, most: int = 8) -> tuple[list[Path], str]:
+    """Return at most ``most`` images to compare on, and where they are from.
+
+    The source given, else the validation images of the data, else scenes of the package's own making.
+    """
+    if source is not None:
+        return image_files(source)[:most], str(source)
+    if data is not None:
+        return dataset_images(data)[:most], str(data)
+    scenes = make_scenes(cache_dir() / "scenes", train=1, val=8, size=320, seed=0)
+    return image_files(scenes.parent / "images" / "val")[:most], "generated scenes"
+
+
+def compare(reference: nn.Module, other: nn.Module, images: list[Path], imgsz: int) -> Equality:
+    """Compare two detectors on images, each in its own precision."""
+    equality = Equality()
+    for path in images:
+        x = letterbox(read_image(path), imgsz)
+        a, b = (raw_output(m, x.to(next(m.parameters()).dtype)) for m in (reference, other))
+        equality.add(a, b)
+    return equality
+
+
+def _known_data(model: VanillaYOLO) -> str | None:
+    """Return the data YAML of the checkpoint's training where it and its images are still there."""
+    data = (model.ckpt or {}).get("train_args", {}).get("data")
+    try:
+        return str(data) if data and dataset_images(str(data)) else None
+    except DataError:
+        return None
+
+
+def collapse(
+    model: VanillaYOLO | str | Path,
+    path: str | Path | None = None,
+    source: str | Path | None = None,
+    data: str | None = None,
+    imgsz: int | None = None,
+) -> Collapsed:
+    """Write ``NAME-collapsed.pt`` (stock classes only), ``.safetensors`` and ``.json`` of a trained detector.
+
+    Args:
+        model: a trained detector or its checkpoint.
+        path: where the checkpoint goes; beside the one given, with ``-collapsed``, by default.
+        source: image or folder for the equality record.
+        data: data YAML whose validation images serve instead; the training's own by default.
+        imgsz: image size of the comparison, pixels; the training's own by default.
+
+    Raises:
+        MergeError: when a slope is below 1, the network has no stock form, or the result is not equal.
+        CheckpointError: when the file is missing or damaged.
+    """
+    model = model if isinstance(model, VanillaYOLO) else VanillaYOLO(model)
+    network = model.model
+    if not isinstance(network, nn.Module):
+        raise CheckpointError(f"{model.model_name}: an exported file; collapse takes a checkpoint (.pt).")
+    origin = Path(str(model.ckpt_path or model.model_name or "model"))
+    target = Path(path) if path else origin.with_name(f"{origin.stem}-collapsed.pt")
+    if target.suffix != ".pt":
+        raise UsageError(f"{target}: give a name that ends in .pt; .safetensors and .json go beside it.")
+    if is_merged(network):
+        return _already_collapsed(origin, Path(path) if path else None)
+    check_mergeable(network)
+    reference = copy.deepcopy(network).double().eval()
+    merged = copy.deepcopy(network).float().eval()
+    merged.fuse(verbose=False)
+    stock = to_stock(merged)
+    stock.args = {}  # the training's arguments hold paths of the machine it ran on
+
+    args = dict((model.ckpt or {}).get("train_args") or {})
+    size = imgsz or args.get("imgsz") or 640
+    images, where = example_images(resolve_data(data, ("val",)) if data else _known_data(model), source)
+    before, after = (sum(p.numel() for p in m.parameters()) for m in (network, merged))
+    with written_whole(target) as temporary:
+        record = {"format": FORMAT, "parameters": {"training": before, "merged": after}}
+        torch.save(checkpoint(stock, {"vanillayolo": record}, {"task": "detect", "imgsz": size}), temporary)
+        reopened = torch.load(temporary, map_location="cpu", weights_only=False)["model"]
+        equality = compare(reference, reopened.float().eval(), images, int(size))
+        if equality.worst.relative > TOLERANCE:
+            raise MergeError(f"{origin}: the merged network differs ({equality}); nothing written. Please report this.")
+    record |= {"equality": {**equality.to_dict(), "source": where, "imgsz": size}}
+    description = {
+        **record,
+        "yaml": stock.yaml,
+        "names": {int(k): str(v) for k, v in stock.names.items()},
+        "stride": [float(s) for s in stock.stride],
+        "input": "float32 RGB [batch, 3, height, width] in 0..1, letterboxed with grey 114",
+        "output": "[batch, 4 + classes, anchors]: box centre x, y, width, height in pixels, then class scores",
+    }
+    weights, text = target.with_suffix(".safetensors"), target.with_suffix(".json")
+    with written_whole(weights) as temporary:
+        save_file({k: v.contiguous().clone() for k, v in stock.state_dict().items()}, temporary, {"format": "pt"})
+    with written_whole(text) as temporary:
+        temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    return Collapsed(target, weights, text, equality, (before, after))
+
+
+def _already_collapsed(origin: Path, target: Path | None) -> Collapsed:
+    """Copy a merged checkpoint as it is, or leave it where it is."""
+    if target is None or target.resolve() == origin.resolve():
+        return Collapsed(origin)
+    with written_whole(target) as temporary:
+        temporary.write_bytes(origin.read_bytes())
+    return Collapsed(target)
+
+
+def load_collapsed(path: str | Path) -> nn.Module:
+    """Rebuild a collapsed detector from its ``.safetensors`` and ``.json`` files, without pickle.
+
+    Args:
+        path: either of the two files.
+
+    Returns:
+        A stock Ultralytics detector in evaluation mode.
+
+    Raises:
+        CheckpointError: when one of them is missing or damaged.
+    """
+    weights, text = Path(path).with_suffix(".safetensors"), Path(path).with_suffix(".json")
+    try:
+        description: dict[str, Any] = json.loads(text.read_text(encoding="utf-8"))
+        if description.get("format") != FORMAT:
+            raise ValueError(f"format {description.get('format')!r}, not {FORMAT}")
+        names = {int(k): v for k, v in description["names"].items()}
+        return build_stock(description["yaml"], load_file(weights), names)
+    except (OSError, ValueError, KeyError, RuntimeError) as error:
+        raise CheckpointError(f"{path}: cannot be rebuilt ({' '.join(str(error).split())[:160]}).") from error
+
+
+def summary(result: Collapsed) -> str:
+    """Return what a collapse did, in two lines."""
+    if result.equality is None:
+        return f"{result.checkpoint}: already collapsed, nothing changed"
+    before, after = result.parameters
+    return (
+        f"{result.checkpoint}: {before:,} parameters merged to {after:,}\n"
+        f"equal to the float64 training form on {result.equality}"
+    )

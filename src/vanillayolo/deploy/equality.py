@@ -1,0 +1,97 @@
+"""How equal two detectors are, in numbers: raw outputs and final boxes on the same images."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vanillayolo.yolo.inference import suppress
+
+#: A box is matched when the other network has one of its class that overlaps at least so much.
+MATCH_IOU = 0.9
+
+
+@dataclass
+class Difference:
+    """Difference of one output over all images.
+
+    Attributes:
+        name: ``boxes`` (xywh, pixels) or ``scores`` (0 to 1).
+        absolute: largest absolute difference, in the output's unit.
+        relative: that divided by the reference's largest magnitude.
+    """
+
+    name: str
+    absolute: float = 0.0
+    relative: float = 0.0
+
+
+@dataclass
+class Equality:
+    """The record of a comparison.
+
+    Attributes:
+        images: how many images were compared.
+        outputs: one entry an output.
+        boxes: boxes that the reference finds after suppression.
+        matched: how many of them the other network finds too.
+        extra: boxes that only the other network finds.
+    """
+
+    images: int = 0
+    outputs: list[Difference] = field(default_factory=lambda: [Difference("boxes"), Difference("scores")])
+    boxes: int = 0
+    matched: int = 0
+    extra: int = 0
+
+    @property
+    def worst(self) -> Difference:
+        """The output with the largest relative difference."""
+        return max(self.outputs, key=lambda d: d.relative)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Return the record in one line."""
+        parts = [f"{d.name} {d.absolute:.2g} ({d.relative:.1e} relative)" for d in self.outputs]
+        return f"{self.images} images: largest difference {', '.join(parts)}; boxes matched {self.matched}/{self.boxes}"
+
+    def add(self, reference: Tensor, other: Tensor, conf: float = 0.25) -> None:
+        """Add one batch of raw outputs ``[batch, 4 + classes, anchors]`` of both networks."""
+        reference, other = reference.double(), other.double()
+        self.images += reference.shape[0]
+        for output, part in zip(self.outputs, (slice(0, 4), slice(4, None)), strict=True):
+            largest = float((reference[:, part] - other[:, part]).abs().max())
+            scale = float(reference[:, part].abs().max())
+            output.absolute = max(output.absolute, largest)
+            output.relative = max(output.relative, largest / scale if scale else largest)
+        for a, b in zip(suppress(reference.float(), conf), suppress(other.float(), conf), strict=True):
+            matched = count_matches(a, b)
+            self.boxes += len(a)
+            self.matched += matched
+            self.extra += len(b) - matched
+
+
+def count_matches(a: Tensor, b: Tensor, iou: float = MATCH_IOU) -> int:
+    """Return how many boxes ``[n, 6]`` of ``a`` have one of the same class in ``b``, each used once."""
+    if not len(a) or not len(b):
+        return 0
+    overlap = box_iou(a[:, :4], b[:, :4]) * (a[:, 5:6] == b[None, :, 5])
+    matched = 0
+    while overlap.numel() and float(overlap.max()) >= iou:
+        row, column = divmod(int(overlap.argmax()), overlap.shape[1])
+        overlap[row], overlap[:, column] = 0.0, 0.0
+        matched += 1
+    return matched
+
+
+def box_iou(a: Tensor, b: Tensor) -> Tensor:
+    """Return the overlap ``[n, m]`` of boxes ``[n, 4]`` and ``[m, 4]`` (xyxy)."""
+    from torchvision.ops import box_iou as torchvision_iou
+
+    return torch.as_tensor(torchvision_iou(a, b))

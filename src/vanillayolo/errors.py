@@ -1,0 +1,45 @@
+"""The named errors of the package: each is a user's mistake, told in one line.
+
+A message says what was given, what is allowed and what to do next. The command line prints it and ends with exit code
+2; anything else that is raised is a defect of ours and keeps its traceback.
+"""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class VanillaYOLOError(ValueError):
+    """Base of all errors that a user can mend."""
+
+
+class UsageError(VanillaYOLOError):
+    """A command, key or value that does not exist or does not fit."""
+
+
+class ModelNameError(VanillaYOLOError):
+    """A model name or model YAML that describes no network."""
+
+
+class DataError(VanillaYOLOError):
+    """A dataset that is missing, malformed or labelled out of range."""
+
+
+class CheckpointError(VanillaYOLOError):
+    """A weights file that is missing, damaged or of another network."""
+
+
+class MergeError(VanillaYOLOError):
+    """A merge that would change the function of the network."""
+
+
+class VerificationError(VanillaYOLOError):
+    """A file that does not compute what its checkpoint computes."""
+
+
+def closest(given: str, allowed: Iterable[str], most: int = 3) -> str:
+    """Return ``did you mean a, b?`` for the nearest of ``allowed``, or the list of all when nothing is near."""
+    names = list(allowed)
+    near = difflib.get_close_matches(given, names, n=most, cutoff=0.6)
+    return f"did you mean {', '.join(near)}?" if near else f"allowed: {', '.join(names)}"

@@ -1,0 +1,26 @@
+"""The network and its mathematics: one idea of the VanillaNet paper per file. Needs torch and timm only."""
+
+from .deep_training import DeepTraining, get_negative_slope, set_negative_slope
+from .layers import DeepPair, SeriesActivation, randomize_batchnorm
+from .reparameterize import is_merged, reparameterize
+from .vanillanet import VARIANTS, Stage, VanillaNet, Variant, make_stage, vanillanet_variant
+from .weights import LoadReport, load_official_weights
+
+__all__ = [
+    "VARIANTS",
+    "DeepPair",
+    "DeepTraining",
+    "LoadReport",
+    "SeriesActivation",
+    "Stage",
+    "VanillaNet",
+    "Variant",
+    "get_negative_slope",
+    "is_merged",
+    "load_official_weights",
+    "make_stage",
+    "randomize_batchnorm",
+    "reparameterize",
+    "set_negative_slope",
+    "vanillanet_variant",
+]

@@ -1,0 +1,164 @@
+"""The two ideas of VanillaNet as layers: the series activation and the deep pair.
+
+Paper: "VanillaNet: the Power of Minimalism in Deep Learning", Chen, Wang, Guo, Tao, 2023, arXiv 2305.12972, sections
+3.1 (deep training) and 3.2 (series informed activation function).
+Original code: https://github.com/huawei-noah/VanillaNet (MIT). Written anew here from the paper's mathematics.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
+
+BN_EPS = 1e-6  # of every batch normalisation in VanillaNet; loaded weights depend on it
+
+
+class SeriesActivation(nn.Module):
+    """Series informed activation: a sum of shifted, scaled ReLUs (paper section 3.2, equation 6).
+
+    The sum over the neighbourhood of ``act_num`` pixels in each direction is a depthwise convolution of kernel
+    ``2 * act_num + 1`` on ReLU's output; a batch normalisation follows.
+
+    Args:
+        channels: number of channels, in and out.
+        act_num: the paper's n; 0 leaves one scaled ReLU per channel.
+    """
+
+    def __init__(self, channels: int, act_num: int = 3) -> None:
+        super().__init__()
+        self.channels = channels
+        self.act_num = act_num
+        self.conv = nn.Conv2d(channels, channels, 2 * act_num + 1, padding=act_num, groups=channels, bias=False)
+        self.norm = nn.BatchNorm2d(channels, eps=BN_EPS)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[batch, channels, height, width]`` to the same shape."""
+        return self.norm(self.conv(F.relu(x)))
+
+    def extra_repr(self) -> str:
+        """Name the paper's n in the printed module."""
+        return f"act_num={self.act_num}"
+
+
+class DeepPair(nn.Module):
+    """Two convolutions with a leaky ReLU between, to be one convolution after training (paper section 3.1, equation 1).
+
+    ``A'(x) = (1 - slope) * relu(x) + slope * x`` is the leaky ReLU of that ``negative_slope``: at 0 the pair has a
+    ReLU between its convolutions, at 1 nothing, and then the pair is one linear map
+    (:func:`vanillayolo.nn.reparameterize.merge_pair`).
+
+    Args:
+        in_channels: channels in, and between the two convolutions where ``mid_channels`` is not given.
+        out_channels: channels out.
+        kernel_size: kernel of the first convolution; the second is 1x1.
+        stride: stride of the first convolution.
+        padding: padding of the first convolution.
+        mid_channels: channels between the two convolutions.
+        norm_last: whether a batch normalisation follows the second convolution (all but the classifier).
+
+    Attributes:
+        negative_slope: the paper's lambda, a plain float: it is in no state dict, because an averaged model must
+            not average it.
+    """
+
+    def __init__(
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel_size: int = 1,
+        stride: int = 1,
+        padding: int = 0,
+        mid_channels: int | None = None,
+        norm_last: bool = True,
+    ) -> None:
+        super().__init__()
+        mid = mid_channels or in_channels
+        self.conv1 = nn.Conv2d(in_channels, mid, kernel_size, stride, padding)
+        self.norm1: nn.Module = nn.BatchNorm2d(mid, eps=BN_EPS)
+        self.negative_slope = 1.0
+        self.conv2 = nn.Conv2d(mid, out_channels, 1)
+        self.norm2: nn.Module = nn.BatchNorm2d(out_channels, eps=BN_EPS) if norm_last else nn.Identity()
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[batch, in_channels, height, width]`` to ``[batch, out_channels, height / stride, width / stride]``."""
+        x = self.norm1(self.conv1(x))
+        if self.negative_slope != 1.0:
+            x = F.leaky_relu(x, self.negative_slope)
+        return self.norm2(self.conv2(x))
+
+    def extra_repr(self) -> str:
+        """Name the slope in the printed module."""
+        return f"negative_slope={self.negative_slope}"
+
+
+class HalvingMaxPool2d(nn.Module):
+    """Max pooling to ``ceil(size / 2)`` in each direction, at any size.
+
+    Bit for bit what ``AdaptiveMaxPool2d`` gives for that output size: windows of 2 where the size is even, of 3
+    with one pixel of padding where it is odd. The authors' adaptive-pool variant asks for 38, 19 and 10 pixels at
+    224, which is this; written so, the variant takes any size and exports.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[batch, channels, height, width]`` to ``[batch, channels, ceil(height / 2), ceil(width / 2)]``."""
+        odd_h, odd_w = x.shape[-2] % 2, x.shape[-1] % 2
+        return F.max_pool2d(x, (2 + odd_h, 2 + odd_w), (2, 2), (odd_h, odd_w))
+
+
+def init_weights(module: nn.Module) -> None:
+    """Initialise as the authors do: truncated normal of standard deviation 0.02, biases 0, BN at the identity."""
+    for m in module.modules():
+        if isinstance(m, nn.Conv2d):
+            nn.init.trunc_normal_(m.weight, std=0.02)
+            if m.bias is not None:
+                nn.init.zeros_(m.bias)
+        elif isinstance(m, nn.BatchNorm2d):
+            m.reset_parameters()
+
+
+def randomize_batchnorm(module: nn.Module, seed: int = 0) -> nn.Module:
+    """Give every batch normalisation random statistics and affine parameters, in place, and return the module.
+
+    A fresh BN is almost the identity and hides the errors of a merge; call this before comparing merged networks.
+    """
+    generator = torch.Generator().manual_seed(seed)
+
+    def uniform(like: Tensor, low: float, high: float) -> Tensor:
+        return (torch.rand(like.shape, generator=generator) * (high - low) + low).to(like)
+
+    with torch.no_grad():
+        for m in module.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                if m.running_mean is not None and m.running_var is not None:
+                    m.running_mean.copy_(uniform(m.running_mean, -0.5, 0.5))
+                    m.running_var.copy_(uniform(m.running_var, 0.5, 2.0))
+                m.weight.copy_(uniform(m.weight, 0.5, 1.5))
+                m.bias.copy_(uniform(m.bias, -0.5, 0.5))
+    return module
+
+
+@contextmanager
+def frozen_statistics(module: nn.Module) -> Iterator[None]:
+    """Leave the running statistics of every batch normalisation as they are, though the mode may be training."""
+    norms = [m for m in module.modules() if isinstance(m, nn.BatchNorm2d)]
+    kept = [(m.momentum, m.num_batches_tracked) for m in norms]
+    try:
+        for m in norms:
+            m.momentum, m.num_batches_tracked = 0.0, None
+        yield
+    finally:
+        for m, (momentum, batches) in zip(norms, kept, strict=True):
+            m.momentum, m.num_batches_tracked = momentum, batches
+
+
+def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
+    """Run ``block`` keeping its input only; the backward pass computes the rest anew.
+
+    Gradients and statistics are those of an ordinary step: the second computation does not count as another batch.
+    """
+    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_statistics(block)))  # type: ignore[no-any-return]

@@ -1,0 +1,158 @@
+"""Weights from outside: the authors' checkpoints, in training and in merged form, and safetensors.
+
+Key names of https://github.com/huawei-noah/VanillaNet (MIT), both as its training script saves them and after its
+merge. Only tensors are read: no pickled object is ever run.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from vanillayolo.errors import CheckpointError
+
+#: (pattern of the authors' key, our key). The authors' series activation owns its weight, ours its convolution.
+TRAINING_KEYS = [
+    (r"stem1\.0\.", "stem.pair.conv1."),
+    (r"stem1\.1\.", "stem.pair.norm1."),
+    (r"stem2\.0\.", "stem.pair.conv2."),
+    (r"stem2\.1\.", "stem.pair.norm2."),
+    (r"stem2\.2\.weight", "stem.act.conv.weight"),
+    (r"stem2\.2\.bn\.", "stem.act.norm."),
+    (r"stages\.(\d+)\.conv1\.0\.", r"stages.\1.pair.conv1."),
+    (r"stages\.(\d+)\.conv1\.1\.", r"stages.\1.pair.norm1."),
+    (r"stages\.(\d+)\.conv2\.0\.", r"stages.\1.pair.conv2."),
+    (r"stages\.(\d+)\.conv2\.1\.", r"stages.\1.pair.norm2."),
+    (r"stages\.(\d+)\.act\.weight", r"stages.\1.act.conv.weight"),
+    (r"stages\.(\d+)\.act\.bn\.", r"stages.\1.act.norm."),
+    (r"cls1\.2\.", "head.pair.conv1."),
+    (r"cls1\.3\.", "head.pair.norm1."),
+    (r"cls2\.0\.", "head.pair.conv2."),
+]
+MERGED_KEYS = [
+    (r"stem\.0\.", "stem.pair."),
+    (r"stem\.1\.", "stem.act.1."),
+    (r"stages\.(\d+)\.conv\.", r"stages.\1.pair."),
+    (r"stages\.(\d+)\.act\.", r"stages.\1.act.1."),
+    (r"cls\.2\.", "head.pair."),
+]
+CLASSIFIER = "head."
+
+
+@dataclass
+class LoadReport:
+    """What became of every key: names are the network's own, but for ``unexpected``, which are the file's.
+
+    Attributes:
+        loaded: keys copied.
+        missing: keys of the network that the file has not.
+        unexpected: keys of the file that the network has not.
+        shape: keys of both with another shape, as ``key: file shape, network shape``.
+        form: ``training`` or ``merged``.
+    """
+
+    loaded: list[str] = field(default_factory=list)
+    missing: list[str] = field(default_factory=list)
+    unexpected: list[str] = field(default_factory=list)
+    shape: list[str] = field(default_factory=list)
+    form: str = "training"
+
+    def __str__(self) -> str:
+        """Return the report in one line."""
+        counts = ", ".join(f"{len(getattr(self, n))} {n}" for n in ("loaded", "missing", "unexpected", "shape"))
+        return f"weights in {self.form} form: {counts}"
+
+
+def is_merged_form(state: Mapping[str, Tensor]) -> bool:
+    """Return whether the authors' keys are those of a merged network."""
+    return any(re.match(r"stem\.0\.", key) for key in state)
+
+
+def translate_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Return the authors' state dict under our names; names that are already ours, or unknown, stay."""
+    table = MERGED_KEYS if is_merged_form(state) else TRAINING_KEYS
+    renamed = {}
+    for key, value in state.items():
+        for pattern, ours in table:
+            new, found = re.subn(rf"^{pattern}", ours, key)
+            if found:
+                key = new
+                break
+        renamed[key] = value
+    return renamed
+
+
+def read_tensors(path: str | Path) -> dict[str, Tensor]:
+    """Read a file of tensors: safetensors, or a torch file (only tensors are taken, nothing in it is run).
+
+    Raises:
+        CheckpointError: when the file is missing, damaged or holds no tensors.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise CheckpointError(f"{path}: no such weights file; give a .pth, .pt or .safetensors file.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            state: Any = load_file(path)
+        else:
+            state = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # a damaged file surfaces as any of a dozen error types
+        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
+        raise CheckpointError(f"{path}: not a readable weights file ({reason}); fetch or save it again.") from error
+    for key in ("model_ema", "model", "state_dict"):  # the authors save their averaged weights under the first
+        if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
+            state = state[key]
+            break
+    tensors = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)} if state else {}
+    if not tensors:
+        raise CheckpointError(f"{path}: holds no tensors; give VanillaNet weights (keys like stages.0.conv1.0.weight).")
+    return tensors
+
+
+def load_official_weights(net: nn.Module, source: str | Path | Mapping[str, Tensor], strict: bool = True) -> LoadReport:
+    """Load the authors' weights, or ours, into a VanillaNet of the same form.
+
+    The classifier is loaded where it fits and left alone where it does not (another number of classes, or none).
+
+    Args:
+        net: a VanillaNet; built with ``merged=True`` for merged weights.
+        source: a file or a state dict, under the authors' key names or ours.
+        strict: refuse, before anything is copied, when a key outside the classifier is missing, unexpected or of
+            another shape.
+
+    Raises:
+        CheckpointError: when nothing fits, or, if strict, not everything does.
+    """
+    state = dict(source) if isinstance(source, Mapping) else read_tensors(source)
+    own = net.state_dict()
+    theirs = translate_keys(state)
+    report = LoadReport(form="merged" if is_merged_form(state) or "stem.pair.weight" in theirs else "training")
+    fitting: dict[str, Tensor] = {}
+    for key, value in theirs.items():
+        if key not in own:
+            report.unexpected.append(key)
+        elif own[key].shape != value.shape:
+            report.shape.append(f"{key}: {list(value.shape)}, {list(own[key].shape)}")
+        else:
+            fitting[key] = value
+    report.loaded = list(fitting)
+    named = {*fitting, *(entry.split(":")[0] for entry in report.shape)}
+    report.missing = [k for k in own if k not in named and not k.endswith("num_batches_tracked")]
+    wrong = [k for k in (*report.missing, *report.unexpected, *report.shape) if not k.startswith(CLASSIFIER)]
+    wrong = [k for k in wrong if not k.endswith("num_batches_tracked")]
+    if not any(not k.startswith(CLASSIFIER) for k in fitting) or (strict and wrong):
+        form = "merged" if "stem.pair.weight" in own else "training"
+        raise CheckpointError(
+            f"weights do not fit: {report}; first: {wrong[0] if wrong else 'none loaded'}; "
+            f"the network is in {form} form (build it with the file's widths, act_num and merged=True or False)."
+        )
+    net.load_state_dict(fitting, strict=False)
+    return report

@@ -1,0 +1,1 @@
+"""Measuring and comparing. What measures and what renders are kept apart."""

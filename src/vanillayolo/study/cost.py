@@ -1,0 +1,49 @@
+"""What a network costs to run: parameters and arithmetic, in training form and merged."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from vanillayolo.nn import is_merged, set_negative_slope
+from vanillayolo.yolo.model import VanillaDetectionModel, fold_stock
+
+
+@dataclass(frozen=True)
+class Cost:
+    """Parameters, and arithmetic of one forward pass of one image in 10^9 operations (a multiply-add counts two)."""
+
+    parameters: int
+    gflops: float
+
+
+def cost(model: nn.Module, imgsz: int = 640) -> Cost:
+    """Count parameters and every multiply-add of one image ``[1, 3, imgsz, imgsz]`` with torch's own counter.
+
+    Args:
+        model: a network in evaluation mode.
+        imgsz: side of the image, pixels.
+    """
+    weight = next(model.parameters())
+    image = torch.zeros(1, 3, imgsz, imgsz, device=weight.device, dtype=weight.dtype)
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        model(image)
+    return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 1e9)
+
+
+def both_forms(model: nn.Module, imgsz: int = 640) -> dict[str, Cost]:
+    """Return the cost of a detector in training form (its neck folded, as it is published and run) and merged.
+
+    A merged or stock detector has one form only.
+    """
+    network = copy.deepcopy(model).float().eval()
+    if not isinstance(network, VanillaDetectionModel) or is_merged(network):
+        return {"merged": cost(fold_stock(network), imgsz)}
+    set_negative_slope(network, 1.0)  # the cost of a network is not a matter of its slope
+    training = cost(fold_stock(network), imgsz)
+    network.fuse(verbose=False)
+    return {"training form": training, "merged": cost(network, imgsz)}

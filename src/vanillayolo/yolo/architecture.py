@@ -1,0 +1,210 @@
+"""From a model name to a model YAML: every network of the package is generated from the tables here.
+
+The YAML is Ultralytics' own format with two composite rows where VanillaNet stands, three keys of ours at the top
+(``family``, ``neck``, ``deep_training``) and everything spelled out, so that people can edit it.
+"""
+
+from __future__ import annotations
+
+import copy
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from vanillayolo.errors import ModelNameError, closest
+from vanillayolo.nn import VARIANTS, Variant
+
+Yaml = dict[str, Any]
+Row = list[Any]  # [from, repeats, module, arguments]
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One letter of a family.
+
+    Attributes:
+        variant: the family's choice where the name gives none.
+        width: share of the paper's backbone width.
+        neck: depth, width and largest channels of the neck, as in Ultralytics' ``scales``.
+    """
+
+    variant: str
+    width: float
+    neck: tuple[float, float, int]
+
+
+#: The compact family: the merged detector is no slower than YOLO11 of its letter (benchmarks/family_latency.json).
+COMPACT = {
+    "n": Scale("10", 1 / 8, (0.50, 0.25, 1024)),
+    "s": Scale("8", 1 / 4, (0.50, 0.50, 1024)),
+    "m": Scale("8", 1 / 2, (0.50, 1.00, 512)),
+    "l": Scale("9", 1 / 2, (1.00, 1.00, 512)),
+    "x": Scale("10", 5 / 8, (1.00, 1.50, 512)),
+}
+#: The paper's widths under the neck of the published model, whose C3k2 have twice YOLO11n's repeats.
+PAPER = {
+    "n": Scale("5", 1.0, (1.00, 0.25, 1024)),
+    "s": Scale("5", 1.0, (1.00, 0.50, 1024)),
+    "m": Scale("5", 1.0, (1.00, 1.00, 512)),
+    "l": Scale("5", 1.0, (2.00, 1.00, 512)),
+    "x": Scale("5", 1.0, (2.00, 1.50, 512)),
+}
+FAMILIES = {"compact": COMPACT, "paper": PAPER}
+
+# Layer 0 is the backbone, 1 to 3 are its maps P3, P4, P5; a neck's rows go on from there.
+NECKS: dict[str, list[Row]] = {
+    "yolo11": [
+        [-1, 1, "SPPF", [1024, 5]],  # 4
+        [-1, 2, "C2PSA", [1024]],  # 5
+        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+        [[-1, 2], 1, "Concat", [1]],
+        [-1, 2, "C3k2", [512, False]],  # 8
+        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+        [[-1, 1], 1, "Concat", [1]],
+        [-1, 2, "C3k2", [256, False]],  # 11, P3 out
+        [-1, 1, "Conv", [256, 3, 2]],
+        [[-1, 8], 1, "Concat", [1]],
+        [-1, 2, "C3k2", [512, False]],  # 14, P4 out
+        [-1, 1, "Conv", [512, 3, 2]],
+        [[-1, 5], 1, "Concat", [1]],
+        [-1, 2, "C3k2", [1024, True]],  # 17, P5 out
+        [[11, 14, 17], 1, "Detect", ["nc"]],
+    ],
+}
+# The published model: one C2PSA block and no C3k block, so that only repeats tell it from YOLO11's neck.
+NECKS["published"] = copy.deepcopy(NECKS["yolo11"])
+NECKS["published"][1][1] = 1
+NECKS["published"][13][3] = [1024, False]
+
+FAMILY_NECK = {"compact": "yolo11", "paper": "published"}
+SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
+NAME = re.compile(
+    r"yolo11(?P<letter>[nslmx])-vanillanet(?:-(?P<variant>\d+(?:_x1_5)?(?:_ada_pool)?))?(?P<paper>-paper)?"
+)
+
+
+def model_names() -> list[str]:
+    """Return every model name, letters first."""
+    return [*SHORT_NAMES, *(f"{s}-{v}{p}" for p in ("", "-paper") for s in SHORT_NAMES for v in VARIANTS)]
+
+
+def is_model_name(name: str) -> bool:
+    """Return whether ``name``, with or without ``.yaml``, names one of our networks."""
+    match = NAME.fullmatch(re.sub(r"\.ya?ml$", "", name))
+    return bool(match and (match["variant"] is None or match["variant"] in VARIANTS))
+
+
+def near(stem: str) -> str:
+    """Return a hint at the names nearest to a wrong one."""
+    hint = closest(stem, model_names())
+    return hint if hint.startswith("did") else f"names are like {', '.join(SHORT_NAMES)}"
+
+
+def backbone_rows(variant: Variant, width: float, act_num: int = 3) -> list[Row]:
+    """Return the backbone's row and the three rows that take its maps apart."""
+    dims = variant.scaled(width)
+    arguments = {
+        "dims": list(dims),
+        "strides": list(variant.strides),
+        "act_num": act_num,
+        "adaptive_pool": variant.adaptive_pool,
+    }
+    halvings = [i for i, stride in enumerate(variant.strides) if stride == 2]
+    ends = [*(i - 1 for i in halvings[1:]), len(variant.strides) - 1]  # the last stage of each of the three resolutions
+    index = [[0, 1, "Index", [dims[end + 1], level]] for level, end in enumerate(ends)]
+    return [[-1, 1, "VanillaBackbone", [arguments]], *index]
+
+
+def model_yaml(name: str) -> Yaml:
+    """Return the YAML of a model name, with or without ``.yaml``.
+
+    Raises:
+        ModelNameError: for a name that is none of ours.
+    """
+    stem = re.sub(r"\.ya?ml$", "", name)
+    match = NAME.fullmatch(stem)
+    if not match or not is_model_name(stem):
+        raise ModelNameError(
+            f"model {name!r} is neither a file nor a model name: {near(stem)} "
+            "(a .yaml, .pt or exported file does as well; 'vanillayolo info' lists all names)."
+        )
+    family = "paper" if match["paper"] else "compact"
+    letter = match["letter"]
+    scale = FAMILIES[family][letter]
+    variant = match["variant"] or scale.variant
+    neck = FAMILY_NECK[family]
+    return {
+        "nc": 80,
+        "scale": letter,
+        "scales": {letter: list(scale.neck)},
+        "family": {"name": family, "variant": variant, "width": scale.width},
+        "neck": neck,
+        "deep_training": {"decay": round(1 / 3, 6), "decay_shape": "linear"},
+        "backbone": backbone_rows(VARIANTS[variant], scale.width),
+        "head": copy.deepcopy(NECKS[neck]),
+    }
+
+
+def load_yaml(path: str | Path) -> Yaml:
+    """Read an edited model YAML; a ``neck`` name without a ``head`` is filled in from the table.
+
+    Raises:
+        ModelNameError: when the file is missing, malformed or describes no network of ours.
+    """
+    path = Path(path)
+    try:
+        cfg = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise ModelNameError(f"model {str(path)!r}: no such file; 'vanillayolo yaml model=NAME' writes one.") from None
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        mark = getattr(error, "problem_mark", None)
+        where = f" at line {mark.line + 1}" if mark else ""
+        raise ModelNameError(f"model {str(path)!r}: not valid YAML{where}; 'vanillayolo yaml' prints one.") from None
+    return check_yaml(cfg, str(path))
+
+
+def check_yaml(cfg: object, source: str) -> Yaml:
+    """Return a copy of a model YAML that has what the builder needs.
+
+    Raises:
+        ModelNameError: naming what is missing.
+    """
+    if not isinstance(cfg, dict):
+        raise ModelNameError(f"model {source!r}: not a model YAML; 'vanillayolo yaml model=NAME' prints one.")
+    cfg = copy.deepcopy(cfg)
+    if "head" not in cfg and cfg.get("neck") in NECKS:
+        cfg["head"] = copy.deepcopy(NECKS[cfg["neck"]])
+    if missing := [key for key in ("nc", "backbone", "head") if key not in cfg]:
+        raise ModelNameError(
+            f"model {source!r}: key {missing[0]!r} is missing (necks known by name: {', '.join(NECKS)}); "
+            "'vanillayolo yaml model=NAME' prints a whole one."
+        )
+    return cfg
+
+
+def dump_yaml(cfg: Yaml) -> str:
+    """Return the YAML as text, one row a line, ready to be edited and given as ``model=FILE.yaml``."""
+    lines = [
+        "# A VanillaYOLO network; edit it and give it as model=FILE.yaml. Rows: [from, repeats, module, arguments]."
+    ]
+    for key, value in cfg.items():
+        if key in ("backbone", "head"):
+            rows = (yaml.safe_dump(row, default_flow_style=True, width=10_000).strip() for row in value)
+            lines += [f"{key}:", *(f"  - {row}" for row in rows)]
+        else:
+            text = yaml.safe_dump(value, default_flow_style=True, sort_keys=False, width=10_000)
+            lines.append(f"{key}: {text.removesuffix('...' + chr(10)).strip()}")
+    return "\n".join(lines) + "\n"
+
+
+def resolve(model: str | Path | Yaml) -> Yaml:
+    """Return the YAML of a name, of a YAML file, or of a dict already at hand (copied)."""
+    if isinstance(model, dict):
+        return check_yaml(model, "dict")
+    path = Path(model)
+    if path.suffix in {".yaml", ".yml"} and path.is_file():
+        return load_yaml(path)
+    return model_yaml(str(model))

@@ -1,0 +1,238 @@
+"""``VanillaYOLO``: used as ``ultralytics.YOLO``, with deep training inside and user mistakes told in one line."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from ultralytics.cfg import get_cfg
+from ultralytics.engine.model import Model
+from ultralytics.models.yolo.detect import DetectionPredictor, DetectionValidator
+from ultralytics.utils import DEFAULT_CFG_DICT, ONLINE, ROOT, SETTINGS, YAML
+
+from vanillayolo.data import check_data
+from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError, closest
+from vanillayolo.nn import is_merged
+
+from .architecture import is_model_name, resolve
+from .model import VanillaDetectionModel
+from .trainer import TRAIN_KEYS, VanillaTrainer, use_all_cores
+
+#: Keyword arguments of Ultralytics' methods that are not settings.
+METHOD_KEYS = {"source", "stream", "persist", "trainer", "validator", "predictor", "half", "int8", "prompts"}
+SMALLEST_IMGSZ = 32
+
+
+class VanillaYOLO(Model):
+    """A YOLO11 detector with a VanillaNet backbone.
+
+    Args:
+        model: a model name (``yolo11n-vanillanet``), an edited model YAML, a checkpoint, or an exported file.
+        task: ``detect``, the only one.
+        verbose: print the table of layers.
+
+    Raises:
+        ModelNameError: for a name or YAML that describes no network.
+        CheckpointError: for a file that is missing or damaged.
+    """
+
+    def __init__(
+        self, model: str | Path | Model = "yolo11n-vanillanet", task: str | None = "detect", verbose: bool = False
+    ) -> None:
+        if task not in (None, "detect"):
+            raise UsageError(f"task={task!r}: VanillaYOLO detects; allowed is task=detect.")
+        if isinstance(model, (str, Path)):
+            name = str(model).strip()
+            model = f"{name}.yaml" if is_model_name(name) and not name.endswith((".yaml", ".yml")) else name
+        super().__init__(model=model, task="detect", verbose=verbose)
+        for event in ("on_predict_start", "on_val_start"):
+            if use_all_cores not in self.callbacks[event]:
+                self.add_callback(event, use_all_cores)
+
+    @property
+    def task_map(self) -> dict[str, dict[str, Any]]:
+        """Our model and trainer; validator and predictor are Ultralytics' own."""
+        return {
+            "detect": {
+                "model": VanillaDetectionModel,
+                "trainer": VanillaTrainer,
+                "validator": DetectionValidator,
+                "predictor": DetectionPredictor,
+            }
+        }
+
+    # -- building and loading ----------------------------------------------------------------------------------------
+
+    def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
+        """Build from a name or a YAML file."""
+        self.cfg, self.task, self.model_name = cfg, "detect", cfg
+        self.model = VanillaDetectionModel(resolve(cfg), verbose=verbose)
+        self.overrides.update(model=cfg, task="detect")
+        self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
+        self.model.task = "detect"
+
+    def _load(self, weights: str, task: str | None = None) -> None:
+        """Load a checkpoint or name an exported file; nothing is ever fetched."""
+        path = Path(weights)
+        if not path.exists():
+            if path.suffix:
+                raise CheckpointError(
+                    f"{weights}: no such file; give a model name, a .yaml, a .pt or an exported file."
+                )
+            resolve(weights)  # raises, naming the closest model
+        if path.suffix == ".pt" and path.stat().st_size == 0:
+            raise CheckpointError(f"{weights}: empty file; give a finished checkpoint, or train again.")
+        try:
+            super()._load(weights, task)
+        except (ModelNameError, CheckpointError):
+            raise
+        except Exception as error:  # Ultralytics and torch raise a dozen types for a file that is no checkpoint
+            if path.suffix != ".pt" and isinstance(error, (AttributeError, ImportError)):
+                raise
+            reason = " ".join(str(error).split())[:160] or type(error).__name__
+            raise CheckpointError(
+                f"{weights}: not a loadable checkpoint ({reason}); copy or train it again."
+            ) from error
+
+    def load(self, weights: Any = "best.pt") -> VanillaYOLO:
+        """Load weights, and the slope they belong to, into the network at hand.
+
+        Raises:
+            CheckpointError: when the file is missing or damaged.
+        """
+        if isinstance(weights, (str, Path)):
+            weights = VanillaYOLO(weights).model
+            if not isinstance(weights, torch.nn.Module):
+                raise CheckpointError("load() takes a checkpoint (.pt), not an exported file.")
+        super().load(weights)
+        return self
+
+    def reset_weights(self) -> VanillaYOLO:
+        """Start anew: the same architecture, freshly initialised, ready for deep training from slope 0."""
+        self._check_is_pytorch_model()
+        names = self.model.names
+        cfg = {**self.model.yaml, "deep_training": {**self.model.yaml.get("deep_training", {}), "start": 0.0}}
+        args = self.model.args
+        self.model = VanillaDetectionModel(cfg, ch=cfg.get("channels", 3), verbose=False)
+        self.model.names, self.model.args, self.model.task = names, args, "detect"
+        self.overrides["pretrained"] = False
+        self.predictor = None
+        return self
+
+    # -- verbs -------------------------------------------------------------------------------------------------------
+
+    def train(self, trainer: Any = None, **kwargs: Any) -> Any:
+        """Train with deep training; see the README for our keys (``decay``, ``decay_shape``), Ultralytics' for its own.
+
+        Raises:
+            UsageError: for a key or value that does not exist.
+            DataError: for a dataset that cannot be trained on.
+            CheckpointError: when the network at hand is merged: there is nothing left to train deep.
+        """
+        self._check_is_pytorch_model()
+        if isinstance(self.model, torch.nn.Module) and is_merged(self.model):
+            raise CheckpointError(
+                f"{self.model_name}: is merged; only the training form trains. Give the checkpoint from before "
+                "(best.pt), or load it again where fuse() was called."
+            )
+        self._check_settings("train", kwargs, extra=TRAIN_KEYS)
+        if not kwargs.get("resume") and not isinstance(kwargs.get("data"), (list, tuple)):
+            kwargs["data"] = resolve_data(kwargs.get("data") or self._cfg_data(kwargs))
+        return super().train(trainer=trainer or VanillaTrainer, **kwargs)
+
+    def val(self, validator: Any = None, **kwargs: Any) -> Any:
+        """Validate the merged network (the unmerged one where its slope is below 1)."""
+        self._check_settings("val", kwargs)
+        if kwargs.get("data") is not None:
+            kwargs["data"] = resolve_data(kwargs["data"], ("val", kwargs.get("split", "val")))
+        return super().val(validator=validator, **kwargs)
+
+    def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
+        """Predict with the merged network.
+
+        Raises:
+            UsageError: for a key that does not exist, or a source file that is not there.
+        """
+        self._check_settings("predict", kwargs)
+        if source is None:
+            raise UsageError("source is missing: give an image, a folder, a video, a URL or a camera number.")
+        if isinstance(source, (str, Path)) and not str(source).isdigit() and not _is_pattern(str(source)):
+            if not Path(source).exists():
+                raise UsageError(f"source={str(source)!r}: no such file or folder.")
+        return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
+
+    def export(self, **kwargs: Any) -> str:
+        """Export the merged network; see ``vanillayolo export`` for the verified way."""
+        self._check_settings("export", kwargs)
+        return str(super().export(**kwargs))
+
+    def collapse(self, path: str | Path | None = None, **kwargs: Any) -> Any:
+        """Write the merged network in stock classes; see :func:`vanillayolo.deploy.collapse`."""
+        from vanillayolo.deploy import collapse  # deploy/ stands above yolo/: imported when asked for
+
+        return collapse(self, path, **kwargs)
+
+    def tune(self, *args: Any, **kwargs: Any) -> Any:
+        """Refused: Ultralytics' tuner starts its own command line, which cannot build these networks."""
+        raise UsageError("tune: Ultralytics' tuner starts the stock command; loop over train(...) with your settings.")
+
+    def _cfg_data(self, kwargs: dict[str, Any]) -> Any:
+        data = YAML.load(kwargs["cfg"]).get("data") if kwargs.get("cfg") else None
+        if not data:
+            raise DataError("data is missing: give data=FILE.yaml (YOLO or COCO layout).")
+        return data
+
+    def _check_settings(self, mode: str, kwargs: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
+        """Refuse unknown keys and impossible values before anything is written."""
+        known = {*DEFAULT_CFG_DICT, *METHOD_KEYS, *extra}
+        for key in kwargs:
+            if key not in known:
+                raise UsageError(f"{mode} has no key {key!r}: {closest(key, sorted(known))}")
+        if kwargs.get("imgsz") is not None:
+            check_imgsz(kwargs["imgsz"])
+        settings = {k: v for k, v in kwargs.items() if k in DEFAULT_CFG_DICT and v is not None}
+        try:
+            get_cfg(overrides=settings)
+        except (TypeError, ValueError, SyntaxError) as error:
+            raise UsageError(f"{mode}: {' '.join(str(error).split())}") from error
+
+
+def _is_pattern(source: str) -> bool:
+    """Return whether a source is a URL, a screen, a stream list or a glob: for Ultralytics to resolve."""
+    return (
+        "://" in source or source.startswith("screen") or any(c in source for c in "*?[") or source.endswith(".streams")
+    )
+
+
+def check_imgsz(imgsz: object) -> None:
+    """Raise UsageError unless ``imgsz`` is one or two whole numbers of pixels that the strides fit into."""
+    sizes: list[Any] = list(imgsz) if isinstance(imgsz, (list, tuple)) else [imgsz]
+    if not 1 <= len(sizes) <= 2 or not all(isinstance(s, int) and not isinstance(s, bool) for s in sizes):
+        raise UsageError(f"imgsz={imgsz!r}: give a whole number of pixels, or [height, width].")
+    if min(sizes) < SMALLEST_IMGSZ:
+        raise UsageError(f"imgsz={imgsz!r}: the coarsest map has stride 32; give at least {SMALLEST_IMGSZ} pixels.")
+
+
+def resolve_data(data: str | Path, splits: tuple[str, ...] = ("train", "val")) -> str:
+    """Return the path of a data YAML that Ultralytics can train on.
+
+    A file or folder is checked (and converted, from COCO JSON); a bare name of Ultralytics' own datasets is left to
+    Ultralytics, which fetches it, unless it is not here and there is no network.
+
+    Raises:
+        DataError: when there is nothing to train on.
+    """
+    path = Path(data)
+    packaged = ROOT / "cfg" / "datasets" / f"{path.stem}.yaml"
+    if path.exists() or not packaged.is_file() or path.parent != Path("."):
+        return str(check_data(data, tuple(dict.fromkeys(splits))))
+    root = Path(str(YAML.load(packaged).get("path", "")))
+    here = any((base / root).exists() for base in (Path(SETTINGS["datasets_dir"]), Path(".")))
+    if not here and (not ONLINE or os.environ.get("YOLO_OFFLINE", "").lower() in {"1", "true"}):
+        raise DataError(
+            f"data={str(data)!r}: Ultralytics' own dataset, not on this machine, and there is no network; "
+            f"put it under {SETTINGS['datasets_dir']} or give the path of your data YAML."
+        )
+    return str(data)

@@ -1,0 +1,123 @@
+"""The detector as an Ultralytics model: true strides, a fuse() that merges or refuses, slopes that travel."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from ultralytics.nn.tasks import DetectionModel, temporary_modules
+from ultralytics.utils import LOGGER
+
+from vanillayolo.errors import ModelNameError
+from vanillayolo.nn import get_negative_slope, set_negative_slope
+from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation
+from vanillayolo.nn.reparameterize import FOLD, MERGE, replace_modules
+
+from .architecture import Yaml, resolve
+from .modules import VanillaBackbone
+
+#: Our YAML rows, put into Ultralytics' parser for the time of building only.
+ROWS = {f"ultralytics.nn.tasks.{cls.__name__}": f"{cls.__module__}.{cls.__name__}" for cls in (VanillaBackbone,)}
+
+
+def vanilla_batchnorms(model: nn.Module) -> list[nn.BatchNorm2d]:
+    """Return the batch normalisations inside pairs and series activations, not those of neck and head."""
+    ours = (m for m in model.modules() if isinstance(m, (DeepPair, SeriesActivation)))
+    return [m for block in ours for m in block.children() if isinstance(m, nn.BatchNorm2d)]
+
+
+def fold_stock(model: nn.Module) -> nn.Module:
+    """Fold, in place, the BN of Ultralytics' own layers only: neck and head, not the backbone in training form."""
+    if isinstance(model, DetectionModel):
+        DetectionModel.fuse(model, verbose=False)
+    return model
+
+
+class VanillaDetectionModel(DetectionModel):
+    """YOLO11 with a VanillaNet backbone, in training form until :meth:`fuse`.
+
+    Args:
+        cfg: model name, path of a model YAML, or its dict (copied).
+        ch: channels of the image.
+        nc: number of classes; the YAML's where not given.
+        verbose: print the table of layers.
+
+    Raises:
+        ModelNameError: when ``cfg`` describes no network of ours.
+    """
+
+    def __init__(
+        self, cfg: str | Yaml = "yolo11n-vanillanet", ch: int = 3, nc: int | None = None, verbose: bool = True
+    ):
+        yaml_dict = resolve(cfg)
+        try:
+            if yaml_dict["backbone"][0][2] == "VanillaBackbone":
+                yaml_dict["backbone"][0][3][0]["in_chans"] = ch
+            with temporary_modules(attributes=ROWS):
+                super().__init__(yaml_dict, ch=ch, nc=nc, verbose=verbose)
+        except (KeyError, IndexError, TypeError, AttributeError) as error:
+            if isinstance(cfg, str) and not cfg.endswith((".yaml", ".yml")):
+                raise  # a network of our own tables: a defect of ours
+            raise ModelNameError(
+                f"model {cfg if isinstance(cfg, str) else 'YAML'!r}: row cannot be built ({error!r}); "
+                "compare with 'vanillayolo yaml model=yolo11n-vanillanet'."
+            ) from error
+        self._set_strides()
+        for bn in vanilla_batchnorms(self):
+            bn.eps, bn.momentum = (
+                BN_EPS,
+                0.03,
+            )  # Ultralytics sets 1e-3 everywhere; weights of 1e-6 would change function
+
+    def _set_strides(self) -> None:
+        """Take the strides from the backbone, not from the parser's probe at 256 px, and redo what depends on them."""
+        backbones = [m for m in self.modules() if isinstance(m, VanillaBackbone)]
+        head = self.model[-1]
+        if backbones and len(backbones[0].out_strides) == getattr(head, "nl", 0):
+            head.stride = torch.tensor([float(s) for s in backbones[0].out_strides])
+            self.stride = head.stride
+            head.bias_init()
+
+    @property
+    def negative_slope(self) -> float | None:
+        """The smallest slope of all pairs; None once merged."""
+        return get_negative_slope(self)
+
+    def is_fused(self) -> bool:
+        """Return whether fuse() has nothing left to do."""
+        return bool(super().is_fused()) and not vanilla_batchnorms(self)
+
+    def fuse(self, verbose: bool = True, imgsz: int = 640) -> VanillaDetectionModel:
+        """Merge in place, exactly, where every slope is 1; else fold only BN, which is the same function, and say why.
+
+        Args:
+            verbose: print the summary.
+            imgsz: image size of the summary's GFLOPs, pixels.
+        """
+        if vanilla_batchnorms(self):
+            mergeable = self.negative_slope == 1.0
+            if not mergeable:
+                LOGGER.warning(
+                    f"slope {self.negative_slope:g}: not merged, only BN folded (the same function). "
+                    "Deep training has to reach slope 1 before the pairs collapse exactly."
+                )
+            replace_modules(self.model, MERGE if mergeable else FOLD)
+        self.requires_grad_(False)  # as Ultralytics' own folding leaves it
+        super().fuse(verbose=verbose, imgsz=imgsz)
+        return self
+
+    def load(self, weights: Any, verbose: bool = True) -> None:
+        """Load weights as Ultralytics does, and with them the slope and the BN settings they belong to.
+
+        Args:
+            weights: checkpoint dict or model.
+            verbose: print how many tensors were transferred.
+        """
+        super().load(weights, verbose)
+        source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
+        slope = get_negative_slope(source)
+        if slope is not None:
+            set_negative_slope(self, slope)
+            for ours, theirs in zip(vanilla_batchnorms(self), vanilla_batchnorms(source), strict=False):
+                ours.eps = theirs.eps

@@ -1,0 +1,38 @@
+"""The rows of a model YAML that are ours: Ultralytics' parser builds these by name."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+
+from vanillayolo.nn import VanillaNet
+
+
+class VanillaBackbone(VanillaNet):
+    """VanillaNet as a detector's backbone: gives the maps of the three coarsest resolutions, fine to coarse.
+
+    Args:
+        settings: arguments of :class:`vanillayolo.nn.VanillaNet`.
+
+    Attributes:
+        taps: entries of ``feature_info`` that are given out: the last stage of each resolution.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(**{"num_classes": 0, "global_pool": "", **settings})
+        last = {info["reduction"]: i for i, info in enumerate(self.feature_info)}
+        self.taps = list(last.values())[-3:]
+        self.out_channels = [int(self.feature_info[i]["num_chs"]) for i in self.taps]
+        self.out_strides = [int(self.feature_info[i]["reduction"]) for i in self.taps]
+
+    def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]  # a detector takes a list
+        """Map images ``[batch, in_chans, height, width]`` to three maps at ``out_strides``."""
+        if self.adaptive_pool:
+            # Strides 6, 12, 24 divide no usual image size. Padding to the next multiple of 24 keeps every cell at
+            # stride times index, so that boxes decode on the true grid and the neck's maps fit each other.
+            pad_h, pad_w = (-size % math.lcm(*self.out_strides) for size in x.shape[-2:])
+            x = F.pad(x, (0, pad_w, 0, pad_h))
+        return self.features(x, self.taps)

@@ -1,0 +1,30 @@
+"""What a plain ``import vanillayolo`` makes known to torch: the classes that our checkpoints are made of.
+
+In restricted loading (``ULTRALYTICS_SAFE_LOAD=1``) torch refuses any class that nobody vouched for. Class paths are
+part of the checkpoint format: they are never renamed.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+
+from vanillayolo.nn.layers import DeepPair, HalvingMaxPool2d, SeriesActivation
+from vanillayolo.nn.vanillanet import Classifier, Stage, VanillaNet
+
+from .model import VanillaDetectionModel
+from .modules import VanillaBackbone
+
+CHECKPOINT_CLASSES: list[Any] = [
+    VanillaDetectionModel,
+    VanillaBackbone,
+    VanillaNet,
+    Stage,
+    Classifier,
+    DeepPair,
+    SeriesActivation,
+    HalvingMaxPool2d,
+]
+
+torch.serialization.add_safe_globals(CHECKPOINT_CLASSES)

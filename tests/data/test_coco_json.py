@@ -1,0 +1,240 @@
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import yaml
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vanillayolo.data import check_data, coco_json, convert_coco
+from vanillayolo.data.coco_file import CocoFile, CocoImage
+from vanillayolo.errors import DataError
+
+SHARED = Path(os.environ.get("VANILLAYOLO_SHARED") or Path(__file__).parents[2].parent / "shared")
+COCO128 = SHARED / "datasets" / "coco128"
+
+
+@pytest.fixture(autouse=True)
+def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("VANILLAYOLO_CACHE", str(tmp_path / "cache"))
+    return tmp_path / "cache"
+
+
+def coco(**changes: Any) -> dict[str, Any]:
+    """Two images of 100 x 50, categories with ids 7 and 3, one box; changed as asked."""
+    content = {
+        "images": [
+            {"id": 10, "file_name": "a.jpg", "width": 100, "height": 50},
+            {"id": 20, "file_name": "sub/b.png", "width": 100, "height": 50},
+        ],
+        "categories": [{"id": 7, "name": "cat"}, {"id": 3, "name": "dog"}],
+        "annotations": [{"id": 1, "image_id": 10, "category_id": 7, "bbox": [10, 10, 20, 30], "iscrowd": 0}],
+    }
+    return {**content, **changes}
+
+
+def dataset(root: Path, content: object | None = None, **keys: Any) -> Path:
+    """Write a dataset whose train and val are the same folder and JSON file; return its data YAML."""
+    pictures = root / "pictures"
+    (pictures / "sub").mkdir(parents=True)
+    (pictures / "a.jpg").write_bytes(b"a")
+    (pictures / "sub" / "b.png").write_bytes(b"b")
+    text = content if isinstance(content, str) else json.dumps(content or coco())
+    (root / "boxes.json").write_text(text, encoding="utf-8")
+    data = {"train": "pictures", "val": "pictures", "annotations": {"train": "boxes.json", "val": "boxes.json"}}
+    file = root / "my.yaml"
+    file.write_text(yaml.safe_dump({**data, **keys}), encoding="utf-8")
+    return file
+
+
+def rows(view: Path, name: str = "train/a.txt") -> list[list[float]]:
+    text = (view.parent / "labels" / name).read_text(encoding="utf-8")
+    return [[float(word) for word in line.split()] for line in text.splitlines()]
+
+
+def view_data(view: Path) -> dict[str, Any]:
+    data: dict[str, Any] = yaml.safe_load(view.read_text(encoding="utf-8"))
+    return data
+
+
+def test_labels_links_and_names_are_written(tmp_path: Path, cache: Path) -> None:
+    file = dataset(tmp_path / "mine")
+    before = sorted(tmp_path.joinpath("mine").rglob("*"))
+    view = convert_coco(file)
+    assert view.is_relative_to(cache / "coco")
+    assert view_data(view)["names"] == {0: "dog", 1: "cat"}  # by id: 3, 7
+    assert rows(view) == [[1, 0.2, 0.5, 0.2, 0.6]]
+    assert rows(view, "val/sub/b.txt") == []  # background
+    assert (view.parent / "images/train/sub/b.png").read_bytes() == b"b"
+    assert sorted(tmp_path.joinpath("mine").rglob("*")) == before
+
+
+def test_view_is_reused_until_the_annotations_change(tmp_path: Path, cache: Path) -> None:
+    file = dataset(tmp_path / "mine")
+    view = convert_coco(file)
+    written = view.stat().st_mtime_ns
+    assert convert_coco(file) == view
+    assert view.stat().st_mtime_ns == written
+    (tmp_path / "mine/boxes.json").write_text(json.dumps(coco(annotations=[])), encoding="utf-8")
+    fresh = convert_coco(file)
+    assert fresh != view
+    assert rows(fresh) == []
+    assert not [path for path in (cache / "coco").iterdir() if path.name.startswith(".")]
+
+
+def test_given_folder_is_rewritten_when_ours_and_refused_otherwise(tmp_path: Path) -> None:
+    file = dataset(tmp_path / "mine")
+    out = tmp_path / "view"
+    assert convert_coco(file, out) == out / "data.yaml"
+    (tmp_path / "mine/boxes.json").write_text(json.dumps(coco(annotations=[])), encoding="utf-8")
+    assert rows(convert_coco(file, out)) == []
+    (out / "notes.txt").write_text("mine", encoding="utf-8")
+    (tmp_path / "mine/boxes.json").write_text(json.dumps(coco(), indent=1), encoding="utf-8")
+    with pytest.raises(DataError, match=r"notes\.txt"):
+        convert_coco(file, out)
+
+
+def test_given_names_are_matched_by_category_name(tmp_path: Path) -> None:
+    view = convert_coco(dataset(tmp_path / "mine", names=["bird", "cat"]))
+    assert rows(view)[0][0] == 1  # dog has no box and may be absent
+    with pytest.raises(DataError, match=r"'cat' is not among names.*did you mean cats"):
+        convert_coco(dataset(tmp_path / "other", names=["cats", "dog"]))
+
+
+def test_crowds_and_boxes_without_area_are_left_out_and_counted(tmp_path: Path) -> None:
+    boxes = [
+        {"id": 1, "image_id": 10, "category_id": 7, "bbox": [0, 0, 50, 50], "iscrowd": 1},
+        {"id": 2, "image_id": 10, "category_id": 7, "bbox": [120, 10, 20, 30]},
+        {"id": 3, "image_id": 10, "category_id": 7, "bbox": [10, 10, 0, 30]},
+        {"id": 4, "image_id": 10, "category_id": 7, "bbox": [-50, -25, 100, 50]},
+    ]
+    view = convert_coco(dataset(tmp_path / "mine", coco(annotations=boxes)))
+    assert rows(view) == [[1, 0.25, 0.25, 0.5, 0.5]]  # clipped to the image
+    report = json.loads((view.parent / "conversion.json").read_text(encoding="utf-8"))
+    assert report["dropped"] == {"crowd": 2, "no area": 4}  # train and val
+
+
+def test_copies_stand_in_where_links_are_not_allowed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refused(*_: object) -> None:
+        raise OSError("a required privilege is not held")
+
+    monkeypatch.setattr(os, "symlink", refused)
+    view = convert_coco(dataset(tmp_path / "hard"))
+    assert (view.parent / "images/train/a.jpg").samefile(tmp_path / "hard/pictures/a.jpg")
+    monkeypatch.setattr(os, "link", refused)
+    view = convert_coco(dataset(tmp_path / "copies"))
+    copy = view.parent / "images/train/a.jpg"
+    assert copy.read_bytes() == b"a"
+    assert not copy.samefile(tmp_path / "copies/pictures/a.jpg")
+
+
+def test_subfolder_called_images_keeps_its_labels_findable(tmp_path: Path) -> None:
+    content = coco(images=[{"id": 10, "file_name": "images/a.jpg", "width": 100, "height": 50}])
+    file = dataset(tmp_path / "mine", content)
+    (tmp_path / "mine/pictures/images").mkdir()
+    (tmp_path / "mine/pictures/a.jpg").rename(tmp_path / "mine/pictures/images/a.jpg")
+    view = check_data(file)
+    assert (view.parent / "images/train/labels/a.txt").read_text(encoding="utf-8").startswith("1 0.2")
+
+
+NAMES = st.lists(st.sampled_from(["a", "A", "..", ".", "images", "b.c", "é"]), min_size=1, max_size=4)
+
+
+@given(st.lists(st.tuples(NAMES, st.sampled_from([".jpg", ".PNG"])), max_size=8))
+def test_no_two_images_share_a_label_file(given_names: list[tuple[list[str], str]]) -> None:
+    images = {n: CocoImage("/".join(parts) + end, 1, 1) for n, (parts, end) in enumerate(given_names)}
+    names = coco_json._view_names(CocoFile(Path("x.json"), images, {}, []))
+    labels = [str(name.with_suffix("")).casefold() for name in names.values()]
+    assert len(set(labels)) == len(images)
+    for number, name in names.items():
+        assert not name.is_absolute()
+        assert not any(part.startswith(".") for part in name.parts)
+        assert name.suffix == Path("x" + given_names[number][1]).suffix
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "line 1: not valid JSON"),
+        ("[]", "no COCO instances file"),
+        (coco(images=[{"id": 10}]), "file_name None"),
+        (coco(images=[{"id": 10, "file_name": "a.jpg", "width": 0, "height": 5}]), "size 0 x 5"),
+        (coco(images=[{"file_name": "a.jpg"}]), "no integer id"),
+        (coco(categories=[{"id": 7, "name": "x"}, {"id": 7, "name": "y"}]), "same id"),
+        (coco(categories=[{"id": 7}]), "category 7 has no name"),
+        (
+            coco(annotations=[{"id": 5, "image_id": 11, "category_id": 7, "bbox": [0, 0, 1, 1]}]),
+            "annotation 5 is of image",
+        ),
+        (coco(annotations=[{"id": 5, "image_id": 10, "category_id": 9, "bbox": [0, 0, 1, 1]}]), "of category 9"),
+        (coco(annotations=[{"id": 5, "image_id": 10, "category_id": 7, "bbox": [0, 0, 1]}]), "has the bbox"),
+        (coco(annotations=[{"id": 5, "image_id": 10, "category_id": 7, "bbox": [0, 0, 1, None]}]), "has the bbox"),
+        (coco(annotations=[7]), "annotation 7 is no object"),
+        (coco(images=[{"id": 10, "file_name": "gone.jpg", "width": 9, "height": 9}]), "1 of 1 images do not exist"),
+        (coco(categories=[], annotations=[]), "0 categories"),
+    ],
+)
+def test_malformed_json_is_told_in_one_line(tmp_path: Path, cache: Path, content: object, message: str) -> None:
+    file = dataset(tmp_path / "mine", content)
+    with pytest.raises(DataError, match=message) as caught:
+        convert_coco(file)
+    assert "\n" not in str(caught.value)
+    assert not cache.exists() or not list((cache / "coco").iterdir())
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({"annotations": "boxes.json"}, "give a mapping"),
+        ({"annotations": {"train": "boxes.json"}}, "no key 'val'"),
+        ({"annotations": {"train": "boxes.json", "vla": "boxes.json"}}, "did you mean val"),
+        ({"annotations": {"train": "boxes.json", "val": "boxs.json"}}, r"did you mean boxes\.json"),
+        ({"train": "picture"}, "not one existing folder"),
+        ({"names": ["cat", "cat"]}, "lists a class twice"),
+        ({"nc": 5}, "nc is 5"),
+    ],
+)
+def test_wrong_yaml_is_told_in_one_line(tmp_path: Path, keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message) as caught:
+        convert_coco(dataset(tmp_path / "mine", **keys))
+    assert "\n" not in str(caught.value)
+
+
+def test_splits_that_disagree_on_a_category_need_names(tmp_path: Path) -> None:
+    files = {"train": "boxes.json", "val": "val.json"}
+    file = dataset(tmp_path / "mine", annotations=files)
+    swapped = coco(categories=[{"id": 3, "name": "cat"}, {"id": 7, "name": "dog"}])
+    (tmp_path / "mine/val.json").write_text(json.dumps(swapped), encoding="utf-8")
+    with pytest.raises(DataError, match="in another split"):
+        convert_coco(file)
+    named = yaml.safe_load(file.read_text(encoding="utf-8")) | {"names": ["cat", "dog"]}
+    file.write_text(yaml.safe_dump(named), encoding="utf-8")
+    view = convert_coco(file)
+    assert (rows(view)[0][0], rows(view, "val/a.txt")[0][0]) == (0, 1)
+
+
+def test_split_without_annotations_is_passed_on(tmp_path: Path) -> None:
+    file = dataset(tmp_path / "mine", test="more/images")
+    assert view_data(convert_coco(file))["test"] == [str((tmp_path / "mine/more/images").resolve())]
+
+
+@pytest.mark.skipif(not COCO128.is_dir(), reason=f"the shared COCO128 images are not at {COCO128}")
+def test_real_coco_gives_the_boxes_of_its_yolo_labels(tmp_path: Path) -> None:
+    js = str(COCO128 / "annotations" / "instances_train2017.json")
+    keys = {"path": str(COCO128), "train": "images/train2017", "val": "images/train2017"}
+    file = tmp_path / "coco.yaml"
+    file.write_text(yaml.safe_dump({**keys, "annotations": {"train": js, "val": js}}), encoding="utf-8")
+    view = check_data(file)
+    assert len(view_data(view)["names"]) == 80
+    count = 0
+    for label in (COCO128 / "labels" / "train2017").glob("*.txt"):
+        expected = sorted([float(word) for word in line.split()] for line in label.read_text().splitlines())
+        np.testing.assert_allclose(sorted(rows(view, f"train/{label.name}")), expected, atol=1.1e-6)
+        count += len(expected)
+    assert count == 929
+    assert len(list((view.parent / "images/train").iterdir())) == 128
