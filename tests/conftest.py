@@ -172,6 +172,12 @@ def shrink(cfg: dict[str, Any], dims: list[int], neck_width: float = 0.125) -> d
     return cfg
 
 
+@pytest.fixture(scope="session")
+def shrink_yaml() -> Callable[..., dict[str, Any]]:
+    """``shrink_yaml(cfg, dims, neck_width=0.125)``: see :func:`shrink`."""
+    return shrink
+
+
 @pytest.fixture
 def tiny_cfg() -> dict[str, Any]:
     """Model YAML, as a dict, of a VanillaNet-5 detector of some 0.4 M parameters; use images of 64 px and more."""

@@ -6,6 +6,7 @@ from collections.abc import Callable
 
 import pytest
 import torch
+from golden_cases import Golden
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
@@ -24,8 +25,6 @@ from vanillayolo.nn import (
     vanillanet_variant,
 )
 from vanillayolo.nn.reparameterize import FOLD, fold, fold_pair, replace_modules
-
-from .conftest import Golden
 
 few = settings(max_examples=20, deadline=None)
 variants = pytest.mark.parametrize("variant", list(VARIANTS))

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
@@ -192,7 +193,7 @@ def load_collapsed(path: str | Path) -> nn.Module:
             raise ValueError(f"format {description.get('format')!r}, not {FORMAT}")
         names = {int(k): v for k, v in description["names"].items()}
         return build_stock(description["yaml"], load_file(weights), names)
-    except (OSError, ValueError, KeyError, RuntimeError) as error:
+    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be rebuilt ({' '.join(str(error).split())[:160]}).") from error
 
 

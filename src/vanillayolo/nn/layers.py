@@ -161,4 +161,4 @@ def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
 
     Gradients and statistics are those of an ordinary step: the second computation does not count as another batch.
     """
-    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_statistics(block)))  # type: ignore[no-any-return]
+    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_statistics(block)))

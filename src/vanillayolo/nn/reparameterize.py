@@ -84,7 +84,8 @@ def merge_pair(pair: DeepPair) -> nn.Conv2d:
 
 def merge_activation(activation: SeriesActivation) -> nn.Sequential:
     """Merge a series activation into ReLU and one depthwise convolution with bias."""
-    return nn.Sequential(nn.ReLU(), as_conv(activation.conv, fold(activation.conv, activation.norm)))
+    merged = nn.Sequential(nn.ReLU(), as_conv(activation.conv, fold(activation.conv, activation.norm)))
+    return merged.train(activation.training)
 
 
 def fold_pair(pair: DeepPair) -> DeepPair:
@@ -93,7 +94,7 @@ def fold_pair(pair: DeepPair) -> DeepPair:
     folded._modules = dict(pair._modules)
     folded.conv1, folded.norm1 = as_conv(pair.conv1, fold(pair.conv1, pair.norm1)), nn.Identity()
     folded.conv2, folded.norm2 = as_conv(pair.conv2, fold(pair.conv2, pair.norm2)), nn.Identity()
-    return folded
+    return folded.train(pair.training)
 
 
 MERGE: dict[type[nn.Module], Callable[..., nn.Module]] = {DeepPair: merge_pair, SeriesActivation: merge_activation}

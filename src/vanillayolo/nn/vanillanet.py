@@ -22,6 +22,7 @@ from vanillayolo.errors import UsageError
 from .deep_training import set_negative_slope
 from .layers import DeepPair, HalvingMaxPool2d, SeriesActivation, checkpointed, init_weights
 from .reparameterize import MERGE, replace_modules
+from .weights import checkpoint_filter_fn
 
 
 @dataclass(frozen=True)
@@ -100,9 +101,11 @@ class Classifier(nn.Module):
             raise UsageError(f"global_pool={global_pool!r}: allowed are 'avg' and ''.")
         self.global_pool = global_pool
         self.drop = nn.Dropout(drop_rate)
-        self.pair: nn.Module = nn.Identity()
-        if num_classes > 0:
-            self.pair = DeepPair(in_features, num_classes, mid_channels=num_classes, norm_last=False)
+        self.pair = (
+            DeepPair(in_features, num_classes, mid_channels=num_classes, norm_last=False)
+            if num_classes > 0
+            else nn.Identity()
+        )
 
     def forward(self, x: Tensor, pre_logits: bool = False) -> Tensor:
         """Map ``[batch, features, height, width]`` to ``[batch, num_classes]`` (or a map, without pooling)."""
@@ -161,7 +164,8 @@ class VanillaNet(nn.Module):
             in_chans, dims[0], kernel_size=4, stride=stride, padding=int(adaptive_pool), mid_channels=dims[0]
         )
         self.stem = Stage(stem, nn.Identity(), dims[0], act_num)
-        self.feature_info: list[dict[str, Any]] = [{"num_chs": dims[0], "reduction": stride, "module": "stem"}]
+        first: dict[str, Any] = {"num_chs": dims[0], "reduction": stride, "module": "stem"}
+        self.feature_info = [first]
         stages = []
         for i, step in enumerate(strides):
             stages.append(make_stage(dims[i], dims[i + 1], step, act_num, adaptive_pool))
@@ -309,7 +313,8 @@ def _entrypoint(name: str, variant: Variant) -> Callable[..., VanillaNet]:
     def create(pretrained: bool = False, **kwargs: Any) -> VanillaNet:
         model_args = {"dims": variant.dims, "strides": variant.strides, "adaptive_pool": variant.adaptive_pool}
         feature_cfg = {"out_indices": tuple(range(1, len(variant.dims))), "flatten_sequential": True}
-        return build_model_with_cfg(VanillaNet, name, pretrained, feature_cfg=feature_cfg, **{**model_args, **kwargs})
+        timm_args = {"feature_cfg": feature_cfg, "pretrained_filter_fn": checkpoint_filter_fn}
+        return build_model_with_cfg(VanillaNet, name, pretrained, **timm_args, **{**model_args, **kwargs})
 
     create.__name__ = create.__qualname__ = name
     create.__module__ = __name__

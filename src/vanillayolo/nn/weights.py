@@ -88,6 +88,19 @@ def translate_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return renamed
 
 
+def checkpoint_filter_fn(state: Mapping[str, Tensor], model: nn.Module) -> dict[str, Tensor]:
+    """Prepare weights for timm's own loading: the authors' names translated, a classifier of another size left out.
+
+    timm leaves out the weights and biases of such a classifier itself, but not its running statistics.
+    """
+    own = model.state_dict()
+    return {
+        key: value
+        for key, value in translate_keys(state).items()
+        if not (key.startswith(CLASSIFIER) and "running_" in key and key in own and own[key].shape != value.shape)
+    }
+
+
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Read a file of tensors: safetensors, or a torch file (only tensors are taken, nothing in it is run).
 
@@ -111,7 +124,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]
             break
-    tensors = {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, Tensor)} if state else {}
+    entries = state.items() if isinstance(state, Mapping) else ()  # a torch file may hold anything
+    tensors = {str(k).removeprefix("module."): v for k, v in entries if isinstance(v, Tensor)}
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors; give VanillaNet weights (keys like stages.0.conv1.0.weight).")
     return tensors
@@ -150,9 +164,10 @@ def load_official_weights(net: nn.Module, source: str | Path | Mapping[str, Tens
     wrong = [k for k in wrong if not k.endswith("num_batches_tracked")]
     if not any(not k.startswith(CLASSIFIER) for k in fitting) or (strict and wrong):
         form = "merged" if "stem.pair.weight" in own else "training"
+        what = "weights do not fit" if isinstance(source, Mapping) else f"{source}: does not fit"
         raise CheckpointError(
-            f"weights do not fit: {report}; first: {wrong[0] if wrong else 'none loaded'}; "
-            f"the network is in {form} form (build it with the file's widths, act_num and merged=True or False)."
+            f"{what}: {report}; first: {wrong[0] if wrong else 'none loaded'}; the network is in {form} form "
+            "(build it with the file's widths, act_num and merged=True or False)."
         )
     net.load_state_dict(fitting, strict=False)
     return report

@@ -41,7 +41,7 @@ COMPACT = {
     "n": Scale("10", 1 / 8, (0.50, 0.25, 1024)),
     "s": Scale("8", 1 / 4, (0.50, 0.50, 1024)),
     "m": Scale("8", 1 / 2, (0.50, 1.00, 512)),
-    "l": Scale("9", 1 / 2, (1.00, 1.00, 512)),
+    "l": Scale("10", 1 / 2, (1.00, 1.00, 512)),
     "x": Scale("10", 5 / 8, (1.00, 1.50, 512)),
 }
 #: The paper's widths under the neck of the published model, whose C3k2 have twice YOLO11n's repeats.

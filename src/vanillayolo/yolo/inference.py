@@ -14,9 +14,11 @@ from torch import Tensor, nn
 from ultralytics import __version__ as ultralytics_version
 from ultralytics.data.augment import LetterBox
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
+from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils.nms import non_max_suppression
 
 from vanillayolo.errors import DataError
+from vanillayolo.nn import randomize_batchnorm
 
 
 def image_files(folder: str | Path) -> list[Path]:
@@ -102,3 +104,30 @@ def checkpoint(model: nn.Module, extra: dict[str, Any], train_args: dict[str, An
 def stack(images: Sequence[np.ndarray], imgsz: int) -> Tensor:
     """Return several images as one input ``[batch, 3, imgsz, imgsz]``."""
     return torch.cat([letterbox(image, imgsz) for image in images])
+
+
+def write_onnx(model: str, path: str | Path, imgsz: int, fused: bool = True) -> Path:
+    """Write a network, ours or stock (``yolo11n``), freshly initialised, as static ONNX of batch 1.
+
+    For measuring latency. BN statistics are random: through fresh ones the signal of a deep untrained network shrinks
+    until arithmetic on denormal numbers is all that is timed. ``fused=False`` leaves a VanillaNet backbone in training
+    form, its neck folded, which is how the published model is run.
+    """
+    from .architecture import is_model_name
+    from .model import VanillaDetectionModel, fold_stock
+
+    network: Any
+    if is_model_name(model) or model.endswith((".yaml", ".yml")):
+        network = randomize_batchnorm(VanillaDetectionModel(model, verbose=False))
+        network = network.fuse(verbose=False) if fused else fold_stock(network)
+    else:
+        network = randomize_batchnorm(DetectionModel(yaml_model_load(f"{model}.yaml"), verbose=False))
+        network = network.fuse(verbose=False)
+    network = network.eval()
+    network.model[-1].export, network.model[-1].format = True, "onnx"
+    image = torch.zeros(1, 3, imgsz, imgsz)
+    network(image)  # the head makes its anchors in the first call
+    torch.onnx.export(
+        network, (image,), str(path), opset_version=18, input_names=["images"], output_names=["output0"], dynamo=False
+    )
+    return Path(path)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,11 @@ from ultralytics.utils import DEFAULT_CFG_DICT, ONLINE, ROOT, SETTINGS, YAML
 
 from vanillayolo.data import check_data
 from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError, closest
-from vanillayolo.nn import is_merged
+from vanillayolo.nn import DeepTraining, is_merged
 
 from .architecture import is_model_name, resolve
 from .model import VanillaDetectionModel
+from .offline import place_fonts
 from .trainer import TRAIN_KEYS, VanillaTrainer, use_all_cores
 
 #: Keyword arguments of Ultralytics' methods that are not settings.
@@ -46,6 +46,7 @@ class VanillaYOLO(Model):
         if isinstance(model, (str, Path)):
             name = str(model).strip()
             model = f"{name}.yaml" if is_model_name(name) and not name.endswith((".yaml", ".yml")) else name
+        place_fonts()
         super().__init__(model=model, task="detect", verbose=verbose)
         for event in ("on_predict_start", "on_val_start"):
             if use_all_cores not in self.callbacks[event]:
@@ -138,6 +139,7 @@ class VanillaYOLO(Model):
                 "(best.pt), or load it again where fuse() was called."
             )
         self._check_settings("train", kwargs, extra=TRAIN_KEYS)
+        DeepTraining.from_dict({k: kwargs[k] for k in TRAIN_KEYS if kwargs.get(k) is not None})
         if not kwargs.get("resume") and not isinstance(kwargs.get("data"), (list, tuple)):
             kwargs["data"] = resolve_data(kwargs.get("data") or self._cfg_data(kwargs))
         return super().train(trainer=trainer or VanillaTrainer, **kwargs)
@@ -158,9 +160,8 @@ class VanillaYOLO(Model):
         self._check_settings("predict", kwargs)
         if source is None:
             raise UsageError("source is missing: give an image, a folder, a video, a URL or a camera number.")
-        if isinstance(source, (str, Path)) and not str(source).isdigit() and not _is_pattern(str(source)):
-            if not Path(source).exists():
-                raise UsageError(f"source={str(source)!r}: no such file or folder.")
+        if isinstance(source, (str, Path)) and not (_is_pattern(str(source)) or Path(source).exists()):
+            raise UsageError(f"source={str(source)!r}: no such file or folder.")
         return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
 
     def export(self, **kwargs: Any) -> str:
@@ -200,10 +201,10 @@ class VanillaYOLO(Model):
 
 
 def _is_pattern(source: str) -> bool:
-    """Return whether a source is a URL, a screen, a stream list or a glob: for Ultralytics to resolve."""
-    return (
-        "://" in source or source.startswith("screen") or any(c in source for c in "*?[") or source.endswith(".streams")
-    )
+    """Return whether a source is a camera, a URL, a screen, a stream list or a glob: for Ultralytics to resolve."""
+    if source.isdigit() or source.startswith("screen") or source.endswith(".streams"):
+        return True
+    return "://" in source or any(c in source for c in "*?[")
 
 
 def check_imgsz(imgsz: object) -> None:
@@ -227,10 +228,10 @@ def resolve_data(data: str | Path, splits: tuple[str, ...] = ("train", "val")) -
     path = Path(data)
     packaged = ROOT / "cfg" / "datasets" / f"{path.stem}.yaml"
     if path.exists() or not packaged.is_file() or path.parent != Path("."):
-        return str(check_data(data, tuple(dict.fromkeys(splits))))
+        return str(check_data(data, tuple(dict.fromkeys(splits)), datasets_dir=Path(SETTINGS["datasets_dir"])))
     root = Path(str(YAML.load(packaged).get("path", "")))
     here = any((base / root).exists() for base in (Path(SETTINGS["datasets_dir"]), Path(".")))
-    if not here and (not ONLINE or os.environ.get("YOLO_OFFLINE", "").lower() in {"1", "true"}):
+    if not here and not ONLINE:
         raise DataError(
             f"data={str(data)!r}: Ultralytics' own dataset, not on this machine, and there is no network; "
             f"put it under {SETTINGS['datasets_dir']} or give the path of your data YAML."

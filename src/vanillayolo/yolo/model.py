@@ -9,7 +9,7 @@ from torch import nn
 from ultralytics.nn.tasks import DetectionModel, temporary_modules
 from ultralytics.utils import LOGGER
 
-from vanillayolo.errors import ModelNameError
+from vanillayolo.errors import ModelNameError, VanillaYOLOError
 from vanillayolo.nn import get_negative_slope, set_negative_slope
 from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation
 from vanillayolo.nn.reparameterize import FOLD, MERGE, replace_modules
@@ -56,7 +56,9 @@ class VanillaDetectionModel(DetectionModel):
                 yaml_dict["backbone"][0][3][0]["in_chans"] = ch
             with temporary_modules(attributes=ROWS):
                 super().__init__(yaml_dict, ch=ch, nc=nc, verbose=verbose)
-        except (KeyError, IndexError, TypeError, AttributeError) as error:
+        except VanillaYOLOError:
+            raise  # says what is wrong already
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
             if isinstance(cfg, str) and not cfg.endswith((".yaml", ".yml")):
                 raise  # a network of our own tables: a defect of ours
             raise ModelNameError(

@@ -1,0 +1,159 @@
+"""How long networks take, measured side by side: every round times each of them once, in turning order.
+
+Machines drift; a comparison holds only between figures of one run, taken in turns. Measuring and rendering are apart:
+:func:`measure` gives data, :func:`table` text.
+"""
+
+from __future__ import annotations
+
+import platform
+import statistics
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from vanillayolo.errors import UsageError, closest
+from vanillayolo.yolo.trainer import available_cores
+
+PACKAGES = ("vanillayolo", "torch", "ultralytics", "timm", "onnxruntime", "openvino", "nncf", "numpy")
+
+
+@dataclass(frozen=True)
+class Timing:
+    """Milliseconds of one call over all rounds."""
+
+    name: str
+    median: float
+    minimum: float
+    maximum: float
+    rounds: int
+
+    @classmethod
+    def of(cls, name: str, milliseconds: Sequence[float]) -> Timing:
+        """Return the summary of the times given."""
+        return cls(name, statistics.median(milliseconds), min(milliseconds), max(milliseconds), len(milliseconds))
+
+
+def machine() -> dict[str, Any]:
+    """Return what a figure must stand beside: processor, cores, system, versions."""
+    name = platform.processor() or platform.machine()
+    info = Path("/proc/cpuinfo")
+    if info.exists():
+        lines = info.read_text(encoding="utf-8", errors="ignore").splitlines()
+        name = next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), name)
+    versions = {}
+    for package in PACKAGES:
+        try:
+            versions[package] = version(package)
+        except PackageNotFoundError:
+            continue
+    return {
+        "processor": name,
+        "capability": torch.backends.cpu.get_cpu_capability(),
+        "cores": available_cores(),
+        "system": f"{platform.system()} {platform.machine()}",
+        "python": platform.python_version(),
+        "versions": versions,
+    }
+
+
+def measure(calls: Mapping[str, Callable[[], object]], rounds: int = 20, warmup: int = 3) -> list[Timing]:
+    """Time every call ``rounds`` times, one of each in turn, every other round in reverse order.
+
+    Args:
+        calls: what to time, by name.
+        rounds: counted rounds.
+        warmup: rounds before, not counted.
+
+    Raises:
+        UsageError: for fewer than one round.
+    """
+    if rounds < 1 or warmup < 0:
+        raise UsageError(f"rounds={rounds}, warmup={warmup}: give at least one round.")
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for i in range(-warmup, rounds):
+        for name in list(calls)[:: -1 if i % 2 else 1]:
+            begin = time.perf_counter()
+            calls[name]()
+            if i >= 0:
+                times[name].append((time.perf_counter() - begin) * 1e3)
+    return [Timing.of(name, values) for name, values in times.items()]
+
+
+def onnxruntime_call(path: str | Path, imgsz: int) -> Callable[[], object]:
+    """Return a call of one float32 image ``[1, 3, imgsz, imgsz]`` in ONNX Runtime on all cores."""
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = available_cores()
+    options.log_severity_level = 3
+    session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
+    feed = {session.get_inputs()[0].name: np.zeros((1, 3, imgsz, imgsz), np.float32) + 0.5}
+    return lambda: session.run(None, feed)
+
+
+def openvino_call(path: str | Path, imgsz: int, hint: str) -> Callable[[], object]:
+    """Return the same in OpenVINO with the precision hint ``f32`` or ``bf16``.
+
+    The default hint runs "float32" networks in bfloat16 on processors with AMX; parity needs ``f32``.
+    """
+    import openvino
+
+    core = openvino.Core()
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_PRECISION_HINT": hint,
+        "INFERENCE_NUM_THREADS": available_cores(),
+    }
+    request = core.compile_model(core.read_model(str(path)), "CPU", settings).create_infer_request()
+    image = np.zeros((1, 3, imgsz, imgsz), np.float32) + 0.5
+    return lambda: request.infer([image])
+
+
+BACKENDS: dict[str, Callable[[str | Path, int], Callable[[], object]]] = {
+    "onnxruntime": onnxruntime_call,
+    "openvino-f32": lambda path, imgsz: openvino_call(path, imgsz, "f32"),
+    "openvino-bf16": lambda path, imgsz: openvino_call(path, imgsz, "bf16"),
+}
+
+
+def latency(files: Mapping[str, str | Path], backends: Sequence[str], imgsz: int, rounds: int = 20) -> dict[str, Any]:
+    """Time ONNX files in back ends, all in one run.
+
+    Args:
+        files: ONNX file by the name it shall have in the table.
+        backends: keys of :data:`BACKENDS`.
+        imgsz: side of the image, pixels.
+        rounds: counted rounds of each.
+
+    Returns:
+        The record: machine, settings and, for every back end, the timings in milliseconds.
+
+    Raises:
+        UsageError: for an unknown back end.
+    """
+    for backend in backends:
+        if backend not in BACKENDS:
+            raise UsageError(f"backend {backend!r}: {closest(backend, BACKENDS)}")
+    record: dict[str, Any] = {"machine": machine(), "imgsz": imgsz, "batch": 1, "rounds": rounds, "milliseconds": {}}
+    for backend in backends:
+        calls = {name: BACKENDS[backend](path, imgsz) for name, path in files.items()}
+        record["milliseconds"][backend] = {t.name: asdict(t) for t in measure(calls, rounds)}
+    return record
+
+
+def table(record: Mapping[str, Any]) -> str:
+    """Return a record of :func:`latency` as a Markdown table: median milliseconds (minimum to maximum)."""
+    backends = list(record["milliseconds"])
+    names = list(next(iter(record["milliseconds"].values())))
+    rows = [["model", *backends], ["---", *("---:" for _ in backends)]]
+    for name in names:
+        timings = (record["milliseconds"][b][name] for b in backends)
+        rows.append([name, *(f"{t['median']:.1f} ({t['minimum']:.1f} to {t['maximum']:.1f})" for t in timings)])
+    return "\n".join("| " + " | ".join(row) + " |" for row in rows)

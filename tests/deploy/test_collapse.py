@@ -1,0 +1,171 @@
+from __future__ import annotations
+
+import copy
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from vanillayolo import VanillaYOLO
+from vanillayolo.deploy import collapse, load_collapsed
+from vanillayolo.deploy.collapse import summary, written_whole
+from vanillayolo.errors import CheckpointError, MergeError, UsageError
+from vanillayolo.nn import randomize_batchnorm, set_negative_slope
+from vanillayolo.yolo.inference import letterbox, raw_output
+
+
+@pytest.fixture
+def best(tiny_yaml: Path, tmp_path: Path) -> Path:
+    """A checkpoint of a tiny detector with random BN: not trained, but no BN is the identity."""
+    model = VanillaYOLO(tiny_yaml)
+    randomize_batchnorm(model.model)
+    model.model.names = {i: f"thing{i}" for i in range(80)}
+    path = tmp_path / "best.pt"
+    model.save(path)
+    return path
+
+
+def noise(size: int = 96) -> torch.Tensor:
+    image = np.random.default_rng(0).integers(0, 256, (size, size, 3), dtype=np.uint8)
+    return letterbox(image, size)
+
+
+def test_three_files_with_the_same_function(best: Path) -> None:
+    result = collapse(best, imgsz=96)
+    assert [p.name for p in (result.checkpoint, result.weights, result.description) if p] == [
+        "best-collapsed.pt",
+        "best-collapsed.safetensors",
+        "best-collapsed.json",
+    ]
+    reference = raw_output(VanillaYOLO(best).model.double().eval(), noise().double())
+    for network in (VanillaYOLO(result.checkpoint).model, load_collapsed(result.checkpoint)):
+        got = raw_output(network.eval(), noise()).double()
+        # float32 arithmetic through some 60 layers against float64: 6e-8 a rounding
+        assert float((got - reference).abs().max() / reference.abs().max()) < 1e-5
+    before, after = result.parameters
+    assert after < before
+    assert f"{before:,}" in summary(result)
+
+
+def test_only_stock_classes_and_no_statistics_left(best: Path) -> None:
+    stock = torch.load(collapse(best, imgsz=96).checkpoint, weights_only=False)["model"]
+    modules = {type(m).__module__.split(".")[0] for m in stock.modules()}
+    assert modules == {"torch", "ultralytics"}
+    assert not any("running_" in key for key in stock.state_dict())
+    backbone = [type(m).__name__ for row in stock.model[: stock.yaml["backbone"].__len__()] for m in row.modules()]
+    assert set(backbone) == {"Conv", "DWConv", "Conv2d", "Identity", "ReLU", "MaxPool2d"}
+
+
+def test_record_is_saved_and_says_where_it_was_taken(best: Path) -> None:
+    result = collapse(best, imgsz=96)
+    assert result.description is not None
+    record = json.loads(result.description.read_text())["equality"]
+    assert record["images"] == 8
+    assert record["source"] == "generated scenes"
+    assert record["matched"] == record["boxes"]
+    assert all(0 < output["relative"] < 1e-4 for output in record["outputs"])
+
+
+def test_a_second_collapse_changes_nothing(best: Path, tmp_path: Path) -> None:
+    first = collapse(best, imgsz=96).checkpoint
+    content = first.read_bytes()
+    assert collapse(first).checkpoint == first
+    assert first.read_bytes() == content
+    assert "already collapsed" in summary(collapse(first))
+    assert collapse(first, tmp_path / "copy.pt").checkpoint.read_bytes() == content
+
+
+def test_refused_below_slope_1_and_nothing_written(best: Path) -> None:
+    model = VanillaYOLO(best)
+    set_negative_slope(model.model, 0.5)
+    with pytest.raises(MergeError, match=r"slope 0\.5"):
+        collapse(model)
+    assert [p.name for p in best.parent.glob("best*")] == ["best.pt"]
+
+
+def test_adaptive_pool_variant_is_refused_with_the_reason() -> None:
+    model = VanillaYOLO("yolo11n-vanillanet-13_x1_5_ada_pool")
+    with pytest.raises(MergeError, match="multiples of 24"):
+        collapse(model)
+
+
+def test_bad_names_and_files(best: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"ends in \.pt"):
+        collapse(best, tmp_path / "out.onnx")
+    with pytest.raises(CheckpointError, match="no such file"):
+        collapse(tmp_path / "nowhere.pt")
+    result = collapse(best, imgsz=96)
+    assert result.weights is not None
+    result.weights.write_bytes(result.weights.read_bytes()[:100])
+    with pytest.raises(CheckpointError, match="cannot be rebuilt"):
+        load_collapsed(result.weights)
+
+
+def test_a_file_takes_its_name_only_when_whole(tmp_path: Path) -> None:
+    path = tmp_path / "x.bin"
+    path.write_bytes(b"before")
+
+    def fail() -> None:
+        with written_whole(path) as temporary:
+            temporary.write_bytes(b"half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fail()
+    assert path.read_bytes() == b"before"
+    assert list(tmp_path.iterdir()) == [path]
+
+
+ELSEWHERE = """
+import sys
+sys.modules["vanillayolo"] = None  # as where it is not installed
+import numpy as np
+from ultralytics import YOLO
+model = YOLO(sys.argv[1])
+layers, parameters, _, gflops = model.info()
+assert parameters > 1000 and gflops > 0, (parameters, gflops)
+boxes = model.predict(np.full((96, 96, 3), 127, np.uint8), imgsz=96, conf=0.0001, verbose=False)[0].boxes
+print("boxes", len(boxes), model.names[0])
+exported = model.export(format="onnx", imgsz=96, simplify=False)
+print(len(YOLO(exported, task="detect").predict(np.full((96, 96, 3), 127, np.uint8), imgsz=96, verbose=False)))
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("safe", ["0", "1"])
+def test_opens_where_vanillayolo_is_not_installed(best: Path, safe: str) -> None:
+    collapsed = collapse(best, imgsz=96).checkpoint
+    environment = {**os.environ, "ULTRALYTICS_SAFE_LOAD": safe}
+    done = subprocess.run(
+        [sys.executable, "-c", ELSEWHERE, str(collapsed)], env=environment, capture_output=True, text=True, timeout=300
+    )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert "thing0" in done.stdout
+
+
+@pytest.mark.parametrize("batch", [1, 8])
+def test_merged_weights_are_laid_out_for_eager_mode(best: Path, batch: int) -> None:
+    """A merged 1x1 weight with channels-last strides slows eager mode: strides are those of a fresh tensor."""
+    for network in (VanillaYOLO(best).model.fuse(verbose=False), load_collapsed(collapse(best, imgsz=96).checkpoint)):
+        for m in network.modules():
+            if isinstance(m, nn.Conv2d):
+                assert m.weight.stride() == torch.empty(m.weight.shape).stride()
+
+
+def test_letters_and_variants_keep_their_function(monkeypatch: pytest.MonkeyPatch) -> None:
+    from vanillayolo.yolo.model import VanillaDetectionModel
+    from vanillayolo.yolo.stock import to_stock
+
+    for name in ("yolo11n-vanillanet", "yolo11s-vanillanet-7", "yolo11m-vanillanet-6"):
+        model: Any = randomize_batchnorm(VanillaDetectionModel(name, verbose=False)).eval()
+        reference = raw_output(copy.deepcopy(model).double(), noise(64).double())
+        merged = model.fuse(verbose=False)
+        got = raw_output(to_stock(merged), noise(64)).double()
+        assert float((got - reference).abs().max() / reference.abs().max()) < 1e-5

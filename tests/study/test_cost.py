@@ -1,0 +1,26 @@
+from __future__ import annotations
+
+import torch
+from torch import nn
+
+from vanillayolo import VanillaYOLO
+from vanillayolo.study.cost import both_forms, cost
+
+
+def test_every_multiply_add_counts_two() -> None:
+    conv = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+    assert cost(conv, 32).gflops == 2 * 3 * 8 * 9 * 32 * 32 / 1e9
+    assert cost(conv, 32).parameters == 3 * 8 * 9
+
+
+def test_merging_saves_and_leaves_the_network_alone() -> None:
+    model = VanillaYOLO("yolo11n-vanillanet").model
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    forms = both_forms(model, 64)
+    assert forms["merged"].parameters < forms["training form"].parameters
+    assert forms["merged"].gflops < forms["training form"].gflops
+    assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_a_merged_network_has_one_form() -> None:
+    assert list(both_forms(VanillaYOLO("yolo11n-vanillanet").fuse(verbose=False).model, 64)) == ["merged"]

@@ -1,0 +1,41 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from vanillayolo.errors import UsageError
+from vanillayolo.study.latency import latency, machine, measure, table
+from vanillayolo.yolo.inference import write_onnx
+
+
+def test_rounds_alternate_their_order() -> None:
+    order: list[str] = []
+    timings = measure({"a": lambda: order.append("a"), "b": lambda: order.append("b")}, rounds=3, warmup=1)
+    assert "".join(order) == "baabbaab"
+    assert [(t.name, t.rounds) for t in timings] == [("a", 3), ("b", 3)]
+    assert all(0 < t.minimum <= t.median <= t.maximum for t in timings)
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(UsageError, match="one round"):
+        measure({}, rounds=0)
+    with pytest.raises(UsageError, match="onnxruntime"):
+        latency({}, ["onxruntime"], 64)
+
+
+def test_the_machine_states_its_versions() -> None:
+    assert {"torch", "ultralytics", "onnxruntime", "vanillayolo"} <= set(machine()["versions"])
+
+
+@pytest.mark.slow
+def test_files_are_timed_in_every_back_end_and_shown(tmp_path: Path, tiny_yaml: Path) -> None:
+    files = {
+        "ours": write_onnx(str(tiny_yaml), tmp_path / "a.onnx", 64),
+        "training form": write_onnx(str(tiny_yaml), tmp_path / "b.onnx", 64, fused=False),
+        "yolo11n": write_onnx("yolo11n", tmp_path / "c.onnx", 64),
+    }
+    record = latency(files, ["onnxruntime", "openvino-f32", "openvino-bf16"], 64, rounds=2)
+    text = table(record)
+    assert text.count("\n") == 4
+    assert all(name in text for name in (*files, "openvino-bf16"))

@@ -1,0 +1,121 @@
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from vanillayolo import cli
+
+
+def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
+    code = cli.main(words)
+    out, err = capsys.readouterr()
+    return code, out, err
+
+
+def test_help_lists_every_command_with_its_first_line(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "--help")
+    assert code == 0
+    for name, function in cli.COMMANDS.items():
+        assert f"  {name}" in out
+        assert (function.__doc__ or "").splitlines()[0] in out
+
+
+def test_no_words_is_help(capsys: pytest.CaptureFixture[str]) -> None:
+    assert run(capsys)[:2] == run(capsys, "help")[:2]
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["trian"], "did you mean train"),
+        (["info", "model=yolo11n-vanilanet"], "yolo11n-vanillanet"),
+        (["info", "mdoel=yolo11n-vanillanet"], "did you mean model"),
+        (["info", "yolo11n-vanillanet"], "is not key=value"),
+        (["info", "model=a", "model=b"], "given twice"),
+        (["info", "model=yolo11n-vanillanet", "imgsz=big"], "whole number"),
+        (["collapse"], "model= is missing"),
+        (["collapse", "model=nowhere.pt"], "no such file"),
+        (["train", "epohcs=3"], "did you mean epochs"),
+        (["train", "epochs=3"], "data is missing"),
+        (["train", "data=nowhere.yaml"], "nowhere.yaml"),
+        (["train", "data=nowhere.yaml", "imgsz=7"], "at least 32"),
+        (["train", "data=nowhere.yaml", "decay=2"], "0 to 1"),
+        (["train", "data=nowhere.yaml", "decay_shape=square"], "linear, cosine"),
+        (["predict", "model=yolo11n-vanillanet"], "source is missing"),
+        (["predict", "model=yolo11n-vanillanet", "source=nowhere.jpg"], "nowhere.jpg"),
+    ],
+)
+def test_a_mistake_is_one_line_and_code_2(
+    words: list[str], says: str, capsys: pytest.CaptureFixture[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    code, out, err = run(capsys, *words)
+    assert code == 2
+    assert says in err
+    assert err.count("\n") == 1
+    assert err.startswith("vanillayolo: ")
+    assert "Traceback" not in out + err
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken() -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setitem(cli.COMMANDS, "version", broken)
+    with pytest.raises(ZeroDivisionError):
+        cli.main(["version"])
+
+
+def test_info_prints_the_published_model_to_the_parameter(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "info", "model=yolo11n-vanillanet-5-paper")
+    assert code == 0
+    for figure in ("29,772,192", "23,969,696", "152.05", "98.36"):
+        assert figure in out
+
+
+def test_info_without_a_model_lists_all_names(capsys: pytest.CaptureFixture[str]) -> None:
+    names = run(capsys, "info")[1].split()
+    assert len(names) == 5 + 2 * 5 * 11
+    assert {"yolo11n-vanillanet", "yolo11x-vanillanet-13_x1_5_ada_pool-paper"} < set(names)
+
+
+def test_yaml_is_written_once_and_accepted_where_a_name_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    assert run(capsys, "yaml", "model=yolo11n-vanillanet-6", f"path={path}")[0] == 0
+    assert path.read_text() == run(capsys, "yaml", "model=yolo11n-vanillanet-6")[1]
+    assert (
+        run(capsys, "info", f"model={path}")[1].split(":", 1)[1]
+        == (run(capsys, "info", "model=yolo11n-vanillanet-6")[1].split(":", 1)[1])
+    )
+    code, _, err = run(capsys, "yaml", f"path={path}")
+    assert code == 2
+    assert "exists" in err
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("3", 3),
+        ("0.5", 0.5),
+        ("True", True),
+        ("false", False),
+        ("none", None),
+        ("[1,2]", [1, 2]),
+        ("a/b.jpg", "a/b.jpg"),
+    ],
+)
+def test_values_are_read_as_python_reads_them(text: str, value: object) -> None:
+    assert cli.parse_value(text) == value
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_some_value(text: str) -> None:
+    cli.parse_value(text)
+
+
+def test_bare_resume_is_true() -> None:
+    assert cli.parse(["train", "model=last.pt", "resume"])[1]["resume"] is True
