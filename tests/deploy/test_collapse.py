@@ -18,7 +18,9 @@ from vanillayolo.deploy import collapse, load_collapsed
 from vanillayolo.deploy.collapse import summary, written_whole
 from vanillayolo.errors import CheckpointError, MergeError, UsageError
 from vanillayolo.nn import randomize_batchnorm, set_negative_slope
+from vanillayolo.yolo import VanillaDetectionModel, model_yaml
 from vanillayolo.yolo.inference import letterbox, raw_output
+from vanillayolo.yolo.stock import to_stock
 
 
 @pytest.fixture
@@ -59,7 +61,7 @@ def test_only_stock_classes_and_no_statistics_left(best: Path) -> None:
     modules = {type(m).__module__.split(".")[0] for m in stock.modules()}
     assert modules == {"torch", "ultralytics"}
     assert not any("running_" in key for key in stock.state_dict())
-    backbone = [type(m).__name__ for row in stock.model[: stock.yaml["backbone"].__len__()] for m in row.modules()]
+    backbone = [type(m).__name__ for row in stock.model[: len(stock.yaml["backbone"])] for m in row.modules()]
     assert set(backbone) == {"Conv", "DWConv", "Conv2d", "Identity", "ReLU", "MaxPool2d"}
 
 
@@ -159,11 +161,9 @@ def test_merged_weights_are_laid_out_for_eager_mode(best: Path, batch: int) -> N
                 assert m.weight.stride() == torch.empty(m.weight.shape).stride()
 
 
-def test_letters_and_variants_keep_their_function(monkeypatch: pytest.MonkeyPatch) -> None:
-    from vanillayolo.yolo.model import VanillaDetectionModel
-    from vanillayolo.yolo.stock import to_stock
-
-    for name in ("yolo11n-vanillanet", "yolo11s-vanillanet-7", "yolo11m-vanillanet-6"):
+def test_letters_variants_and_necks_keep_their_function() -> None:
+    plain = model_yaml("yolo11n-vanillanet-6", neck="plain")
+    for name in ("yolo11n-vanillanet", "yolo11s-vanillanet-7", "yolo11m-vanillanet-6", plain):
         model: Any = randomize_batchnorm(VanillaDetectionModel(name, verbose=False)).eval()
         reference = raw_output(copy.deepcopy(model).double(), noise(64).double())
         merged = model.fuse(verbose=False)

@@ -6,9 +6,11 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from ultralytics.nn.modules import Conv, Detect
 
 from vanillayolo.nn import VARIANTS, Stage
-from vanillayolo.yolo.modules import VanillaBackbone
+from vanillayolo.yolo import VanillaDetectionModel, model_yaml
+from vanillayolo.yolo.modules import VanillaBackbone, VanillaStage
 
 variants = pytest.mark.parametrize("variant", list(VARIANTS))
 
@@ -91,3 +93,20 @@ def test_checkpointing_serves_the_detector_too() -> None:
     net.set_grad_checkpointing()
     sum(x.mean() for x in net(torch.randn(2, 3, 64, 64))).backward()
     assert all(p.grad is not None for p in net.parameters())
+
+
+def test_a_stage_as_a_row_gives_its_map_in_a_list() -> None:
+    stage = VanillaStage(8, 16, stride=2)
+    maps = stage.eval()(torch.rand(1, 8, 10, 6))
+    assert [m.shape for m in maps] == [(1, 16, 5, 3)]
+    assert abs(float(stage.pair.conv1.weight.std()) - 0.02) < 0.01
+
+
+@pytest.mark.parametrize("letter", "nsmlx")
+def test_the_plain_neck_collapses_and_keeps_yolo11s_head(letter: str) -> None:
+    with torch.device("meta"), pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Detect, "bias_init", lambda self: None)  # reads a stride's value, which meta has not
+        model = VanillaDetectionModel(model_yaml(f"yolo11{letter}-vanillanet", neck="plain"), verbose=False)
+    head = model.model[-1]
+    assert not isinstance(head.cv3[0][0], Conv)  # YOLO11's depthwise class branch, not YOLOv8's
+    assert not any(type(m).__name__ in {"C3k2", "C2PSA"} for m in model.modules())

@@ -79,6 +79,48 @@ NECKS["published"] = copy.deepcopy(NECKS["yolo11"])
 NECKS["published"][1][1] = 1
 NECKS["published"][13][3] = [1024, False]
 
+
+def plain_neck(maps: list[int], scale: Scale, act_num: int = 2) -> list[Row]:
+    """Return a neck of VanillaNet's own stages: YOLO11's paths, but every block a stage that collapses.
+
+    Args:
+        maps: channels of P3, P4, P5.
+        scale: the letter; its neck width scales 512, 384, 512, 1024 channels.
+        act_num: the paper's n of these stages.
+    """
+    _, width, most = scale.neck
+    top, fine, middle, coarse = (max(8, round(min(c, most) * width / 8) * 8) for c in (512, 384, 512, 1024))
+    rows: list[Row] = [[-1, 1, "SPPF", [1024, 5]]]  # 4
+
+    def stage(source: int, in_channels: int, channels: int, stride: int = 1) -> int:
+        rows.extend(
+            [[source, 1, "VanillaStage", [in_channels, channels, stride, act_num]], [-1, 1, "Index", [channels, 0]]]
+        )
+        return 3 + len(rows)  # rows of the backbone come first
+
+    def join(source: int) -> int:
+        rows.append([[-1, source], 1, "Concat", [1]])
+        return 3 + len(rows)
+
+    def upsample() -> None:
+        rows.append([-1, 1, "nn.Upsample", [None, 2, "nearest"]])
+
+    p5 = stage(-1, coarse, coarse)
+    upsample()
+    join(2)
+    p4 = stage(-1, coarse + maps[1], top)
+    upsample()
+    join(1)
+    out3 = stage(-1, top + maps[0], fine)
+    stage(-1, fine, fine, 2)
+    join(p4)
+    out4 = stage(-1, fine + top, middle)
+    stage(-1, middle, middle, 2)
+    join(p5)
+    out5 = stage(-1, middle + coarse, coarse)
+    return [*rows, [[out3, out4, out5], 1, "Detect", ["nc"]]]
+
+
 FAMILY_NECK = {"compact": "yolo11", "paper": "published"}
 SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
 NAME = re.compile(
@@ -118,8 +160,8 @@ def backbone_rows(variant: Variant, width: float, act_num: int = 3) -> list[Row]
     return [[-1, 1, "VanillaBackbone", [arguments]], *index]
 
 
-def model_yaml(name: str) -> Yaml:
-    """Return the YAML of a model name, with or without ``.yaml``.
+def model_yaml(name: str, neck: str | None = None) -> Yaml:
+    """Return the YAML of a model name, with or without ``.yaml``, under the family's neck or the one given.
 
     Raises:
         ModelNameError: for a name that is none of ours.
@@ -135,7 +177,9 @@ def model_yaml(name: str) -> Yaml:
     letter = match["letter"]
     scale = FAMILIES[family][letter]
     variant = match["variant"] or scale.variant
-    neck = FAMILY_NECK[family]
+    neck = neck or FAMILY_NECK[family]
+    backbone = backbone_rows(VARIANTS[variant], scale.width)
+    maps = [row[3][0] for row in backbone[1:]]
     return {
         "nc": 80,
         "scale": letter,
@@ -143,8 +187,8 @@ def model_yaml(name: str) -> Yaml:
         "family": {"name": family, "variant": variant, "width": scale.width},
         "neck": neck,
         "deep_training": {"decay": round(1 / 3, 6), "decay_shape": "linear"},
-        "backbone": backbone_rows(VARIANTS[variant], scale.width),
-        "head": copy.deepcopy(NECKS[neck]),
+        "backbone": backbone,
+        "head": plain_neck(maps, scale) if neck == "plain" else copy.deepcopy(NECKS[neck]),
     }
 
 

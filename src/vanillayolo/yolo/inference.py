@@ -106,6 +106,11 @@ def stack(images: Sequence[np.ndarray], imgsz: int) -> Tensor:
     return torch.cat([letterbox(image, imgsz) for image in images])
 
 
+def stock_model(name: str) -> Any:
+    """Return one of Ultralytics' own detectors (``yolo11n``), freshly initialised."""
+    return DetectionModel(yaml_model_load(f"{name}.yaml"), verbose=False)
+
+
 def write_onnx(model: str, path: str | Path, imgsz: int, fused: bool = True) -> Path:
     """Write a network, ours or stock (``yolo11n``), freshly initialised, as static ONNX of batch 1.
 
@@ -116,18 +121,14 @@ def write_onnx(model: str, path: str | Path, imgsz: int, fused: bool = True) -> 
     from .architecture import is_model_name
     from .model import VanillaDetectionModel, fold_stock
 
-    network: Any
-    if is_model_name(model) or model.endswith((".yaml", ".yml")):
-        network = randomize_batchnorm(VanillaDetectionModel(model, verbose=False))
-        network = network.fuse(verbose=False) if fused else fold_stock(network)
-    else:
-        network = randomize_batchnorm(DetectionModel(yaml_model_load(f"{model}.yaml"), verbose=False))
-        network = network.fuse(verbose=False)
-    network = network.eval()
-    network.model[-1].export, network.model[-1].format = True, "onnx"
+    ours = is_model_name(model) or model.endswith((".yaml", ".yml"))
+    detector: Any = VanillaDetectionModel(model, verbose=False) if ours else stock_model(model)
+    randomize_batchnorm(detector)
+    detector = (detector.fuse(verbose=False) if fused else fold_stock(detector)).eval()
+    detector.model[-1].export, detector.model[-1].format = True, "onnx"
     image = torch.zeros(1, 3, imgsz, imgsz)
-    network(image)  # the head makes its anchors in the first call
+    detector(image)  # the head makes its anchors in the first call
     torch.onnx.export(
-        network, (image,), str(path), opset_version=18, input_names=["images"], output_names=["output0"], dynamo=False
+        detector, (image,), str(path), opset_version=18, input_names=["images"], output_names=["output0"], dynamo=False
     )
     return Path(path)

@@ -7,22 +7,25 @@ from typing import Any
 
 import torch
 from ultralytics.cfg import get_cfg
+from ultralytics.engine.exporter import export_formats
 from ultralytics.engine.model import Model
 from ultralytics.models.yolo.detect import DetectionPredictor, DetectionValidator
 from ultralytics.utils import DEFAULT_CFG_DICT, ONLINE, ROOT, SETTINGS, YAML
+from ultralytics.utils.torch_utils import select_device
 
 from vanillayolo.data import check_data
 from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError, closest
-from vanillayolo.nn import DeepTraining, is_merged
+from vanillayolo.nn import is_merged
 
 from .architecture import is_model_name, resolve
 from .model import VanillaDetectionModel
 from .offline import place_fonts
-from .trainer import TRAIN_KEYS, VanillaTrainer, use_all_cores
+from .trainer import TRAIN_KEYS, VanillaTrainer, check_deep_training, use_all_cores
 
 #: Keyword arguments of Ultralytics' methods that are not settings.
 METHOD_KEYS = {"source", "stream", "persist", "trainer", "validator", "predictor", "half", "int8", "prompts"}
 SMALLEST_IMGSZ = 32
+OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
 
 
 class VanillaYOLO(Model):
@@ -83,6 +86,8 @@ class VanillaYOLO(Model):
                     f"{weights}: no such file; give a model name, a .yaml, a .pt or an exported file."
                 )
             resolve(weights)  # raises, naming the closest model
+        if not any(suffix and suffix in path.name.lower() for suffix in export_formats()["Suffix"]):
+            raise CheckpointError(f"{weights}: neither a checkpoint (.pt) nor an exported file (.onnx, ...).")
         if path.suffix == ".pt" and path.stat().st_size == 0:
             raise CheckpointError(f"{weights}: empty file; give a finished checkpoint, or train again.")
         try:
@@ -96,17 +101,20 @@ class VanillaYOLO(Model):
             raise CheckpointError(
                 f"{weights}: not a loadable checkpoint ({reason}); copy or train it again."
             ) from error
+        if self.task != "detect":
+            raise CheckpointError(f"{weights}: made for task={self.task}; VanillaYOLO detects.")
 
     def load(self, weights: Any = "best.pt") -> VanillaYOLO:
         """Load weights, and the slope they belong to, into the network at hand.
 
         Raises:
-            CheckpointError: when the file is missing or damaged.
+            CheckpointError: when the file is missing, damaged or merged.
         """
+        name = "load()"
         if isinstance(weights, (str, Path)):
-            weights = VanillaYOLO(weights).model
-            if not isinstance(weights, torch.nn.Module):
-                raise CheckpointError("load() takes a checkpoint (.pt), not an exported file.")
+            name, weights = str(weights), VanillaYOLO(weights).model
+        if not isinstance(weights, dict):
+            check_weights(weights, name)
         super().load(weights)
         return self
 
@@ -133,22 +141,25 @@ class VanillaYOLO(Model):
             CheckpointError: when the network at hand is merged: there is nothing left to train deep.
         """
         self._check_is_pytorch_model()
-        if isinstance(self.model, torch.nn.Module) and is_merged(self.model):
-            raise CheckpointError(
-                f"{self.model_name}: is merged; only the training form trains. Give the checkpoint from before "
-                "(best.pt), or load it again where fuse() was called."
-            )
+        if isinstance(self.model, torch.nn.Module):
+            check_training_form(self.model, str(self.model_name))
         self._check_settings("train", kwargs, extra=TRAIN_KEYS)
-        DeepTraining.from_dict({k: kwargs[k] for k in TRAIN_KEYS if kwargs.get(k) is not None})
-        if not kwargs.get("resume") and not isinstance(kwargs.get("data"), (list, tuple)):
+        check_deep_training(kwargs, kwargs.get("freeze"))
+        if isinstance(kwargs.get("pretrained"), (str, Path)):
+            check_weights(VanillaYOLO(kwargs["pretrained"]).model, f"pretrained={kwargs['pretrained']}")
+        if kwargs.get("resume"):
+            self._check_resume(kwargs["resume"])
+        elif isinstance(kwargs.get("data"), (list, tuple)):
+            kwargs["data"] = [resolve_data(data) for data in kwargs["data"]]
+        else:
             kwargs["data"] = resolve_data(kwargs.get("data") or self._cfg_data(kwargs))
         return super().train(trainer=trainer or VanillaTrainer, **kwargs)
 
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
         """Validate the merged network (the unmerged one where its slope is below 1)."""
         self._check_settings("val", kwargs)
-        if kwargs.get("data") is not None:
-            kwargs["data"] = resolve_data(kwargs["data"], ("val", kwargs.get("split", "val")))
+        data = kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs)
+        kwargs["data"] = resolve_data(data, ("val", kwargs.get("split", "val")))
         return super().val(validator=validator, **kwargs)
 
     def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
@@ -158,7 +169,7 @@ class VanillaYOLO(Model):
             UsageError: for a key that does not exist, or a source file that is not there.
         """
         self._check_settings("predict", kwargs)
-        if source is None:
+        if source is None or source == "":
             raise UsageError("source is missing: give an image, a folder, a video, a URL or a camera number.")
         if isinstance(source, (str, Path)) and not (_is_pattern(str(source)) or Path(source).exists()):
             raise UsageError(f"source={str(source)!r}: no such file or folder.")
@@ -167,6 +178,8 @@ class VanillaYOLO(Model):
     def export(self, **kwargs: Any) -> str:
         """Export the merged network; see ``vanillayolo export`` for the verified way."""
         self._check_settings("export", kwargs)
+        if kwargs.get("int8") or kwargs.get("quantize") in (8, "8", "int8", "w8a16"):  # calibrates on images
+            kwargs["data"] = resolve_data(kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs))
         return str(super().export(**kwargs))
 
     def collapse(self, path: str | Path | None = None, **kwargs: Any) -> Any:
@@ -178,6 +191,13 @@ class VanillaYOLO(Model):
     def tune(self, *args: Any, **kwargs: Any) -> Any:
         """Refused: Ultralytics' tuner starts its own command line, which cannot build these networks."""
         raise UsageError("tune: Ultralytics' tuner starts the stock command; loop over train(...) with your settings.")
+
+    def _check_resume(self, resume: bool | str | Path) -> None:
+        """Refuse to resume what is not there or finished: Ultralytics would take another run, or another dataset."""
+        name, ckpt = (self.model_name, self.ckpt) if resume is True else (resume, VanillaYOLO(resume).ckpt)
+        epoch, epochs = (ckpt or {}).get("epoch", -1), ((ckpt or {}).get("train_args") or {}).get("epochs", 0)
+        if not ckpt or ckpt.get("optimizer") is None or not 0 <= epoch < epochs - 1:
+            raise CheckpointError(f"{name}: nothing to resume; give last.pt of an interrupted run, or omit resume.")
 
     def _cfg_data(self, kwargs: dict[str, Any]) -> Any:
         data = YAML.load(kwargs["cfg"]).get("data") if kwargs.get("cfg") else None
@@ -191,13 +211,37 @@ class VanillaYOLO(Model):
         for key in kwargs:
             if key not in known:
                 raise UsageError(f"{mode} has no key {key!r}: {closest(key, sorted(known))}")
+        if kwargs.get("cfg") and not Path(kwargs["cfg"]).is_file():
+            raise UsageError(f"cfg={str(kwargs['cfg'])!r}: no such file.")
         if kwargs.get("imgsz") is not None:
             check_imgsz(kwargs["imgsz"])
+        if (name := kwargs.get("optimizer")) is not None and str(name).lower() not in map(str.lower, OPTIMIZERS):
+            raise UsageError(f"optimizer={name!r}: {closest(str(name), OPTIMIZERS)}")
         settings = {k: v for k, v in kwargs.items() if k in DEFAULT_CFG_DICT and v is not None}
         try:
             get_cfg(overrides=settings)
+            if kwargs.get("device") is not None:
+                select_device(kwargs["device"], verbose=False)
         except (TypeError, ValueError, SyntaxError) as error:
-            raise UsageError(f"{mode}: {' '.join(str(error).split())}") from error
+            reason = str(error).strip().split("\n\n")[0]  # what follows is a table of the machine's devices
+            raise UsageError(f"{mode}: {' '.join(reason.split())}") from error
+
+
+def check_weights(weights: Any, name: str) -> None:
+    """Raise CheckpointError unless training can start from ``weights``: ours in training form, or stock ones."""
+    if not isinstance(weights, torch.nn.Module):
+        raise CheckpointError(f"{name}: give a checkpoint (.pt), not an exported file.")
+    if isinstance(weights, VanillaDetectionModel):
+        check_training_form(weights, name)
+
+
+def check_training_form(model: Any, name: str) -> None:
+    """Raise CheckpointError for a merged or folded network: its weights fit no network that trains."""
+    if is_merged(model) or model.is_fused():
+        raise CheckpointError(
+            f"{name}: is merged; only the training form trains. Give the checkpoint from before "
+            "(best.pt), or load it again where fuse() was called."
+        )
 
 
 def _is_pattern(source: str) -> bool:

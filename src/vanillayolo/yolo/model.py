@@ -6,8 +6,10 @@ from typing import Any
 
 import torch
 from torch import nn
+from ultralytics.nn.modules import Conv, Detect
 from ultralytics.nn.tasks import DetectionModel, temporary_modules
 from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import initialize_weights
 
 from vanillayolo.errors import ModelNameError, VanillaYOLOError
 from vanillayolo.nn import get_negative_slope, set_negative_slope
@@ -15,10 +17,13 @@ from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation
 from vanillayolo.nn.reparameterize import FOLD, MERGE, replace_modules
 
 from .architecture import Yaml, resolve
-from .modules import VanillaBackbone
+from .modules import VanillaBackbone, VanillaStage
 
 #: Our YAML rows, put into Ultralytics' parser for the time of building only.
-ROWS = {f"ultralytics.nn.tasks.{cls.__name__}": f"{cls.__module__}.{cls.__name__}" for cls in (VanillaBackbone,)}
+ROWS = {
+    f"ultralytics.nn.tasks.{cls.__name__}": f"{cls.__module__}.{cls.__name__}"
+    for cls in (VanillaBackbone, VanillaStage)
+}
 
 
 def vanilla_batchnorms(model: nn.Module) -> list[nn.BatchNorm2d]:
@@ -32,6 +37,26 @@ def fold_stock(model: nn.Module) -> nn.Module:
     if isinstance(model, DetectionModel):
         DetectionModel.fuse(model, verbose=False)
     return model
+
+
+def use_yolo11_head(model: DetectionModel) -> None:
+    """Give a detector YOLO11's head where the parser, finding no C3k2 row, has built YOLOv8's."""
+    old = model.model[-1]
+    if type(old) is not Detect or not isinstance(old.cv3[0][0], Conv):
+        return
+    before = Detect.legacy
+    Detect.legacy = False  # the parser's own switch: a class attribute that every build sets
+    try:
+        head = Detect(old.nc, old.reg_max, False, [branch[0].conv.in_channels for branch in old.cv2])
+    finally:
+        Detect.legacy = before
+    head.legacy = False
+    initialize_weights(head)
+    head.i, head.f, head.type, head.inplace = old.i, old.f, old.type, old.inplace
+    head.np = sum(p.numel() for p in head.parameters())
+    head.stride = old.stride
+    model.model[-1] = head
+    head.bias_init()
 
 
 class VanillaDetectionModel(DetectionModel):
@@ -65,12 +90,11 @@ class VanillaDetectionModel(DetectionModel):
                 f"model {cfg if isinstance(cfg, str) else 'YAML'!r}: row cannot be built ({error!r}); "
                 "compare with 'vanillayolo yaml model=yolo11n-vanillanet'."
             ) from error
+        use_yolo11_head(self)
         self._set_strides()
         for bn in vanilla_batchnorms(self):
-            bn.eps, bn.momentum = (
-                BN_EPS,
-                0.03,
-            )  # Ultralytics sets 1e-3 everywhere; weights of 1e-6 would change function
+            # Ultralytics sets 1e-3 everywhere: weights made with 1e-6 would be another function.
+            bn.eps, bn.momentum = BN_EPS, 0.03
 
     def _set_strides(self) -> None:
         """Take the strides from the backbone, not from the parser's probe at 256 px, and redo what depends on them."""

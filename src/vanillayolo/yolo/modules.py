@@ -6,9 +6,11 @@ import math
 from typing import Any
 
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from vanillayolo.nn import VanillaNet
+from vanillayolo.nn.layers import DeepPair, init_weights
+from vanillayolo.nn.vanillanet import Stage
 
 
 class VanillaBackbone(VanillaNet):
@@ -36,3 +38,26 @@ class VanillaBackbone(VanillaNet):
             pad_h, pad_w = (-size % math.lcm(*self.out_strides) for size in x.shape[-2:])
             x = F.pad(x, (0, pad_w, 0, pad_h))
         return self.features(x, self.taps)
+
+
+class VanillaStage(Stage):
+    """A stage as a row of the neck; the ``Index`` row after it takes the map out of the list.
+
+    The list is for the parser's sake: it believes that a module it does not know keeps its channels, and ``Index`` is
+    the row that says otherwise.
+
+    Args:
+        in_channels: channels in.
+        channels: channels out.
+        stride: 1, or 2 to halve the map.
+        act_num: the paper's n.
+    """
+
+    def __init__(self, in_channels: int, channels: int, stride: int = 1, act_num: int = 2) -> None:
+        pool = nn.MaxPool2d(2) if stride == 2 else nn.Identity()
+        super().__init__(DeepPair(in_channels, channels), pool, channels, act_num)
+        init_weights(self)
+
+    def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]  # see above
+        """Map ``[batch, in_channels, height, width]`` to a list of one map."""
+        return [super().forward(x)]

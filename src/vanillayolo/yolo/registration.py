@@ -14,11 +14,12 @@ from vanillayolo.nn.layers import DeepPair, HalvingMaxPool2d, SeriesActivation
 from vanillayolo.nn.vanillanet import Classifier, Stage, VanillaNet
 
 from .model import VanillaDetectionModel
-from .modules import VanillaBackbone
+from .modules import VanillaBackbone, VanillaStage
 
 CHECKPOINT_CLASSES: list[Any] = [
     VanillaDetectionModel,
     VanillaBackbone,
+    VanillaStage,
     VanillaNet,
     Stage,
     Classifier,

@@ -17,59 +17,92 @@ from vanillayolo.errors import MergeError
 from vanillayolo.nn import is_merged
 
 from .architecture import Row, Yaml
-from .model import VanillaDetectionModel
+from .model import VanillaDetectionModel, use_yolo11_head
 from .modules import VanillaBackbone
 
 #: Modules whose first argument Ultralytics' parser scales by the letter's width, among those of our necks.
 SCALED = {"SPPF", "C2PSA", "C3k2", "Conv"}
 
 
-def backbone_rows(backbone: VanillaBackbone) -> tuple[list[Row], dict[str, str], list[int]]:
-    """Return the stock rows of a merged backbone, its keys' new prefixes, and the rows of its three maps."""
-    rows: list[Row] = []
-    prefixes: dict[str, str] = {}
-    ends: list[int] = []
+class StockRows:
+    """The rows of the stock YAML as they come into being, and where keys and references of ours went.
 
-    def add(module: str, arguments: list[Any], prefix: str | None = None) -> None:
-        if prefix is not None:
-            prefixes[f"model.0.{prefix}."] = f"model.{len(rows)}.conv."
-        rows.append([-1, 1, module, arguments])
+    Attributes:
+        rows: stock rows.
+        prefixes: new prefix of every key prefix.
+        where: row of the stock YAML by row of ours.
+        maps: rows of the backbone's maps.
+        split: how many rows are the backbone's.
+    """
 
-    stages: list[tuple[str, Any]] = [("stem", backbone.stem)]
-    stages += [(f"stages.{i}", stage) for i, stage in enumerate(backbone.stages)]
-    for name, stage in stages:
+    def __init__(self) -> None:
+        self.rows: list[Row] = []
+        self.prefixes: dict[str, str] = {}
+        self.where: dict[int, int] = {}
+        self.maps: list[int] = []
+        self.split = 0
+
+    def source(self, after: int) -> int:
+        """Return the reference to the row before ours of number ``after``: -1 where that is the last."""
+        row = self.where.get(after - 1, -1)
+        return -1 if row == len(self.rows) - 1 else row
+
+    def add(self, module: str, arguments: list[Any], source: Any = -1, repeats: int = 1) -> int:
+        """Append a row and return its number."""
+        self.rows.append([source, repeats, module, arguments])
+        return len(self.rows) - 1
+
+    def add_stage(self, stage: Any, prefix: str, source: int = -1) -> int:
+        """Append the rows of a merged stage and return the number of the last."""
         conv, depthwise = stage.pair, stage.act[1]
         kernel, stride, padding = (pair[0] for pair in (conv.kernel_size, conv.stride, conv.padding))
-        add("Conv", [conv.out_channels, kernel, stride, padding, 1, 1, False], f"{name}.pair")
+        row = self.add("Conv", [conv.out_channels, kernel, stride, padding, 1, 1, False], source)
+        self.prefixes[f"{prefix}.pair."] = f"model.{row}.conv."
         if isinstance(stage.pool, nn.MaxPool2d):
-            add("nn.MaxPool2d", [2])
-        add("nn.ReLU", [])
-        add("DWConv", [depthwise.out_channels, depthwise.kernel_size[0], 1, 1, False], f"{name}.act.1")
-        ends.append(len(rows) - 1)
-    return rows, prefixes, [ends[i] for i in backbone.taps]
+            self.add("nn.MaxPool2d", [2])
+        self.add("nn.ReLU", [])
+        row = self.add("DWConv", [depthwise.out_channels, depthwise.kernel_size[0], 1, 1, False])
+        self.prefixes[f"{prefix}.act.1."] = f"model.{row}.conv."
+        return row
+
+    def add_backbone(self, backbone: VanillaBackbone, index: int) -> None:
+        """Append the stages of a merged backbone; the ``Index`` rows after it become references to three of them."""
+        ends = [self.add_stage(backbone.stem, f"model.{index}.stem")]
+        ends += [self.add_stage(stage, f"model.{index}.stages.{i}") for i, stage in enumerate(backbone.stages)]
+        self.maps = [ends[i] for i in backbone.taps]
+        self.split = len(self.rows)
 
 
 def stock_yaml(model: VanillaDetectionModel) -> tuple[Yaml, dict[str, str]]:
     """Return the stock YAML of a merged detector and the new prefix of every key prefix of its state dict."""
     cfg = copy.deepcopy(model.yaml)
     depth, width, most = cfg["scales"][cfg["scale"]]
-    rows, prefixes, maps = backbone_rows(model.model[0])
-    ours = [*cfg["backbone"], *cfg["head"]]
-    first = 1 + len(maps)
-    shift = len(rows) - first
-    where = {-1: -1, **dict(zip(range(1, first), maps, strict=True))}
-    head: list[Row] = []
-    for i, (source, repeats, module, arguments) in enumerate(ours[first:], start=first):
-        prefixes[f"model.{i}."] = f"model.{i + shift}."
-        moved = [where.get(s, s + shift) for s in (source if isinstance(source, list) else [source])]
-        arguments = list(arguments)
-        if module in SCALED:
-            arguments[0] = make_divisible(min(arguments[0], most) * width, 8)
-        repeats = max(round(repeats * depth), 1) if repeats > 1 else repeats
-        head.append([moved if isinstance(source, list) else moved[0], repeats, module, arguments])
-    stock = {k: cfg[k] for k in ("nc", "scale", "channels") if k in cfg}
+    stock = StockRows()
+    for i, (source, repeats, module, arguments) in enumerate([*cfg["backbone"], *cfg["head"]]):
+        sources = [stock.source(i if s == -1 else s + 1) for s in (source if isinstance(source, list) else [source])]
+        if module == "VanillaBackbone":
+            stock.add_backbone(model.model[i], i)
+        elif module == "VanillaStage":
+            stock.where[i] = stock.add_stage(model.model[i], f"model.{i}", sources[0])
+        elif module == "Index":  # takes a map out of a list: in stock rows every map is its own
+            stock.where[i] = stock.maps[arguments[1]] if source == 0 else stock.where[i - 1]
+        else:
+            arguments = list(arguments)
+            if module in SCALED:
+                arguments[0] = make_divisible(min(arguments[0], most) * width, 8)
+            repeats = max(round(repeats * depth), 1) if repeats > 1 else repeats
+            row = stock.add(module, arguments, sources if isinstance(source, list) else sources[0], repeats)
+            stock.where[i] = row
+            stock.prefixes[f"model.{i}."] = f"model.{row}."
+    kept = {k: cfg[k] for k in ("nc", "scale", "channels") if k in cfg}
     # Widths and repeats are spelled out above; the letter stays, because the parser builds C3k2 by it.
-    return {**stock, "scales": {cfg["scale"]: [1.0, 1.0, 1_000_000]}, "backbone": rows, "head": head}, prefixes
+    scales = {cfg["scale"]: [1.0, 1.0, 1_000_000]}
+    return {
+        **kept,
+        "scales": scales,
+        "backbone": stock.rows[: stock.split],
+        "head": stock.rows[stock.split :],
+    }, stock.prefixes
 
 
 def rename(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tensor]:
@@ -84,6 +117,7 @@ def rename(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tens
 def build_stock(cfg: Yaml, state: dict[str, Tensor], names: dict[int, str]) -> DetectionModel:
     """Return the folded stock detector of a stock YAML with the weights given, all of them."""
     stock = DetectionModel(copy.deepcopy(cfg), ch=cfg.get("channels", 3), nc=cfg["nc"], verbose=False)
+    use_yolo11_head(stock)
     stock.fuse(verbose=False)
     stock.load_state_dict(state, strict=True)
     stock.names = dict(names)

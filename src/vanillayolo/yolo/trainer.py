@@ -17,6 +17,7 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import unwrap_model
 
+from vanillayolo.errors import UsageError
 from vanillayolo.nn import DeepTraining, get_negative_slope, set_negative_slope
 
 from .architecture import Yaml, resolve
@@ -46,6 +47,16 @@ def use_all_cores(engine: Any = None) -> None:
         torch.set_num_threads(threads)
 
 
+def check_deep_training(settings: dict[str, Any], freeze: int | list[int] | None = None) -> None:
+    """Raise UsageError for a value of ours that does not exist, or that asks to train a frozen backbone deep."""
+    given = {key: settings[key] for key in TRAIN_KEYS if settings.get(key) is not None}
+    DeepTraining.from_dict(given)
+    if given.get("decay") and freezes_backbone(freeze):
+        raise UsageError(
+            f"freeze={freeze} holds the backbone, decay={given['decay']} trains it deep: give one of them."
+        )
+
+
 class VanillaTrainer(DetectionTrainer):
     """Ultralytics' detection trainer with deep training.
 
@@ -61,8 +72,9 @@ class VanillaTrainer(DetectionTrainer):
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
     ) -> None:
         overrides = dict(overrides or {})
-        self.settings = {key: overrides.pop(key) for key in TRAIN_KEYS if overrides.get(key) is not None}
-        DeepTraining.from_dict(self.settings)  # refuse a bad value before anything is written
+        given = {key: overrides.pop(key, None) for key in TRAIN_KEYS}
+        self.settings = {key: value for key, value in given.items() if value is not None}
+        check_deep_training(self.settings, overrides.get("freeze"))  # before anything is written
         super().__init__(cfg, overrides, _callbacks)
         if self.resume and self.settings:
             LOGGER.warning(f"Resume ignores {sorted(self.settings)}, using checkpoint values.")
@@ -77,10 +89,20 @@ class VanillaTrainer(DetectionTrainer):
     # -- building ----------------------------------------------------------------------------------------------------
 
     def _with_settings(self, cfg: Yaml, weights: Any) -> Yaml:
-        """Return the model YAML with this run's deep training written into it."""
+        """Return the model YAML with this run's deep training written into it.
+
+        Raises:
+            UsageError: when the backbone is to be frozen at a slope below 1, which no training would mend.
+        """
         settings = {**cfg.get("deep_training", {}), **self.settings}
-        if weights is not None and not self.resume:
-            slope = get_negative_slope(weights)
+        slope = None if weights is None else get_negative_slope(weights)
+        if freezes_backbone(self.args.freeze) and not self.resume:
+            if slope is not None and slope < 1:
+                raise UsageError(
+                    f"freeze={self.args.freeze}: the backbone has slope {slope:g}; train it to slope 1 first."
+                )
+            settings["start"] = 1.0  # frozen weights are never trained for another slope than they have
+        elif weights is not None and not self.resume:
             # Weights of slope 1 are a finished network: starting again from 0 would be another function. Asked for
             # explicitly (decay=...), the ramp starts from 0.
             settings["start"] = 0.0 if "decay" in self.settings or slope is None else slope
@@ -115,6 +137,8 @@ class VanillaTrainer(DetectionTrainer):
         schedule = self.deep_training
         if not self.args.time:
             return schedule.epoch_slope(self.epoch, self.epochs)
+        if self.epoch + 1 >= self.epochs:
+            return 1.0  # the last epoch that Ultralytics' estimate leaves room for
         elapsed = time.time() - self.train_time_start
         ramp = min(schedule.decay, LONGEST_TIMED_RAMP) * self.args.time * 3600
         slope = schedule.slope(elapsed, ramp)
@@ -164,6 +188,11 @@ class VanillaTrainer(DetectionTrainer):
         super().final_eval()
 
 
+def freezes_backbone(freeze: int | list[int] | None) -> bool:
+    """Return whether Ultralytics' ``freeze`` (a number of layers, or a list of them) holds the backbone, layer 0."""
+    return 0 in (range(freeze) if isinstance(freeze, int) else freeze or [])
+
+
 def student(model: Any) -> Any:
     """Return the trained network inside wrappers for several processes, compilation and distillation."""
     model = unwrap_model(model)
@@ -196,9 +225,18 @@ def on_train_batch_start(trainer: VanillaTrainer) -> None:
         trainer.apply_slope()
 
 
+def on_fit_epoch_end(trainer: VanillaTrainer) -> None:
+    """Let a ``time=`` run that ends below slope 1 take one more step, at slope 1: else it could not merge."""
+    if trainer.args.time and trainer.stop and (get_negative_slope(student(trainer.model)) or 0.0) < 1:
+        out_of_time = time.time() - trainer.train_time_start > trainer.args.time * 3600
+        out_of_epochs = trainer.epoch >= trainer.epochs  # by Ultralytics' estimate, which is low in a resumed run
+        trainer.stop = not (out_of_time or out_of_epochs)  # whatever else stopped it, stands
+
+
 CALLBACKS = {
     "on_train_start": on_train_start,
     "on_train_epoch_start": on_train_epoch_start,
     "on_train_batch_start": on_train_batch_start,
+    "on_fit_epoch_end": on_fit_epoch_end,
     "on_val_start": use_all_cores,
 }

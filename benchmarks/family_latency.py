@@ -1,0 +1,54 @@
+"""Parameters, arithmetic and latency of the family beside YOLO11, all in one run.
+
+    python benchmarks/family_latency.py [--letters n s m l x] [--imgsz 640] [--rounds 20] [--backends onnxruntime]
+
+Writes benchmarks/family_latency.json; `python benchmarks/readme_table.py` puts it into the README.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from vanillayolo import VanillaYOLO
+from vanillayolo.study.cost import both_forms
+from vanillayolo.study.latency import BACKENDS, latency, table
+from vanillayolo.yolo.inference import stock_model, write_onnx
+
+OUT = Path(__file__).parent / "family_latency.json"
+PUBLISHED = "yolo11n-vanillanet-5-paper"
+
+
+def costs(name: str, imgsz: int) -> dict[str, Any]:
+    """Return parameters and GFLOPs of a network in each of its forms."""
+    model = VanillaYOLO(name).model if "vanillanet" in name else stock_model(name)
+    return {form: vars(cost) for form, cost in both_forms(model, imgsz).items()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--letters", nargs="+", default=list("nsmlx"))
+    parser.add_argument("--imgsz", type=int, default=640)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--backends", nargs="+", default=["onnxruntime"], choices=list(BACKENDS))
+    given = parser.parse_args()
+    names = [name for x in given.letters for name in (f"yolo11{x}", f"yolo11{x}-vanillanet")]
+    names += [PUBLISHED]
+    record: dict[str, Any] = {"date": date.today().isoformat(), "command": "python " + " ".join(sys.argv)}
+    with tempfile.TemporaryDirectory() as folder:
+        files = {name: write_onnx(name, f"{folder}/{name}.onnx", given.imgsz) for name in names}
+        training = f"{PUBLISHED} (training form)"
+        files[training] = write_onnx(PUBLISHED, f"{folder}/training.onnx", given.imgsz, fused=False)
+        record |= latency(files, given.backends, given.imgsz, given.rounds)
+    record["cost"] = {name: costs(name, given.imgsz) for name in names}
+    OUT.write_text(json.dumps(record, indent=1) + "\n")
+    print(table(record))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,97 @@
+"""The README's commands do what it says."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+
+from vanillayolo import VanillaYOLO, cli
+from vanillayolo.nn import randomize_batchnorm
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"```(?P<language>\w+)\n(?P<code>.*?)```", re.S)
+
+
+def blocks(language: str) -> list[str]:
+    return [m["code"] for m in BLOCK.finditer(README) if m["language"] == language]
+
+
+def commands() -> list[list[str]]:
+    lines = [line.partition("#")[0].split() for code in blocks("bash") for line in code.splitlines()]
+    return [words[1:] for words in lines if words[:1] == ["vanillayolo"]]
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the README's commands name: a data YAML, an image, a trained checkpoint."""
+    from vanillayolo.data import make_scenes
+
+    data = make_scenes(tmp_path / "scenes", train=4, val=2, size=64)
+    (tmp_path / "my.yaml").write_text(data.read_text(), encoding="utf-8")
+    for name in ("street.jpg", "image.jpg"):
+        cv2.imwrite(str(tmp_path / name), np.full((96, 128, 3), 127, np.uint8))
+    model = VanillaYOLO(tiny_yaml)
+    randomize_batchnorm(model.model)
+    model.save(tmp_path / "best.pt")
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_make_targets_and_commands_named_exist() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    for target in re.findall(r"^make (\w+)", README, re.M):
+        assert re.search(rf"^{target}:", makefile, re.M), target
+    for words in commands():
+        assert words[0] in cli.COMMANDS
+        cli.parse(words)
+
+
+def test_the_tables_are_those_of_the_benchmark_files() -> None:
+    words = [sys.executable, str(ROOT / "benchmarks" / "readme_table.py"), "--check"]
+    assert subprocess.run(words).returncode == 0, "run python benchmarks/readme_table.py"
+
+
+def test_links_lead_somewhere() -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
+        assert (ROOT / target).exists(), target
+
+
+@pytest.mark.slow
+def test_commands_run_in_the_readmes_order(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every ``vanillayolo`` line is run, with a small network and one epoch where it trains."""
+    settings: list[dict[str, Any]] = []
+    original = VanillaYOLO.train
+
+    def short(self: VanillaYOLO, **kwargs: Any) -> Any:
+        settings.append(dict(kwargs))
+        if kwargs.get("resume"):
+            return None  # the run that it names has ended: resuming is tested with the trainer
+        tiny = VanillaYOLO(next(workplace.glob("*tiny.yaml")))
+        small = {"epochs": 1, "imgsz": 64, "batch": 2, "plots": False, "project": str(workplace / "runs/detect")}
+        return original(tiny, **{**kwargs, **small, "name": "train"})
+
+    monkeypatch.setattr(VanillaYOLO, "train", short)
+    for words in commands():
+        assert cli.main(words) == 0, words
+    assert [s.get("epochs") for s in settings] == [100, None]
+    assert (workplace / "best-collapsed.pt").exists()
+    assert (workplace / "best.onnx").exists()
+
+
+@pytest.mark.slow
+def test_python_example_runs(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tiny = str(next(workplace.glob("*tiny.yaml")))
+    (code,) = blocks("python")
+    code = code.replace('"yolo11n-vanillanet"', repr(tiny)).replace(
+        "epochs=100, imgsz=640", "epochs=1, imgsz=64, batch=2"
+    )
+    exec(compile(code, "README.md", "exec"), {})
+    assert (workplace / "deployed.pt").exists()

@@ -1,0 +1,114 @@
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from shutil import copytree
+from typing import Any
+
+import cv2
+import pytest
+import torch
+import yaml
+from torch import nn
+
+from vanillayolo import VanillaYOLO
+from vanillayolo.data import make_scenes
+from vanillayolo.nn import randomize_batchnorm
+from vanillayolo.yolo import model_yaml
+from vanillayolo.yolo.architecture import dump_yaml
+
+
+@pytest.fixture(scope="session")
+def scenes(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data YAML of 8 training and 4 validation scenes of 96 px."""
+    return make_scenes(tmp_path_factory.mktemp("scenes") / "scenes", train=8, val=4, size=96, seed=1)
+
+
+@pytest.fixture(scope="session")
+def small_yaml(shrink_yaml: Callable[..., dict[str, Any]], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A network that trains an epoch of these in a second."""
+    path = tmp_path_factory.mktemp("model") / "yolo11n-small.yaml"
+    path.write_text(dump_yaml(shrink_yaml(model_yaml("yolo11n-vanillanet-5"), [16, 16, 24, 32])), encoding="utf-8")
+    return path
+
+
+@pytest.fixture(scope="session")
+def quick(scenes: Path) -> dict[str, Any]:
+    """Settings of a training in seconds; ``nbs`` is the batch, so that every batch is a step."""
+    return {
+        "data": str(scenes),
+        "imgsz": 64,
+        "batch": 4,
+        "nbs": 4,
+        "plots": False,
+        "verbose": False,
+        "optimizer": "AdamW",
+        "lr0": 0.002,
+        "warmup_epochs": 0.0,
+        "exist_ok": True,
+    }
+
+
+@pytest.fixture(scope="session")
+def trained(small_yaml: Path, quick: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> VanillaYOLO:
+    """A detector after six epochs, four of them with a slope below 1, with a plot and a checkpoint of each."""
+    model = VanillaYOLO(small_yaml)
+    folder = tmp_path_factory.mktemp("runs")
+    settings = {**quick, "plots": True, "save_period": 1}
+    model.train(epochs=6, decay=2 / 3, project=str(folder), name="six", **settings)
+    return model
+
+
+@pytest.fixture(scope="session")
+def run(trained: VanillaYOLO) -> Path:
+    """The run folder of that training."""
+    return Path(trained.trainer.save_dir)
+
+
+@pytest.fixture(scope="session")
+def lively(small_yaml: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A checkpoint at slope 1 whose boxes are many, sure and different in every image.
+
+    A training of seconds leaves a network that answers every image alike, with no metric above 0, so that comparing
+    two of them shows nothing. Here nothing is trained: BN is randomised, then its statistics are taken from the images,
+    so that they reach the head, whose last layers are widened.
+    """
+    torch.manual_seed(0)
+    folder = tmp_path_factory.mktemp("lively")
+    cfg = {**yaml.safe_load(small_yaml.read_text(encoding="utf-8")), "nc": 3}
+    (folder / "yolo11n-lively.yaml").write_text(dump_yaml(cfg), encoding="utf-8")
+    model = VanillaYOLO(folder / "yolo11n-lively.yaml")
+    pictures = [cv2.resize(cv2.imread(str(p)), (64, 64)) for p in sorted((scenes.parent / "images/train").iterdir())]
+    batch = torch.stack([torch.from_numpy(p).permute(2, 0, 1).flip(0) for p in pictures]).float() / 255
+    network = randomize_batchnorm(model.model)
+    with torch.no_grad():
+        for boxes, classes in zip(network.model[-1].cv2, network.model[-1].cv3, strict=True):
+            nn.init.normal_(boxes[-1].weight, std=0.5)
+            boxes[-1].bias.copy_(torch.arange(16.0).mul(-0.7).repeat(4))  # sides of a few cells, not of half the map
+            nn.init.normal_(classes[-1].weight, std=0.3)
+            classes[-1].bias.fill_(-2.0)
+        for m in network.modules():
+            if isinstance(m, nn.BatchNorm2d):
+                m.momentum = 1.0
+        network.train()(batch)
+    model.save(folder / "lively.pt")
+    return folder / "lively.pt"
+
+
+@pytest.fixture(scope="session")
+def lively_data(lively: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A data YAML of the validation scenes, labelled with all that ``lively`` finds in them at 64 px.
+
+    So its metrics there, with ``rect=False`` as for a prediction, are well above 0 (not 1: validation counts several
+    classes of a box), and those of a network that differs fall.
+    """
+    root = tmp_path_factory.mktemp("lively_data")
+    copytree(scenes.parent / "images" / "val", root / "images" / "val")
+    (root / "labels" / "val").mkdir(parents=True)
+    for result in VanillaYOLO(lively).predict(root / "images" / "val", imgsz=64, conf=0.001, verbose=False):
+        rows = torch.cat([result.boxes.cls[:, None], result.boxes.xywhn], 1).tolist()
+        lines = "".join(f"{int(c)} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in rows)
+        (root / "labels" / "val" / f"{Path(result.path).stem}.txt").write_text(lines, encoding="utf-8")
+    data = {"path": str(root), "train": "images/val", "val": "images/val", "names": ["one", "two", "three"]}
+    (root / "scenes.yaml").write_text(yaml.safe_dump(data), encoding="utf-8")
+    return root / "scenes.yaml"

@@ -1,0 +1,220 @@
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+import torch
+import ultralytics.nn.tasks as tasks
+from ultralytics import YOLO
+
+from vanillayolo import VanillaYOLO
+from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError
+from vanillayolo.nn import is_merged
+
+
+def test_names_and_files_build(tiny_yaml: Path) -> None:
+    for name in ("yolo11n-vanillanet", "yolo11n-vanillanet.yaml", str(tiny_yaml), tiny_yaml):
+        assert VanillaYOLO(name).task == "detect"
+    assert VanillaYOLO(VanillaYOLO(tiny_yaml)).model is not None
+
+
+def test_unknown_name_hints_at_the_nearest() -> None:
+    with pytest.raises(ModelNameError, match="did you mean yolo11n-vanillanet"):
+        VanillaYOLO("yolo11n-vanilanet")
+
+
+@pytest.mark.parametrize("damage", ["half", "noise", "empty", "missing"])
+def test_damaged_checkpoint_is_one_line(damage: str, tiny_yaml: Path, tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    VanillaYOLO(tiny_yaml).save(path)
+    content = path.read_bytes()
+    {
+        "half": lambda: path.write_bytes(content[: len(content) // 2]),
+        "noise": lambda: path.write_bytes(bytes(range(256)) * 40),
+        "empty": lambda: path.write_bytes(b""),
+        "missing": path.unlink,
+    }[damage]()
+    with pytest.raises(CheckpointError) as error:
+        VanillaYOLO(path)
+    assert "\n" not in str(error.value)
+    assert "best.pt" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "bad",
+    [
+        {"epochs": "abc"},
+        {"imgsz": 0},
+        {"imgsz": 31},
+        {"imgsz": [1, 2, 3]},
+        {"imgsz": "big"},
+        {"epohcs": 3},
+        {"optimizer": 7, "lr0": "fast"},
+    ],
+)
+def test_bad_settings_are_refused_before_anything_is_written(
+    bad: dict[str, Any], tiny_yaml: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError) as error:
+        VanillaYOLO(tiny_yaml).train(data="nowhere.yaml", project=str(tmp_path / "runs"), **bad)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_missing_data_is_told_and_a_dataset_that_is_not_here_does_not_wait(tiny_yaml: Path) -> None:
+    model = VanillaYOLO(tiny_yaml)
+    with pytest.raises(DataError, match="data is missing"):
+        model.train(epochs=1)
+    begin = time.monotonic()
+    with pytest.raises(DataError, match="no network"):
+        model.train(data="coco128.yaml", epochs=1)
+    assert time.monotonic() - begin < 5
+
+
+def test_labels_out_of_range_stop_a_training_before_it_begins(tiny_yaml: Path, scenes: Path, tmp_path: Path) -> None:
+    for kind in ("images", "labels"):
+        (tmp_path / kind).symlink_to(scenes.parent / kind)
+    (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [one]\n")
+    with pytest.raises(DataError, match=r"class") as error:
+        VanillaYOLO(tiny_yaml).train(data=str(tmp_path / "data.yaml"), epochs=1, project=str(tmp_path / "runs"))
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_wrong_source_and_tuner_are_refused(tiny_yaml: Path) -> None:
+    model = VanillaYOLO(tiny_yaml)
+    with pytest.raises(UsageError, match="no such file"):
+        model.predict("nowhere.jpg")
+    with pytest.raises(UsageError, match="source is missing"):
+        model.predict()
+    with pytest.raises(UsageError, match="tune"):
+        model.tune()
+
+
+def test_nothing_of_ultralytics_is_changed(tiny_yaml: Path) -> None:
+    before = dict(vars(tasks))
+    VanillaYOLO(tiny_yaml)
+    assert vars(tasks) == before
+
+
+def test_reset_weights_starts_a_new_network(tiny_yaml: Path) -> None:
+    model = VanillaYOLO(tiny_yaml)
+    before = {k: v.clone() for k, v in model.model.state_dict().items()}
+    after = model.reset_weights().model.state_dict()
+    assert before.keys() == after.keys()
+    key = "model.0.stem.pair.conv1.weight"
+    assert not before[key].equal(after[key])
+    assert abs(float(after[key].std()) - 0.02) < 0.003  # the authors' initialisation, not torch's default
+
+
+@pytest.mark.slow
+def test_everything_runs_merged_and_leaves_the_network_as_it_was(
+    lively: Path, lively_data: Path, tmp_path: Path
+) -> None:
+    where: dict[str, Any] = {"project": str(tmp_path), "verbose": False, "imgsz": 64}
+    folder = lively_data.parent / "images" / "val"
+    model = VanillaYOLO(lively)
+    results = model.predict(folder, **where)
+    assert all(len(result.boxes) > 1 for result in results)
+    assert is_merged(model.predictor.model)
+    video = tmp_path / "scenes.avi"
+    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 5, (96, 96))
+    for path in sorted(folder.iterdir()):
+        writer.write(np.asarray(cv2.imread(str(path))))
+    writer.release()
+    tracked = model.track(video, **where)
+    assert len(tracked) == 4
+    assert is_merged(model.predictor.model)
+    assert any(result.boxes.is_track for result in tracked)
+    square = model.val(data=str(lively_data), plots=False, rect=False, **where).box.map
+    assert square > 0.1  # the labels are its own boxes
+    assert not is_merged(model.model)
+    again = VanillaYOLO(model.export(format="onnx", imgsz=64, simplify=False))
+    for ours, theirs in zip(results, again.predict(folder, **where), strict=True):
+        # One function in two runtimes, float32 sums in another order: boxes in pixels.
+        torch.testing.assert_close(ours.boxes.data, theirs.boxes.data, atol=1e-2, rtol=0)
+    assert again.val(data=str(lively_data), plots=False, **where).box.map == pytest.approx(square, abs=1e-3)
+    with pytest.raises(TypeError, match=r"\.pt"):
+        again.train(data=str(lively_data))
+
+
+@pytest.mark.slow
+def test_exported_backbone_is_convolution_pool_and_relu(trained: VanillaYOLO, tmp_path: Path) -> None:
+    import onnx
+
+    path = VanillaYOLO(trained.trainer.best).export(format="onnx", imgsz=64, simplify=False)
+    nodes = [n for n in onnx.load(path).graph.node if n.name.startswith("/model.0/")]
+    assert {n.op_type for n in nodes} - {"Constant"} == {"Conv", "MaxPool", "Relu"}
+
+
+@pytest.mark.parametrize(
+    ("bad", "told"),
+    [
+        ({"device": "abc"}, "device=abc"),
+        ({"optimizer": "AdamW2"}, "did you mean AdamW"),
+        ({"cfg": "nowhere.yaml"}, "no such file"),
+        ({"freeze": 1, "decay": 0.5}, "freeze=1"),
+    ],
+)
+def test_settings_that_fail_late_in_ultralytics_are_refused_early(
+    bad: dict[str, Any], told: str, tiny_yaml: Path, scenes: Path, tmp_path: Path
+) -> None:
+    with pytest.raises(UsageError, match=told) as error:
+        VanillaYOLO(tiny_yaml).train(data=str(scenes), project=str(tmp_path / "runs"), **bad)
+    assert "\n" not in str(error.value)
+    assert not (tmp_path / "runs").exists()
+
+
+def test_without_data_nothing_is_fetched_in_its_place(tiny_yaml: Path, scenes: Path, tmp_path: Path) -> None:
+    model = VanillaYOLO(tiny_yaml)
+    for ask in (model.val, lambda: model.export(format="onnx", int8=True), lambda: model.export(quantize=8)):
+        with pytest.raises(DataError, match="data is missing"):
+            ask()
+    with pytest.raises(DataError, match=r"nowhere\.yaml"):
+        model.train(data=[str(scenes), "nowhere.yaml"], project=str(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+    with pytest.raises(UsageError, match="source is missing"):
+        model.predict("")
+
+
+def test_missing_pretrained_weights_are_not_fetched(tiny_yaml: Path, scenes: Path, tmp_path: Path) -> None:
+    with pytest.raises(CheckpointError, match=r"yolo11n\.pt"):
+        VanillaYOLO(tiny_yaml).train(data=str(scenes), pretrained="yolo11n.pt", project=str(tmp_path / "runs"))
+    assert not (tmp_path / "runs").exists()
+
+
+def test_merged_weights_are_not_given_to_a_network_in_training_form(
+    tiny_yaml: Path, scenes: Path, tmp_path: Path
+) -> None:
+    merged = VanillaYOLO(tiny_yaml)
+    merged.fuse()
+    merged.save(tmp_path / "merged.pt")
+    for weights in (tmp_path / "merged.pt", str(tmp_path / "merged.pt"), merged.model):
+        with pytest.raises(CheckpointError, match="merged"):
+            VanillaYOLO(tiny_yaml).load(weights)
+    with pytest.raises(CheckpointError, match="merged"):
+        VanillaYOLO(tiny_yaml).train(
+            data=str(scenes), pretrained=tmp_path / "merged.pt", project=str(tmp_path / "runs")
+        )
+    assert not (tmp_path / "runs").exists()
+
+
+def test_files_that_are_no_detector_are_told_apart(tmp_path: Path) -> None:
+    (tmp_path / "notes.txt").write_text("no weights")
+    (tmp_path / "folder").mkdir()
+    torch.save({"weight": torch.zeros(2)}, tmp_path / "state.pt")
+    YOLO("yolo11n-cls.yaml", verbose=False).save(tmp_path / "classifier.pt")
+    told = {"notes.txt": "neither", "folder": "neither", "state.pt": "not a loadable", "classifier.pt": "classify"}
+    for name, reason in told.items():
+        with pytest.raises(CheckpointError, match=reason) as error:
+            VanillaYOLO(tmp_path / name)
+        assert "\n" not in str(error.value)
+
+
+def test_stock_weights_may_start_neck_and_head(tiny_yaml: Path, tmp_path: Path) -> None:
+    YOLO("yolo11n.yaml", verbose=False).save(tmp_path / "stock.pt")
+    VanillaYOLO(tiny_yaml).load(tmp_path / "stock.pt")
