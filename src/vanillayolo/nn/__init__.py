@@ -2,11 +2,13 @@
 
 from .deep_training import DeepTraining, get_negative_slope, set_negative_slope
 from .layers import DeepPair, SeriesActivation, randomize_batchnorm
+from .lean import LEAN_MODES, set_lean
 from .reparameterize import is_merged, reparameterize
 from .vanillanet import VARIANTS, Stage, VanillaNet, Variant, make_stage, vanillanet_variant
 from .weights import LoadReport, load_official_weights
 
 __all__ = [
+    "LEAN_MODES",
     "VARIANTS",
     "DeepPair",
     "DeepTraining",
@@ -21,6 +23,7 @@ __all__ = [
     "make_stage",
     "randomize_batchnorm",
     "reparameterize",
+    "set_lean",
     "set_negative_slope",
     "vanillanet_variant",
 ]

@@ -7,13 +7,15 @@ Original code: https://github.com/huawei-noah/VanillaNet (MIT). Written anew her
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
+
+from .depthwise import depthwise_conv2d
 
 BN_EPS = 1e-6  # of every batch normalisation in VanillaNet; loaded weights depend on it
 
@@ -27,7 +29,12 @@ class SeriesActivation(nn.Module):
     Args:
         channels: number of channels, in and out.
         act_num: the paper's n; 0 leaves one scaled ReLU per channel.
+
+    Attributes:
+        lean: other than ``off``, weight gradients are computed fast; see :func:`vanillayolo.nn.set_lean`.
     """
+
+    lean: str = "off"
 
     def __init__(self, channels: int, act_num: int = 3) -> None:
         super().__init__()
@@ -38,7 +45,17 @@ class SeriesActivation(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[batch, channels, height, width]`` to the same shape."""
-        return self.norm(self.conv(F.relu(x)))
+        if torch.jit.is_scripting():  # TorchScript skips the other branch, and only where it stands like this
+            return self.norm(self.conv(F.relu(x)))
+        else:
+            return self.norm(self.convolve(F.relu(x)))
+
+    @torch.jit.unused
+    def convolve(self, x: Tensor) -> Tensor:
+        """Convolve, in training with the fast weight gradient unless somebody looks at the module."""
+        if self.training and self.lean != "off" and is_bare(self.conv) and not is_traced():
+            return depthwise_conv2d(x, self.conv.weight)
+        return self.conv(x)
 
     def extra_repr(self) -> str:
         """Name the paper's n in the printed module."""
@@ -142,6 +159,22 @@ def randomize_batchnorm(module: nn.Module, seed: int = 0) -> nn.Module:
     return module
 
 
+def is_traced() -> bool:
+    """Return whether torch.jit.trace is looking: it can save operators, but not nodes with a backward pass of ours."""
+    return bool(torch.jit.is_tracing())  # type: ignore[no-untyped-call]
+
+
+def is_heard(module: nn.Module) -> bool:
+    """Return whether somebody listens to a module by hooks, so that it has to be called as one."""
+    hooks = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+    return any(getattr(module, name) for name in hooks)
+
+
+def is_bare(module: nn.Module) -> bool:
+    """Return whether a layer is torch's own and nobody listens to it, so that its operator may stand for it."""
+    return type(module) in (nn.Conv2d, nn.BatchNorm2d) and not is_heard(module)
+
+
 @contextmanager
 def frozen_statistics(module: nn.Module) -> Iterator[None]:
     """Leave the running statistics of every batch normalisation as they are, though the mode may be training."""
@@ -156,9 +189,10 @@ def frozen_statistics(module: nn.Module) -> Iterator[None]:
             m.momentum, m.num_batches_tracked = momentum, batches
 
 
-def checkpointed(block: nn.Module, x: Tensor) -> Tensor:
-    """Run ``block`` keeping its input only; the backward pass computes the rest anew.
+def checkpointed(block: nn.Module, x: Tensor, forward: Callable[[Tensor], Tensor] | None = None) -> Tensor:
+    """Run ``block``, or its method that is given, keeping its input only; the backward pass computes the rest anew.
 
     Gradients and statistics are those of an ordinary step: the second computation does not count as another batch.
     """
-    return checkpoint(block, x, use_reentrant=False, context_fn=lambda: (nullcontext(), frozen_statistics(block)))
+    contexts = lambda: (nullcontext(), frozen_statistics(block))  # noqa: E731
+    return checkpoint(forward or block, x, use_reentrant=False, context_fn=contexts)

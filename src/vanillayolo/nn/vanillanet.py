@@ -21,6 +21,7 @@ from vanillayolo.errors import UsageError
 
 from .deep_training import set_negative_slope
 from .layers import DeepPair, HalvingMaxPool2d, SeriesActivation, checkpointed, init_weights
+from .lean import lean_forward
 from .reparameterize import MERGE, replace_modules
 from .weights import checkpoint_filter_fn
 
@@ -67,7 +68,13 @@ class Stage(nn.Module):
         pool: the pooling, or Identity.
         channels: channels out.
         act_num: the paper's n of the series activation.
+
+    Attributes:
+        lean: how much is kept for the backward pass, one of ``vanillayolo.nn.lean.LEAN_MODES``; a plain attribute, of
+            the class until :func:`vanillayolo.nn.lean.set_lean` sets it.
     """
+
+    lean: str = "off"
 
     def __init__(self, pair: nn.Module, pool: nn.Module, channels: int, act_num: int) -> None:
         super().__init__()
@@ -77,6 +84,14 @@ class Stage(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``[batch, in_channels, height, width]`` to ``[batch, channels, height / stride, width / stride]``."""
+        if torch.jit.is_scripting():  # TorchScript skips the other branch, and only where it stands like this
+            return self.plain(x)
+        else:
+            lean = self.lean != "off" and self.training and torch.is_grad_enabled()
+            return lean_forward(self, x) if lean else self.plain(x)
+
+    def plain(self, x: Tensor) -> Tensor:
+        """Compute layer by layer, each keeping what torch's autograd wants."""
         return self.act(self.pool(self.pair(x)))
 
 

@@ -13,7 +13,7 @@ from ultralytics.utils.torch_utils import initialize_weights
 
 from vanillayolo.errors import ModelNameError, VanillaYOLOError
 from vanillayolo.nn import get_negative_slope, set_negative_slope
-from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation
+from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation, checkpointed
 from vanillayolo.nn.reparameterize import FOLD, MERGE, replace_modules
 
 from .architecture import Yaml, resolve
@@ -37,6 +37,21 @@ def fold_stock(model: nn.Module) -> nn.Module:
     if isinstance(model, DetectionModel):
         DetectionModel.fuse(model, verbose=False)
     return model
+
+
+def has_bfloat16_matrices() -> bool:
+    """Return whether the CPU multiplies bfloat16 matrices in hardware (AMX); without, bfloat16 is no faster."""
+    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)  # younger than torch 2.6
+    return bool(capabilities().get("amx_bf16", False))
+
+
+def to_float(preds: Any) -> Any:
+    """Return a network's output with every floating tensor in it as float32."""
+    if isinstance(preds, torch.Tensor):
+        return preds.float() if preds.is_floating_point() else preds
+    if isinstance(preds, dict):
+        return {key: to_float(value) for key, value in preds.items()}
+    return type(preds)(to_float(value) for value in preds) if isinstance(preds, (list, tuple)) else preds
 
 
 def use_yolo11_head(model: DetectionModel) -> None:
@@ -68,9 +83,16 @@ class VanillaDetectionModel(DetectionModel):
         nc: number of classes; the YAML's where not given.
         verbose: print the table of layers.
 
+    Attributes:
+        bfloat16: whether training on CPUs runs in bfloat16 (False); None: where the CPU has instructions for it.
+        lean: how much training keeps for the backward pass; set it with :func:`vanillayolo.nn.set_lean`.
+
     Raises:
         ModelNameError: when ``cfg`` describes no network of ours.
     """
+
+    bfloat16: bool | None = False
+    lean: str = "off"
 
     def __init__(
         self, cfg: str | Yaml = "yolo11n-vanillanet", ch: int = 3, nc: int | None = None, verbose: bool = True
@@ -132,6 +154,44 @@ class VanillaDetectionModel(DetectionModel):
         self.requires_grad_(False)  # as Ultralytics' own folding leaves it
         super().fuse(verbose=verbose, imgsz=imgsz)
         return self
+
+    def loss(self, batch: dict[str, Any], preds: Any = None) -> Any:
+        """Return the loss and its parts; in training the network runs in bfloat16 where :attr:`bfloat16` says so.
+
+        Parameters, their gradients and the loss stay float32, so no gradient scaler is needed.
+
+        Args:
+            batch: Ultralytics' batch; ``img`` is ``[batch, channels, height, width]``.
+            preds: the network's output, where it is already there.
+        """
+        img = batch["img"]
+        if preds is None and self.training and self.uses_bfloat16(img):
+            with torch.autocast("cpu", torch.bfloat16):
+                preds = self.forward(img.contiguous(memory_format=torch.channels_last))
+            preds = to_float(preds)
+        return super().loss(batch, preds)
+
+    def uses_bfloat16(self, img: torch.Tensor) -> bool:
+        """Return whether training on images of this device and type runs in bfloat16."""
+        wanted = has_bfloat16_matrices() if self.bfloat16 is None else self.bfloat16
+        return wanted and img.device.type == "cpu" and img.dtype == next(self.parameters()).dtype == torch.float32
+
+    def _predict_once(self, x: Any, profile: bool = False, embed: Any = None) -> Any:
+        """Run the rows; with ``lean`` at ``max``, neck and head keep their inputs only while training."""
+        plain = self.lean != "max" or not self.training or not torch.is_grad_enabled() or profile or embed
+        if plain or torch.compiler.is_compiling():
+            return super()._predict_once(x, profile, embed)
+        return checkpointed(self.model[1:], self.model[0](x), self._neck_and_head)
+
+    def _neck_and_head(self, x: Any) -> Any:
+        """Run every row but the backbone's, as Ultralytics does."""
+        outputs = [x]
+        for row in self.model[1:]:
+            if row.f != -1:
+                x = outputs[row.f] if isinstance(row.f, int) else [x if i == -1 else outputs[i] for i in row.f]
+            x = row(x)
+            outputs.append(x if row.i in self.save else None)
+        return x
 
     def load(self, weights: Any, verbose: bool = True) -> None:
         """Load weights as Ultralytics does, and with them the slope and the BN settings they belong to.

@@ -1,0 +1,212 @@
+"""Lean training: a stage keeps little more than its input, and its backward pass computes the rest anew.
+
+A textbook stage keeps some ten maps for its backward pass. Here it is one node of the graph with its own backward
+pass, exactly the textbook's mathematics, that
+
+* keeps the stage's input and, for each batch normalisation, mean and variance of the batch;
+* computes the maps between anew, each normalisation with the statistics kept, so that running statistics are
+  updated once, in the forward pass, and the second computation gives the same bits;
+* works in place where a map is used once, and pools before it normalises: the maximum commutes with a rising
+  function, so a falling one (a negative weight of the normalisation) is made rising by turning the sign of the
+  convolution before it, and the normalisation runs on a quarter of the pixels.
+
+How much is kept is :data:`LEAN_MODES`, set by :func:`set_lean`.
+"""
+
+from __future__ import annotations
+
+from typing import Any, NamedTuple
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.amp import custom_bwd, custom_fwd
+from torch.autograd.function import once_differentiable
+
+from vanillayolo.errors import UsageError
+
+from .depthwise import input_gradient, weight_gradient
+from .layers import DeepPair, HalvingMaxPool2d, SeriesActivation, checkpointed, is_bare, is_heard, is_traced
+from .operators import (
+    Statistics,
+    aten,
+    bias_gradient,
+    convolve,
+    convolve_backward,
+    falling,
+    measure,
+    normalize_,
+    normalize_backward,
+    pool_geometry,
+    pooled,
+    pooled_backward,
+    turned,
+)
+
+#: off: torch's own autograd. auto: the backbone's stages are computed twice. max: neck and head of a detector too.
+LEAN_MODES = ("off", "auto", "max")
+
+
+def set_lean(model: nn.Module, mode: str) -> None:
+    """Say how much a model in training keeps for its backward pass; gradients are the same in every mode.
+
+    Args:
+        model: a network with stages, or a detector.
+        mode: ``off``, the default: torch's own autograd, which keeps everything. ``auto``: keep the inputs of the
+            backbone's stages. ``max``: of neck and head too, keep the input only.
+
+    Raises:
+        UsageError: when the mode is none of these.
+    """
+    if mode not in LEAN_MODES:
+        raise UsageError(f"lean={mode!r}: allowed are {', '.join(LEAN_MODES)}.")
+    for module in model.modules():
+        if hasattr(module, "lean"):
+            setattr(module, "lean", mode)  # noqa: B010  # a plain attribute, where torch's types know tensors only
+
+
+class Plan(NamedTuple):
+    """What a stage computes, beside its tensors."""
+
+    norms: tuple[nn.BatchNorm2d, nn.BatchNorm2d, nn.BatchNorm2d]
+    slope: float
+    stride: list[int]  # of the first convolution
+    padding: list[int]
+    pool: nn.Module
+
+
+def rectified_(x: Tensor, slope: float) -> Tensor:
+    """Apply the leaky ReLU in place."""
+    return x if slope == 1.0 else F.leaky_relu_(x, slope)
+
+
+def depthwise(x: Tensor, weight: Tensor) -> Tensor:
+    """Convolve each channel with its own kernel, the size kept."""
+    padding = [size // 2 for size in weight.shape[2:]]
+    return F.conv2d(x, weight.to(x.dtype), padding=padding, groups=weight.shape[0])
+
+
+class _LeanStage(torch.autograd.Function):
+    """A stage as one node of the graph.
+
+    Names: ``z1`` and ``z2`` are the outputs of the pair's convolutions, ``hidden`` the map between them, ``r`` ReLU's
+    output, ``u`` the depthwise convolution's; ``w``, ``b`` weight and bias of a convolution (``wd``: the depthwise
+    one's), ``g``, ``o`` of a normalisation.
+    """
+
+    @staticmethod
+    @custom_fwd(device_type="cpu")
+    def forward(ctx: Any, plan: Plan, x: Tensor, *params: Tensor) -> Tensor:
+        w1, b1, g1, o1, w2, b2, g2, o2, wd, g3, o3 = params
+        z1 = convolve(x, w1, b1, plan.stride, plan.padding)
+        s1 = measure(plan.norms[0], z1)
+        hidden = rectified_(normalize_(z1, s1, g1, o1), plan.slope)
+        sign = falling(g2)
+        z2 = convolve(hidden, turned(w2, sign), turned(b2, sign), [1, 1], [0, 0])
+        del z1, hidden  # every map goes as soon as it may: the next one needs the memory
+        s2 = measure(plan.norms[1], z2, sign)
+        r, _ = pooled(z2, pool_geometry(plan.pool, z2))
+        del z2
+        r = normalize_(r, s2, g2.abs(), o2).relu_()
+        u = depthwise(r, wd)
+        del r
+        s3 = measure(plan.norms[2], u)
+        ctx.plan = plan
+        ctx.of_batch = [s.of_batch for s in (s1, s2, s3)]
+        ctx.save_for_backward(x, *params, *s1[:2], *s2[:2], *s3[:2])
+        return normalize_(u, s3, g3, o3)
+
+    @staticmethod
+    @once_differentiable
+    @custom_bwd(device_type="cpu")
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+        plan: Plan = ctx.plan
+        saved = ctx.saved_tensors  # once: under a checkpoint of somebody's this computes
+        x, w1, b1, g1, o1, w2, b2, g2, o2, wd, g3, _, *kept = saved
+        need_x, need_w1, need_w2, need_wd = (ctx.needs_input_grad[i] for i in (1, 2, 6, 10))
+        s1, s2, s3 = (
+            Statistics(kept[2 * i], kept[2 * i + 1], ctx.of_batch[i], norm.eps) for i, norm in enumerate(plan.norms)
+        )
+        z1 = convolve(x, w1, b1, plan.stride, plan.padding)
+        hidden = rectified_(normalize_(z1, s1, g1, o1, torch.empty_like(z1)), plan.slope)
+        sign = falling(g2)
+        w2_turned = turned(w2, sign)
+        z2 = convolve(hidden, w2_turned, turned(b2, sign), [1, 1], [0, 0])
+        geometry = pool_geometry(plan.pool, z2)
+        r, index = pooled(z2, geometry)
+        r = normalize_(r, s2, g2.abs(), o2, None if geometry else torch.empty_like(r)).relu_()
+
+        u = depthwise(r, wd)
+        grad, grad_g3, grad_o3 = normalize_backward(grad, u, s3, g3)
+        del u
+        grad_wd = weight_gradient(r, grad, wd.shape[2:]).to(wd.dtype) if need_wd else None
+        grad = input_gradient(grad, wd.to(x.dtype))
+        grad = aten.threshold_backward.grad_input(grad, r, 0, grad_input=grad)
+        del r
+        grad = pooled_backward(grad, z2, geometry, index)
+        del index
+        grad, grad_g2, grad_o2 = normalize_backward(grad, z2, s2, g2.abs())
+        del z2
+        back, grad_w2 = convolve_backward(grad, hidden, w2_turned, [1, 1], [0, 0], [True, need_w2])
+        assert back is not None  # asked for
+        grad = back
+        del back
+        if plan.slope != 1.0:
+            grad = aten.leaky_relu_backward.grad_input(grad, hidden, plan.slope, True, grad_input=grad)
+        del hidden
+        grad, grad_g1, grad_o1 = normalize_backward(grad, z1, s1, g1)
+        del z1
+        grad_x, grad_w1 = convolve_backward(grad, x, w1, plan.stride, plan.padding, [need_x, need_w1])
+
+        grad_b2 = turned(bias_gradient(s2, g2.abs(), grad_o2), sign)
+        second = (grad_w2 if grad_w2 is None else turned(grad_w2, sign), grad_b2, turned(grad_g2, sign), grad_o2)
+        first = (grad_w1, bias_gradient(s1, g1, grad_o1), grad_g1, grad_o1)
+        grads = (grad_x, *first, *second, grad_wd, grad_g3, grad_o3)
+        return None, *(
+            None if g is None or not need else g.to(t.dtype)
+            for g, need, t in zip(grads, ctx.needs_input_grad[1:], saved, strict=False)
+        )
+
+
+def is_standard(stage: Any) -> bool:
+    """Return whether a stage has the layers it was built with and nobody listens to them by hooks."""
+    pair, activation = stage.pair, stage.act
+    if type(pair) is not DeepPair or type(activation) is not SeriesActivation:
+        return False
+    if type(stage.pool) not in (nn.Identity, nn.MaxPool2d, HalvingMaxPool2d):
+        return False
+    convs = (pair.conv1, pair.conv2, activation.conv)
+    norms = (pair.norm1, pair.norm2, activation.norm)
+    return (
+        not any(is_heard(m) for m in (pair, activation, stage.pool))
+        and all(is_bare(m) and isinstance(m, nn.Conv2d) for m in convs)
+        and all(is_bare(m) and isinstance(m, nn.BatchNorm2d) for m in norms)
+        and all(m.affine and m.track_running_stats for m in norms)
+    )
+
+
+@torch.compiler.disable
+def lean_forward(stage: Any, x: Tensor) -> Tensor:
+    """Run a stage in training so that it keeps little for the backward pass.
+
+    A stage with other layers than its own, or with hooks on them, is run as it is. Where this file's operators do not
+    reach (other devices and types, tensors without data), torch's own checkpoint does the same in more time.
+
+    Args:
+        stage: a :class:`vanillayolo.nn.Stage`.
+        x: ``[batch, in_channels, height, width]``.
+    """
+    if is_traced() or not is_standard(stage):
+        return stage.plain(x)
+    if x.is_cpu and torch.is_autocast_enabled("cpu"):
+        x = x.to(torch.get_autocast_dtype("cpu"))
+    if not x.is_cpu or type(x) is not Tensor or x.dtype not in (torch.float32, torch.float64, torch.bfloat16):
+        return checkpointed(stage, x, stage.plain)
+    pair, activation = stage.pair, stage.act
+    conv1, norm1, conv2, norm2 = pair.conv1, pair.norm1, pair.conv2, pair.norm2
+    plan = Plan(
+        (norm1, norm2, activation.norm), pair.negative_slope, list(conv1.stride), list(conv1.padding), stage.pool
+    )
+    layers = (conv1, norm1, conv2, norm2)
+    params = [p for layer in layers for p in (layer.weight, layer.bias)]
+    return _LeanStage.apply(plan, x, *params, activation.conv.weight, activation.norm.weight, activation.norm.bias)
