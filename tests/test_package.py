@@ -59,8 +59,9 @@ def test_the_wheel_alone_has_all_it_needs(tmp_path: Path) -> None:
     empty = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(empty)
     script = f"import sys; sys.path.insert(0, {str(empty)!r}); import vanillayolo, vanillayolo.cli as c; " + (
-        "print(vanillayolo.__file__); sys.exit(c.main(['info', 'model=yolo11n-vanillanet', 'imgsz=64']))"
+        "print(vanillayolo.__file__); sys.exit(c.main(['demo', 'epochs=1']))"
     )
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=200, cwd=tmp_path)
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=400, cwd=tmp_path)
     assert done.returncode == 0, done.stderr[-2000:]
     assert str(empty) in done.stdout
+    assert (tmp_path / "demo" / "detections.png").is_file()
