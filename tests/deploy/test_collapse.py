@@ -162,8 +162,8 @@ def test_merged_weights_are_laid_out_for_eager_mode(best: Path, batch: int) -> N
 
 
 def test_letters_variants_and_necks_keep_their_function() -> None:
-    plain = model_yaml("yolo11n-vanillanet-6", neck="plain")
-    for name in ("yolo11n-vanillanet", "yolo11s-vanillanet-7", "yolo11m-vanillanet-6", plain):
+    stock_neck = (model_yaml(f"yolo11{name}", neck="yolo11") for name in ("n-vanillanet", "m-vanillanet-6"))
+    for name in ("yolo11n-vanillanet", "yolo11s-vanillanet-7", *stock_neck):
         model: Any = randomize_batchnorm(VanillaDetectionModel(name, verbose=False)).eval()
         reference = raw_output(copy.deepcopy(model).double(), noise(64).double())
         merged = model.fuse(verbose=False)

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from vanillayolo.errors import ModelNameError, VanillaYOLOError
 from vanillayolo.nn import VARIANTS
 from vanillayolo.yolo import VanillaDetectionModel, model_names, model_yaml
-from vanillayolo.yolo.architecture import dump_yaml, is_model_name, load_yaml, resolve
+from vanillayolo.yolo.architecture import NECKS, dump_yaml, is_model_name, load_yaml, resolve
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Names
@@ -116,11 +116,24 @@ def test_an_edited_yaml_is_accepted(tiny_cfg: dict[str, Any], tmp_path: Path) ->
     assert built["model.18.cv3.0.2.weight"][0] == 7
 
 
-def test_a_neck_may_be_given_by_name(tiny_cfg: dict[str, Any], tmp_path: Path) -> None:
-    short = {k: v for k, v in tiny_cfg.items() if k != "head"}
+@pytest.mark.parametrize("neck", NECKS)
+def test_a_neck_may_be_given_by_name(neck: str, tiny_cfg: dict[str, Any], tmp_path: Path) -> None:
+    """It fits whatever widths the backbone has been given."""
+    short = {**{k: v for k, v in tiny_cfg.items() if k != "head"}, "neck": neck}
     path = tmp_path / "short.yml"
     path.write_text(yaml.safe_dump(short), encoding="utf-8")
-    assert resolve(path)["head"] == tiny_cfg["head"]
+    assert resolve(path)["head"] == model_yaml("yolo11n-vanillanet-5", neck=neck)["head"]
+    assert shapes(str(path))["model.0.stem.act.conv.weight"] == (16, 1, 7, 7)
+
+
+def test_an_unknown_neck_lists_those_there_are() -> None:
+    assert "plain" in one_line_error(lambda: model_yaml("yolo11n-vanillanet", neck="plane"))
+
+
+def test_a_checkpoint_carries_the_yaml_as_it_was_written(tiny_cfg: dict[str, Any]) -> None:
+    """What the parser is given for its own sake stays out of it."""
+    built = VanillaDetectionModel(tiny_cfg, verbose=False).yaml
+    assert built["head"] == resolve(built)["head"] == tiny_cfg["head"]
 
 
 def test_a_dict_is_copied(tiny_cfg: dict[str, Any]) -> None:

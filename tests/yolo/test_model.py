@@ -26,6 +26,7 @@ from vanillayolo.nn import (
     set_negative_slope,
 )
 from vanillayolo.yolo import VanillaDetectionModel, model_names, model_yaml
+from vanillayolo.yolo.model import vanilla_batchnorms
 
 FAMILIES = {"compact": "", "paper": "-paper"}
 families = pytest.mark.parametrize("family", FAMILIES)
@@ -346,9 +347,8 @@ def test_batchnorm_settings(variant: str, narrow: Callable[..., dict[str, Any]])
 def test_load_carries_slope_and_eps(wrap: Callable[[nn.Module], Any], tiny_cfg: dict[str, Any]) -> None:
     source, model = detector(tiny_cfg), VanillaDetectionModel(tiny_cfg, nc=4, verbose=False).eval()
     set_negative_slope(source, 0.25)
-    for m in source.model[0].modules():
-        if isinstance(m, nn.BatchNorm2d):
-            m.eps = 1e-4
+    for m in vanilla_batchnorms(source):
+        m.eps = 1e-4
     model.load(wrap(source), verbose=False)
     assert model.negative_slope == 0.25
     assert epsilons(model) == ({1e-4}, {1e-3})

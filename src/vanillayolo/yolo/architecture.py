@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+from ultralytics.utils.ops import make_divisible
 
 from vanillayolo.errors import ModelNameError, closest
 from vanillayolo.nn import VARIANTS, Variant
@@ -80,48 +81,28 @@ NECKS["published"][1][1] = 1
 NECKS["published"][13][3] = [1024, False]
 
 
-def plain_neck(maps: list[int], scale: Scale, act_num: int = 2) -> list[Row]:
-    """Return a neck of VanillaNet's own stages: YOLO11's paths, but every block a stage that collapses.
-
-    Args:
-        maps: channels of P3, P4, P5.
-        scale: the letter; its neck width scales 512, 384, 512, 1024 channels.
-        act_num: the paper's n of these stages.
-    """
-    _, width, most = scale.neck
-    top, fine, middle, coarse = (max(8, round(min(c, most) * width / 8) * 8) for c in (512, 384, 512, 1024))
-    rows: list[Row] = [[-1, 1, "SPPF", [1024, 5]]]  # 4
-
-    def stage(source: int, in_channels: int, channels: int, stride: int = 1) -> int:
-        rows.extend(
-            [[source, 1, "VanillaStage", [in_channels, channels, stride, act_num]], [-1, 1, "Index", [channels, 0]]]
-        )
-        return 3 + len(rows)  # rows of the backbone come first
-
-    def join(source: int) -> int:
-        rows.append([[-1, source], 1, "Concat", [1]])
-        return 3 + len(rows)
-
-    def upsample() -> None:
-        rows.append([-1, 1, "nn.Upsample", [None, 2, "nearest"]])
-
-    p5 = stage(-1, coarse, coarse)
-    upsample()
-    join(2)
-    p4 = stage(-1, coarse + maps[1], top)
-    upsample()
-    join(1)
-    out3 = stage(-1, top + maps[0], fine)
-    stage(-1, fine, fine, 2)
-    join(p4)
-    out4 = stage(-1, fine + top, middle)
-    stage(-1, middle, middle, 2)
-    join(p5)
-    out5 = stage(-1, middle + coarse, coarse)
-    return [*rows, [[out3, out4, out5], 1, "Detect", ["nc"]]]
+# YOLO11's paths, but every block one of the backbone's own stages: all but the head collapses. A stage's arguments are
+# channels (scaled by the letter as those of Conv are), stride and the paper's n.
+NECKS["plain"] = [
+    [-1, 1, "SPPF", [1024, 5]],  # 4
+    [-1, 1, "VanillaStage", [1024, 1, 2]],  # 5
+    [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+    [[-1, 2], 1, "Concat", [1]],
+    [-1, 1, "VanillaStage", [512, 1, 2]],  # 8
+    [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+    [[-1, 1], 1, "Concat", [1]],
+    [-1, 1, "VanillaStage", [384, 1, 2]],  # 11, P3 out
+    [-1, 1, "VanillaStage", [384, 2, 2]],
+    [[-1, 8], 1, "Concat", [1]],
+    [-1, 1, "VanillaStage", [512, 1, 2]],  # 14, P4 out
+    [-1, 1, "VanillaStage", [512, 2, 2]],
+    [[-1, 5], 1, "Concat", [1]],
+    [-1, 1, "VanillaStage", [1024, 1, 2]],  # 17, P5 out
+    [[11, 14, 17], 1, "Detect", ["nc"]],
+]
 
 
-FAMILY_NECK = {"compact": "yolo11", "paper": "published"}
+FAMILY_NECK = {"compact": "plain", "paper": "published"}
 SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
 NAME = re.compile(
     r"yolo11(?P<letter>[nslmx])-vanillanet(?:-(?P<variant>\d+(?:_x1_5)?(?:_ada_pool)?))?(?P<paper>-paper)?"
@@ -164,7 +145,7 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
     """Return the YAML of a model name, with or without ``.yaml``, under the family's neck or the one given.
 
     Raises:
-        ModelNameError: for a name that is none of ours.
+        ModelNameError: for a name, or a neck, that is none of ours.
     """
     stem = re.sub(r"\.ya?ml$", "", name)
     match = NAME.fullmatch(stem)
@@ -178,8 +159,9 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
     scale = FAMILIES[family][letter]
     variant = match["variant"] or scale.variant
     neck = neck or FAMILY_NECK[family]
+    if neck not in NECKS:
+        raise ModelNameError(f"neck {neck!r}: {closest(neck, NECKS)}")
     backbone = backbone_rows(VARIANTS[variant], scale.width)
-    maps = [row[3][0] for row in backbone[1:]]
     return {
         "nc": 80,
         "scale": letter,
@@ -188,8 +170,14 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
         "neck": neck,
         "deep_training": {"decay": round(1 / 3, 6), "decay_shape": "linear"},
         "backbone": backbone,
-        "head": plain_neck(maps, scale) if neck == "plain" else copy.deepcopy(NECKS[neck]),
+        "head": copy.deepcopy(NECKS[neck]),
     }
+
+
+def scaled_channels(cfg: Yaml, channels: int) -> int:
+    """Return the channels of a row under the letter's width, as Ultralytics' parser scales those of its own modules."""
+    _, width, most = cfg["scales"][cfg["scale"]]
+    return int(make_divisible(min(channels, most) * width, 8))
 
 
 def load_yaml(path: str | Path) -> Yaml:

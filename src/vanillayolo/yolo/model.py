@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from typing import Any
 
 import torch
@@ -16,14 +17,23 @@ from vanillayolo.nn import get_negative_slope, set_negative_slope
 from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation, checkpointed
 from vanillayolo.nn.reparameterize import FOLD, MERGE, replace_modules
 
-from .architecture import Yaml, resolve
+from .architecture import Yaml, resolve, scaled_channels
 from .modules import VanillaBackbone, VanillaStage
 
-#: Our YAML rows, put into Ultralytics' parser for the time of building only.
-ROWS = {
-    f"ultralytics.nn.tasks.{cls.__name__}": f"{cls.__module__}.{cls.__name__}"
-    for cls in (VanillaBackbone, VanillaStage)
-}
+#: Our YAML rows and the names under which Ultralytics' parser finds them, for the time of building only. A module that
+#: it does not know, it believes to keep its channels; one that stands for ``CBLinear`` is handed the channels that come
+#: in and gives those it is asked for, which is what a stage needs.
+ROWS: dict[type[nn.Module], str] = {VanillaBackbone: "VanillaBackbone", VanillaStage: "CBLinear"}
+PLACES = {f"ultralytics.nn.tasks.{name}": f"{cls.__module__}.{cls.__name__}" for cls, name in ROWS.items()}
+
+
+def for_parser(cfg: Yaml) -> Yaml:
+    """Return a copy of a model YAML with our stages as the parser takes them."""
+    cfg = copy.deepcopy(cfg)
+    for row in (*cfg["backbone"], *cfg["head"]):
+        if row[2] == VanillaStage.__name__:
+            row[2], row[3][0] = ROWS[VanillaStage], scaled_channels(cfg, row[3][0])
+    return cfg
 
 
 def vanilla_batchnorms(model: nn.Module) -> list[nn.BatchNorm2d]:
@@ -101,8 +111,9 @@ class VanillaDetectionModel(DetectionModel):
         try:
             if yaml_dict["backbone"][0][2] == "VanillaBackbone":
                 yaml_dict["backbone"][0][3][0]["in_chans"] = ch
-            with temporary_modules(attributes=ROWS):
-                super().__init__(yaml_dict, ch=ch, nc=nc, verbose=verbose)
+            with temporary_modules(attributes=PLACES):
+                super().__init__(for_parser(yaml_dict), ch=ch, nc=nc, verbose=verbose)
+            self.yaml |= {key: yaml_dict[key] for key in ("backbone", "head")}
         except VanillaYOLOError:
             raise  # says what is wrong already
         except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:

@@ -41,10 +41,7 @@ class VanillaBackbone(VanillaNet):
 
 
 class VanillaStage(Stage):
-    """A stage as a row of the neck; the ``Index`` row after it takes the map out of the list.
-
-    The list is for the parser's sake: it believes that a module it does not know keeps its channels, and ``Index`` is
-    the row that says otherwise.
+    """A stage as a row of the neck.
 
     Args:
         in_channels: channels in.
@@ -57,7 +54,3 @@ class VanillaStage(Stage):
         pool = nn.MaxPool2d(2) if stride == 2 else nn.Identity()
         super().__init__(DeepPair(in_channels, channels), pool, channels, act_num)
         init_weights(self)
-
-    def forward(self, x: Tensor) -> list[Tensor]:  # type: ignore[override]  # see above
-        """Map ``[batch, in_channels, height, width]`` to a list of one map."""
-        return [super().forward(x)]

@@ -11,12 +11,11 @@ from typing import Any
 
 from torch import Tensor, nn
 from ultralytics.nn.tasks import DetectionModel
-from ultralytics.utils.ops import make_divisible
 
 from vanillayolo.errors import MergeError
 from vanillayolo.nn import is_merged
 
-from .architecture import Row, Yaml
+from .architecture import Row, Yaml, scaled_channels
 from .model import VanillaDetectionModel, use_yolo11_head
 from .modules import VanillaBackbone
 
@@ -76,7 +75,7 @@ class StockRows:
 def stock_yaml(model: VanillaDetectionModel) -> tuple[Yaml, dict[str, str]]:
     """Return the stock YAML of a merged detector and the new prefix of every key prefix of its state dict."""
     cfg = copy.deepcopy(model.yaml)
-    depth, width, most = cfg["scales"][cfg["scale"]]
+    depth = cfg["scales"][cfg["scale"]][0]
     stock = StockRows()
     for i, (source, repeats, module, arguments) in enumerate([*cfg["backbone"], *cfg["head"]]):
         sources = [stock.source(i if s == -1 else s + 1) for s in (source if isinstance(source, list) else [source])]
@@ -84,12 +83,12 @@ def stock_yaml(model: VanillaDetectionModel) -> tuple[Yaml, dict[str, str]]:
             stock.add_backbone(model.model[i], i)
         elif module == "VanillaStage":
             stock.where[i] = stock.add_stage(model.model[i], f"model.{i}", sources[0])
-        elif module == "Index":  # takes a map out of a list: in stock rows every map is its own
-            stock.where[i] = stock.maps[arguments[1]] if source == 0 else stock.where[i - 1]
+        elif module == "Index":  # takes a map out of the backbone's list: in stock rows every map is its own
+            stock.where[i] = stock.maps[arguments[1]]
         else:
             arguments = list(arguments)
             if module in SCALED:
-                arguments[0] = make_divisible(min(arguments[0], most) * width, 8)
+                arguments[0] = scaled_channels(cfg, arguments[0])
             repeats = max(round(repeats * depth), 1) if repeats > 1 else repeats
             row = stock.add(module, arguments, sources if isinstance(source, list) else sources[0], repeats)
             stock.where[i] = row
