@@ -21,10 +21,13 @@ from vanillayolo.errors import UsageError
 from vanillayolo.nn import DeepTraining, get_negative_slope, set_negative_slope
 
 from .architecture import Yaml, resolve
+from .lean_training import LeanTraining
 from .model import VanillaDetectionModel
 
 #: Our training keys; they travel in the model's YAML, because Ultralytics' own arguments are a closed list.
-TRAIN_KEYS = ("decay", "decay_shape")
+TRAIN_KEYS = ("decay", "decay_shape", "lean", "bfloat16")
+#: The key of the model's YAML that each of them is written under, and what reads it.
+SECTIONS: dict[str, tuple[str, ...]] = {"deep_training": TRAIN_KEYS[:2], "lean_training": TRAIN_KEYS[2:]}
 
 #: Share of a ``time=`` run after which the slope is 1 whatever ``decay`` says, so that what it ends with can be merged.
 LONGEST_TIMED_RAMP = 0.9
@@ -47,10 +50,16 @@ def use_all_cores(engine: Any = None) -> None:
         torch.set_num_threads(threads)
 
 
-def check_deep_training(settings: dict[str, Any], freeze: int | list[int] | None = None) -> None:
+def section(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the settings, among those given, that belong under ``name`` in the model's YAML."""
+    return {key: settings[key] for key in SECTIONS[name] if settings.get(key) is not None}
+
+
+def check_settings(settings: dict[str, Any], freeze: int | list[int] | None = None) -> None:
     """Raise UsageError for a value of ours that does not exist, or that asks to train a frozen backbone deep."""
-    given = {key: settings[key] for key in TRAIN_KEYS if settings.get(key) is not None}
+    given = section(settings, "deep_training")
     DeepTraining.from_dict(given)
+    LeanTraining.from_dict(section(settings, "lean_training"))
     if given.get("decay") and freezes_backbone(freeze):
         raise UsageError(
             f"freeze={freeze} holds the backbone, decay={given['decay']} trains it deep: give one of them."
@@ -62,7 +71,7 @@ class VanillaTrainer(DetectionTrainer):
 
     Args:
         cfg: Ultralytics' default settings.
-        overrides: Ultralytics' arguments and ours (``decay``, ``decay_shape``).
+        overrides: Ultralytics' arguments and ours (:data:`TRAIN_KEYS`).
         _callbacks: Ultralytics' callbacks.
     """
 
@@ -74,7 +83,7 @@ class VanillaTrainer(DetectionTrainer):
         overrides = dict(overrides or {})
         given = {key: overrides.pop(key, None) for key in TRAIN_KEYS}
         self.settings = {key: value for key, value in given.items() if value is not None}
-        check_deep_training(self.settings, overrides.get("freeze"))  # before anything is written
+        check_settings(self.settings, overrides.get("freeze"))  # before anything is written
         super().__init__(cfg, overrides, _callbacks)
         if self.resume and self.settings:
             LOGGER.warning(f"Resume ignores {sorted(self.settings)}, using checkpoint values.")
@@ -89,12 +98,12 @@ class VanillaTrainer(DetectionTrainer):
     # -- building ----------------------------------------------------------------------------------------------------
 
     def _with_settings(self, cfg: Yaml, weights: Any) -> Yaml:
-        """Return the model YAML with this run's deep training written into it.
+        """Return the model YAML with this run's deep and lean training written into it.
 
         Raises:
             UsageError: when the backbone is to be frozen at a slope below 1, which no training would mend.
         """
-        settings = {**cfg.get("deep_training", {}), **self.settings}
+        settings = {**cfg.get("deep_training", {}), **section(self.settings, "deep_training")}
         slope = None if weights is None else get_negative_slope(weights)
         if freezes_backbone(self.args.freeze) and not self.resume:
             if slope is not None and slope < 1:
@@ -107,6 +116,8 @@ class VanillaTrainer(DetectionTrainer):
             # explicitly (decay=...), the ramp starts from 0.
             settings["start"] = 0.0 if "decay" in self.settings or slope is None else slope
         cfg["deep_training"] = settings
+        if lean := {**(cfg.get("lean_training") or {}), **section(self.settings, "lean_training")}:
+            cfg["lean_training"] = lean
         return cfg
 
     def get_model(
