@@ -67,7 +67,10 @@ class LeanTraining:
         if not isinstance(settings, dict) or (unknown := sorted(set(settings) - {"lean", "bfloat16"})):
             given = unknown[0] if isinstance(settings, dict) else settings
             raise UsageError(f"lean_training key {given!r}: allowed are lean, bfloat16.")
-        words = {"lean": {False: "off"}, "bfloat16": {"auto": None}}  # False is YAML's reading of a bare off
+        words: dict[str, dict[Any, Any]] = {
+            "lean": {False: "off"},
+            "bfloat16": {"auto": None},
+        }  # False is YAML's reading of a bare off
         return cls(**{key: _word(value, words[key]) for key, value in settings.items()})
 
 

@@ -7,6 +7,7 @@ runs do not know their epochs: there the slope follows the elapsed time, batch b
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -15,13 +16,15 @@ from typing import Any
 import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
-from ultralytics.utils.torch_utils import unwrap_model
+from ultralytics.utils.torch_utils import autocast, unwrap_model
 
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import DeepTraining, get_negative_slope, set_negative_slope
 
+from .allocator import freed_memory_kept
 from .architecture import Yaml, resolve
 from .lean_training import LeanTraining
+from .memory import CPU_BATCH, Prediction, cpu_batch, free_bytes, predict_memory
 from .model import VanillaDetectionModel
 
 #: Our training keys; they travel in the model's YAML, because Ultralytics' own arguments are a closed list.
@@ -89,6 +92,8 @@ class VanillaTrainer(DetectionTrainer):
             LOGGER.warning(f"Resume ignores {sorted(self.settings)}, using checkpoint values.")
             self.settings = {}
         self._last_slope: float | None = None
+        self._prediction: Prediction | None = None
+        self._told = False
         for event, callback in CALLBACKS.items():
             if callback not in self.callbacks[event]:  # several processes: Ultralytics carries the parent's over
                 self.add_callback(event, callback)
@@ -135,6 +140,56 @@ class VanillaTrainer(DetectionTrainer):
         """Name the classes, and use every core."""
         super().set_model_attributes()
         use_all_cores(self)
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train; on a CPU, freed memory stays in the process meanwhile (see :mod:`.allocator`)."""
+        with freed_memory_kept(self.device.type == "cpu"):
+            super().train()
+
+    def largest_imgsz(self) -> int:
+        """Return the largest side that ``imgsz`` and ``multi_scale`` make, pixels."""
+        return math.ceil(self.args.imgsz * (1 + self.args.multi_scale) / self.stride) * self.stride
+
+    def predict_memory(self, labels: list[Any]) -> Prediction:
+        """Predict, once, what training takes with the settings of this run and as many boxes as mosaics may have."""
+        if self._prediction is None:
+            network = student(self.model)
+            set_negative_slope(network, self.deep_training.epoch_slope(0, self.epochs))
+            boxes = max((len(label["cls"]) for label in labels), default=1) * 4
+            with autocast(enabled=self.amp, device=self.device.type):
+                imgsz = self.largest_imgsz()
+                self._prediction = predict_memory(network, imgsz, self.args.optimizer, max(boxes, 1))
+        return self._prediction
+
+    def auto_batch(self) -> int:
+        """Return the batch that ``batch=-1`` stands for: on GPUs what Ultralytics measures, else what is predicted.
+
+        Ultralytics measures the model as it trains, lean. On a CPU it would take 16 whatever fits.
+        """
+        set_negative_slope(student(self.model), self.deep_training.epoch_slope(0, self.epochs))  # 1 would keep less
+        if self.device.type != "cpu":
+            return int(super().auto_batch())
+        dataset = self.build_dataset(self.data["train"], mode="train", batch=CPU_BATCH)
+        free = free_bytes(self.device)
+        prediction = self.predict_memory(dataset.labels)
+        most = self.args.nbs if 0 < self.batch_size < 1 else CPU_BATCH
+        batch = cpu_batch(prediction, free, len(dataset), self.batch_size, most)
+        if not prediction.largest_batch(free, 1.0):
+            LOGGER.warning(f"{prediction.summary(self.largest_imgsz(), batch, free)}: expect to run out of memory")
+        return batch
+
+    def _build_train_pipeline(self) -> None:
+        """Build loaders and optimizer as Ultralytics does, and say what training will take, before it does."""
+        super()._build_train_pipeline()
+        if self._told or RANK not in {-1, 0}:
+            return  # a smaller batch after running out of memory builds all this anew
+        self._told = True
+        prediction = self.predict_memory(self.train_loader.dataset.labels)
+        batch = max(self.batch_size // max(self.world_size, 1), 1)
+        text = prediction.summary(self.largest_imgsz(), batch, free_bytes(self.device))
+        LOGGER.info(f"{colorstr('memory:')} lean={student(self.model).lean}, {text}")
 
     # -- the slope ---------------------------------------------------------------------------------------------------
 
