@@ -10,7 +10,7 @@ from vanillayolo.errors import UsageError
 
 
 def train(model: str = "yolo11n-vanillanet", **settings: Any) -> None:
-    """Train: data=FILE.yaml epochs=100 imgsz=640 decay=0.33 decay_shape=linear|cosine, and Ultralytics' keys."""
+    """Train: data=FILE.yaml epochs=100 imgsz=640 decay=0.33 lean=auto|off|max, and Ultralytics' keys."""
     from vanillayolo import VanillaYOLO
 
     VanillaYOLO(model).train(**settings)

@@ -15,7 +15,7 @@ from ultralytics.utils.dist import generate_ddp_file
 
 from vanillayolo import VanillaTrainer, VanillaYOLO
 from vanillayolo.errors import CheckpointError, UsageError
-from vanillayolo.nn import get_negative_slope
+from vanillayolo.nn import Stage, get_negative_slope
 from vanillayolo.yolo.trainer import available_cores
 
 pytestmark = pytest.mark.slow
@@ -126,7 +126,7 @@ def test_settings_travel_in_the_checkpoint(run: Path) -> None:
 
 
 def test_bad_settings_write_nothing(small_yaml: Path, quick: dict[str, Any], tmp_path: Path) -> None:
-    for bad in ({"decay": 1.5}, {"decay_shape": "square"}, {"decay": "often"}):
+    for bad in ({"decay": 1.5}, {"decay_shape": "square"}, {"decay": "often"}, {"lean": "most"}, {"bfloat16": 16}):
         with pytest.raises(UsageError):
             VanillaYOLO(small_yaml).train(project=str(tmp_path / "runs"), epochs=1, **{**quick, **bad})
     assert not (tmp_path / "runs").exists()
@@ -268,7 +268,15 @@ def test_loss_that_is_no_number_recovers_at_the_slope(small_yaml: Path, quick: d
 def test_the_file_that_starts_several_processes_restores_trainer_and_schedule(
     small_yaml: Path, quick: dict[str, Any], tmp_path: Path
 ) -> None:
-    overrides = {**quick, "model": str(small_yaml), "task": "detect", "epochs": 4, "decay": 0.5, "device": "cpu"}
+    overrides = {
+        **quick,
+        "model": str(small_yaml),
+        "task": "detect",
+        "epochs": 4,
+        "decay": 0.5,
+        "device": "cpu",
+        "lean": "max",
+    }
     trainer = VanillaTrainer(overrides={**overrides, "project": str(tmp_path), "name": "many"})
     script = generate_ddp_file(trainer)
     try:
@@ -280,6 +288,7 @@ def test_the_file_that_starts_several_processes_restores_trainer_and_schedule(
     assert slopes(Path(trainer.save_dir)) == pytest.approx([0, 0.5, 1, 1])
     assert done.stdout.count("deep training:") + done.stderr.count("deep training:") == 1  # callbacks are not doubled
     assert slope_of(Path(trainer.best)) == 1
+    assert VanillaYOLO(trainer.best).model.lean == "max"
 
 
 def test_all_cores_work(small_yaml: Path, quick: dict[str, Any], scenes: Path, tmp_path: Path) -> None:
@@ -298,3 +307,31 @@ def test_all_cores_work(small_yaml: Path, quick: dict[str, Any], scenes: Path, t
         if chosen is not None:
             os.environ["OMP_NUM_THREADS"] = chosen
         torch.set_num_threads(1)
+
+
+# -- lean training
+
+
+def test_lean_training_travels_through_training_and_resume(
+    small_yaml: Path, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    def interrupt(trainer: Any) -> None:
+        if trainer.epoch == 1:
+            raise KeyboardInterrupt
+
+    settings = {"epochs": 3, "decay": 0.34, "lean": "max", "bfloat16": True}
+    model = VanillaYOLO(small_yaml)
+    model.add_callback("on_model_save", interrupt)
+    with pytest.raises(KeyboardInterrupt):
+        model.train(project=str(tmp_path), name="run", **{**quick, **settings})
+    last = tmp_path / "run" / "weights" / "last.pt"
+    resumed = VanillaYOLO(last)
+    resumed.train(resume=True, lean="off")  # said once, stays
+    for network in (resumed.trainer.model, resumed.trainer.ema.ema, VanillaYOLO(resumed.trainer.best).model):
+        assert network.yaml["lean_training"] == {"lean": "max", "bfloat16": True}
+        assert (network.lean, network.bfloat16) == ("max", True)
+        assert {m.lean for m in network.modules() if isinstance(m, Stage)} == {"max"}
+        assert all(p.dtype == torch.float32 for p in network.float().parameters())
+    again = train(resumed.trainer.best, tmp_path / "off", quick, epochs=1, lean="off", bfloat16=False)
+    assert again.model.yaml["lean_training"] == {"lean": "off", "bfloat16": False}
+    assert again.model.lean == "off"

@@ -52,8 +52,8 @@ def set_lean(model: nn.Module, mode: str) -> None:
 
     Args:
         model: a network with stages, or a detector.
-        mode: ``off``, the default: torch's own autograd, which keeps everything. ``auto``: keep the inputs of the
-            backbone's stages. ``max``: of neck and head too, keep the input only.
+        mode: ``off``: torch's own autograd, which keeps everything. ``auto``, a detector's default: keep the inputs
+            of the backbone's stages. ``max``: of neck and head too, keep the input only.
 
     Raises:
         UsageError: when the mode is none of these.

@@ -1,7 +1,8 @@
 """From a model name to a model YAML: every network of the package is generated from the tables here.
 
 The YAML is Ultralytics' own format with two composite rows where VanillaNet stands, three keys of ours at the top
-(``family``, ``neck``, ``deep_training``) and everything spelled out, so that people can edit it.
+(``family``, ``neck``, ``deep_training``; a fourth, ``lean_training``, where asked for) and everything spelled out, so
+that people can edit it.
 """
 
 from __future__ import annotations

@@ -20,7 +20,7 @@ from vanillayolo.nn import is_merged
 from .architecture import is_model_name, resolve
 from .model import VanillaDetectionModel
 from .offline import place_fonts
-from .trainer import TRAIN_KEYS, VanillaTrainer, check_deep_training, use_all_cores
+from .trainer import TRAIN_KEYS, VanillaTrainer, check_settings, use_all_cores
 
 #: Keyword arguments of Ultralytics' methods that are not settings.
 METHOD_KEYS = {"source", "stream", "persist", "trainer", "validator", "predictor", "half", "int8", "prompts"}
@@ -133,7 +133,7 @@ class VanillaYOLO(Model):
     # -- verbs -------------------------------------------------------------------------------------------------------
 
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:
-        """Train with deep training; see the README for our keys (``decay``, ``decay_shape``), Ultralytics' for its own.
+        """Train with deep training; our keys are ``decay``, ``decay_shape``, ``lean``, ``bfloat16`` (see README).
 
         Raises:
             UsageError: for a key or value that does not exist.
@@ -144,7 +144,7 @@ class VanillaYOLO(Model):
         if isinstance(self.model, torch.nn.Module):
             check_training_form(self.model, str(self.model_name))
         self._check_settings("train", kwargs, extra=TRAIN_KEYS)
-        check_deep_training(kwargs, kwargs.get("freeze"))
+        check_settings(kwargs, kwargs.get("freeze"))
         if isinstance(kwargs.get("pretrained"), (str, Path)):
             check_weights(VanillaYOLO(kwargs["pretrained"]).model, f"pretrained={kwargs['pretrained']}")
         if kwargs.get("resume"):

@@ -1,15 +1,30 @@
-"""What training a detector keeps in memory for its backward pass: counted, and predicted for any image size."""
+"""The memory of a training step: counted, predicted for any image size, and what batch of it fits."""
 
 from __future__ import annotations
 
 import copy
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
 from torch import Tensor, nn
+from torch.multiprocessing.reductions import StorageWeakRef
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._pytree import tree_leaves
 from ultralytics.utils import DEFAULT_CFG
+
+#: Cells of the coarsest map on each side of the image that the prediction runs a whole step on; with fewer than the
+#: series activation's kernel has, other kernels of the libraries would run.
+PROBE = 8
+#: What a CPU trains at a time where nobody says: more takes memory and gains no speed there.
+CPU_BATCH = 16
+#: Share of the free memory that a batch may take where nobody says: Ultralytics' own. The rest is for what is not
+#: counted: the libraries' scratch memory, a heap in pieces (measured: up to 1.5 times), images on their way.
+FRACTION = 0.6
 
 
 def saved_bytes(model: nn.Module, run: Callable[[], object]) -> int:
@@ -47,11 +62,77 @@ def sample_batch(imgsz: int, batch: int, boxes: int = 1, device: torch.device | 
     return {key: value.to(device) for key, value in sample.items()}
 
 
-def activation_bytes(model: Any, imgsz: int = 640, batch: int = 1) -> int:
-    """Predict what one training step keeps for its backward pass.
+MB, GB = 1_000_000, 1_000_000_000
+
+
+class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's, as those below
+    """Follows the bytes of the tensors that are alive at once, and how many there were at most."""
+
+    def __init__(self) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.storages: dict[int, tuple[StorageWeakRef, int]] = {}
+        self.live = self.most = 0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        for x in tree_leaves(result):
+            if isinstance(x, Tensor) and (storage := x.untyped_storage())._cdata not in self.storages:
+                reference = StorageWeakRef(storage)  # type: ignore[no-untyped-call]
+                self.storages[storage._cdata] = (reference, storage.nbytes())
+                self.live += storage.nbytes()
+        if self.live > self.most:  # some of them may be gone by now
+            alive = ((k, e) for k, e in self.storages.items() if not e[0].expired())  # type: ignore[no-untyped-call]
+            self.storages = dict(alive)
+            self.live = sum(size for _, size in self.storages.values())
+            self.most = max(self.most, self.live)
+        return result
+
+
+def peak_bytes(run: Callable[[], object]) -> int:
+    """Count the most bytes that are alive at once of all tensors that ``run`` makes.
+
+    Free of noise, on any device. Not counted is the scratch memory that a library takes inside of one operator.
+    """
+    with _Live() as live:
+        run()
+    return live.most
+
+
+def _probe(model: Any) -> Any:
+    """Return a copy of a detector in training that the loss can be computed of."""
+    probe = copy.deepcopy(model).float().train()
+    if not hasattr(getattr(probe, "args", None), "box"):  # the loss asks for its weights
+        probe.args = DEFAULT_CFG
+    for p in probe.parameters():
+        p.requires_grad_(p.is_floating_point())
+    return probe
+
+
+def _sample(probe: Any, cells: int, batch: int = 1, boxes: int = 1) -> dict[str, Tensor]:
+    """Return images of so many cells of the coarsest map on each side."""
+    sample = sample_batch(cells * int(probe.stride.max()), batch, boxes, next(probe.parameters()).device)
+    channels = probe.yaml.get("channels", 3)
+    sample["img"] = sample["img"].mean(1, keepdim=True).repeat(1, channels, 1, 1)
+    return sample
+
+
+def _kept(probe: Any) -> tuple[float, Callable[[int], float]]:
+    """Return what a step keeps for its backward pass whatever the image, and a function: cells to bytes per image.
 
     The maps grow with the image's area, attention with its square, cast weights not at all; so counting at three
     small sizes gives the figure at every size, without the memory that the size itself would take.
+    """
+    areas, counted = [], []
+    for cells in (2, 3, 4):
+        sample = _sample(probe, cells)
+        areas.append(cells**2)
+        counted.append(saved_bytes(probe, lambda sample=sample: probe.loss(sample)))  # type: ignore[misc]
+    constant, linear, square = np.linalg.solve([[1, a, a * a] for a in areas], counted)
+    return constant, lambda cells: linear * cells**2 + square * cells**4
+
+
+def activation_bytes(model: Any, imgsz: int = 640, batch: int = 1) -> int:
+    """Predict what one training step keeps for its backward pass.
 
     Args:
         model: a detector of ours or of Ultralytics in training form; it is not changed.
@@ -61,20 +142,110 @@ def activation_bytes(model: Any, imgsz: int = 640, batch: int = 1) -> int:
     Returns:
         Bytes, without parameters, gradients and optimizer.
     """
-    probe = copy.deepcopy(model).float().train()
-    if not hasattr(getattr(probe, "args", None), "box"):  # the loss asks for its weights
-        probe.args = DEFAULT_CFG
-    device = next(probe.parameters()).device
-    for p in probe.parameters():
-        p.requires_grad_(p.is_floating_point())
-    stride = int(probe.stride.max())
-    channels = probe.yaml.get("channels", 3)
-    areas, counted = [], []
-    for cells in (2, 3, 4):
-        sample = sample_batch(cells * stride, 1, device=device)
-        sample["img"] = sample["img"].mean(1, keepdim=True).repeat(1, channels, 1, 1)
-        areas.append(cells**2)
-        counted.append(saved_bytes(probe, lambda sample=sample: probe.loss(sample)))  # type: ignore[misc]
-    constant, linear, square = np.linalg.solve([[1, a, a * a] for a in areas], counted)
-    area = (-(-imgsz // stride)) ** 2
-    return round(constant + batch * (linear * area + square * area**2))
+    probe = _probe(model)
+    constant, per_image = _kept(probe)
+    return round(constant + batch * per_image(-(-imgsz // int(probe.stride.max()))))
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# What fits
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What training a detector will take, in bytes.
+
+    Attributes:
+        image: kept for the backward pass, per image.
+        working: what a step takes beyond that while it computes, per image.
+        fixed: what a step takes whatever the batch (weights cast to bfloat16, their gradients on the way).
+        state: gradients, optimizer and averaged model, which come on top of the model that is there.
+    """
+
+    image: int
+    working: int
+    fixed: int
+    state: int
+
+    def peak(self, batch: int) -> int:
+        """Return what a training of this batch takes beyond the model that is there."""
+        return self.state + self.fixed + batch * (self.image + self.working)
+
+    def summary(self, imgsz: int, batch: int, free: int) -> str:
+        """Return the prediction for this image size and batch in one line, beside the free memory."""
+        return (
+            f"{self.image / MB:.0f} MB kept and {self.working / MB:.0f} MB more in use per image of {imgsz} px, "
+            f"{(self.fixed + self.state) / MB:.0f} MB for weights' copies, gradients, optimizer and average; "
+            f"batch {batch} takes {self.peak(batch) / GB:.1f} GB of {free / GB:.1f} GB free, "
+            f"the largest batch in {FRACTION:.0%} of it is {self.largest_batch(free)}"
+        )
+
+    def largest_batch(self, free: int, fraction: float = FRACTION) -> int:
+        """Return the largest batch within a share of the free memory; 0 where not one image fits."""
+        return max(int((free * fraction - self.state - self.fixed) // (self.image + self.working)), 0)
+
+
+#: Tensors of a parameter's size that an optimizer keeps; "auto" is AdamW or MuSGD.
+OPTIMIZER_STATES = {"SGD": 1, "MuSGD": 1, "RMSprop": 2}
+MOST_STATES = 2
+
+
+def predict_memory(model: Any, imgsz: int = 640, optimizer: str = "auto", boxes: int = 1) -> Prediction:
+    """Predict what training takes, from counting small steps.
+
+    What a step takes while it computes grows with the number of images and their area; so two steps of 256 px
+    (:data:`PROBE` cells), of one image and of two, tell it for every size and batch.
+
+    Args:
+        model: a detector in training form, with the settings that it will be trained with; it is not changed.
+        imgsz: side of the image, pixels.
+        optimizer: name of the optimizer.
+        boxes: most boxes on one image.
+    """
+    probe = _probe(model)
+    _, kept = _kept(probe)  # after it the gradients do not exist yet
+    probe.loss(_sample(probe, 2))[0].sum().backward()
+    samples = [_sample(probe, PROBE, batch, boxes) for batch in (1, 2)]
+    one, two = (peak_bytes(lambda s=s: probe.loss(s)[0].sum().backward()) for s in samples)  # type: ignore[misc]
+    cells = -(-imgsz // int(probe.stride.max()))
+    working = max(two - one - kept(PROBE), 0) * (cells / PROBE) ** 2
+    trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
+    averaged = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
+    states = next((n for name, n in OPTIMIZER_STATES.items() if name.lower() == optimizer.lower()), MOST_STATES)
+    state = (1 + states) * trained + averaged
+    return Prediction(round(kept(cells)), round(working), max(2 * one - two, 0), state)
+
+
+def cpu_batch(prediction: Prediction, free: int, images: int, wanted: float = -1, most: int = CPU_BATCH) -> int:
+    """Return the batch that Ultralytics' ``batch=-1`` (or a fraction of the memory) stands for on a CPU.
+
+    Args:
+        prediction: of the training.
+        free: free memory, bytes.
+        images: images of the dataset.
+        wanted: share of the free memory, 0 to 1; -1: :data:`FRACTION`.
+        most: no batch is larger.
+    """
+    fits = prediction.largest_batch(free, wanted if 0 < wanted < 1 else FRACTION)
+    return max(min(fits, images, most), 1)
+
+
+def free_bytes(device: torch.device | str = "cpu") -> int:
+    """Return the free memory of a CUDA device, else of the machine: the smaller of the system's and the container's."""
+    device = torch.device(device)
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    limits = [int(psutil.virtual_memory().available)]
+    for most, taken in CGROUP_FILES:
+        try:
+            limits.append(int(Path(most).read_text()) - int(Path(taken).read_text()))
+        except (OSError, ValueError):  # another system, or "max": no limit
+            continue
+    return max(min(limits), 0)
+
+
+#: Where Linux says what a container may take and takes: version 2 and 1.
+CGROUP_FILES = (
+    ("/sys/fs/cgroup/memory.max", "/sys/fs/cgroup/memory.current"),
+    ("/sys/fs/cgroup/memory/memory.limit_in_bytes", "/sys/fs/cgroup/memory/memory.usage_in_bytes"),
+)

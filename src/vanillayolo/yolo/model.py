@@ -13,11 +13,12 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import initialize_weights
 
 from vanillayolo.errors import ModelNameError, VanillaYOLOError
-from vanillayolo.nn import get_negative_slope, set_negative_slope
+from vanillayolo.nn import get_negative_slope, set_lean, set_negative_slope
 from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation, checkpointed
 from vanillayolo.nn.reparameterize import FOLD, MERGE, replace_modules
 
 from .architecture import Yaml, resolve, scaled_channels
+from .lean_training import BFLOAT16, LeanTraining
 from .modules import VanillaBackbone, VanillaStage
 
 #: Our YAML rows and the names under which Ultralytics' parser finds them, for the time of building only. A module that
@@ -47,12 +48,6 @@ def fold_stock(model: nn.Module) -> nn.Module:
     if isinstance(model, DetectionModel):
         DetectionModel.fuse(model, verbose=False)
     return model
-
-
-def has_bfloat16_matrices() -> bool:
-    """Return whether the CPU multiplies bfloat16 matrices in hardware (AMX); without, bfloat16 is no faster."""
-    capabilities: Any = getattr(torch.cpu, "get_capabilities", dict)  # younger than torch 2.6
-    return bool(capabilities().get("amx_bf16", False))
 
 
 def to_float(preds: Any) -> Any:
@@ -94,20 +89,24 @@ class VanillaDetectionModel(DetectionModel):
         verbose: print the table of layers.
 
     Attributes:
-        bfloat16: whether training on CPUs runs in bfloat16 (False); None: where the CPU has instructions for it.
-        lean: how much training keeps for the backward pass; set it with :func:`vanillayolo.nn.set_lean`.
+        bfloat16: whether training on CPUs runs in bfloat16; None: where the CPU has instructions for it.
+        lean: how much training keeps for the backward pass (``auto``); set it with
+            :func:`vanillayolo.nn.set_lean`. Both come from the YAML's ``lean_training`` key where it has one.
 
     Raises:
         ModelNameError: when ``cfg`` describes no network of ours.
+        UsageError: when its ``lean_training`` asks for what there is not.
     """
 
-    bfloat16: bool | None = False
+    # Of checkpoints older than these attributes: their stages are "off" too.
+    bfloat16: bool | None = BFLOAT16
     lean: str = "off"
 
     def __init__(
         self, cfg: str | Yaml = "yolo11n-vanillanet", ch: int = 3, nc: int | None = None, verbose: bool = True
     ):
         yaml_dict = resolve(cfg)
+        training = LeanTraining.from_dict(yaml_dict.get("lean_training"))
         try:
             if yaml_dict["backbone"][0][2] == "VanillaBackbone":
                 yaml_dict["backbone"][0][3][0]["in_chans"] = ch
@@ -128,6 +127,8 @@ class VanillaDetectionModel(DetectionModel):
         for bn in vanilla_batchnorms(self):
             # Ultralytics sets 1e-3 everywhere: weights made with 1e-6 would be another function.
             bn.eps, bn.momentum = BN_EPS, 0.03
+        self.bfloat16 = training.bfloat16
+        set_lean(self, training.lean)
 
     def _set_strides(self) -> None:
         """Take the strides from the backbone, not from the parser's probe at 256 px, and redo what depends on them."""
@@ -184,7 +185,7 @@ class VanillaDetectionModel(DetectionModel):
 
     def uses_bfloat16(self, img: torch.Tensor) -> bool:
         """Return whether training on images of this device and type runs in bfloat16."""
-        wanted = has_bfloat16_matrices() if self.bfloat16 is None else self.bfloat16
+        wanted = LeanTraining(bfloat16=self.bfloat16).wants_bfloat16
         return wanted and img.device.type == "cpu" and img.dtype == next(self.parameters()).dtype == torch.float32
 
     def _predict_once(self, x: Any, profile: bool = False, embed: Any = None) -> Any:

@@ -7,6 +7,7 @@ runs do not know their epochs: there the slope follows the elapsed time, batch b
 
 from __future__ import annotations
 
+import math
 import os
 import time
 from pathlib import Path
@@ -15,16 +16,21 @@ from typing import Any
 import torch
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
-from ultralytics.utils.torch_utils import unwrap_model
+from ultralytics.utils.torch_utils import autocast, unwrap_model
 
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import DeepTraining, get_negative_slope, set_negative_slope
 
+from .allocator import freed_memory_kept
 from .architecture import Yaml, resolve
+from .lean_training import LeanTraining
+from .memory import CPU_BATCH, Prediction, cpu_batch, free_bytes, predict_memory
 from .model import VanillaDetectionModel
 
 #: Our training keys; they travel in the model's YAML, because Ultralytics' own arguments are a closed list.
-TRAIN_KEYS = ("decay", "decay_shape")
+TRAIN_KEYS = ("decay", "decay_shape", "lean", "bfloat16")
+#: The key of the model's YAML that each of them is written under, and what reads it.
+SECTIONS: dict[str, tuple[str, ...]] = {"deep_training": TRAIN_KEYS[:2], "lean_training": TRAIN_KEYS[2:]}
 
 #: Share of a ``time=`` run after which the slope is 1 whatever ``decay`` says, so that what it ends with can be merged.
 LONGEST_TIMED_RAMP = 0.9
@@ -47,10 +53,16 @@ def use_all_cores(engine: Any = None) -> None:
         torch.set_num_threads(threads)
 
 
-def check_deep_training(settings: dict[str, Any], freeze: int | list[int] | None = None) -> None:
+def section(settings: dict[str, Any], name: str) -> dict[str, Any]:
+    """Return the settings, among those given, that belong under ``name`` in the model's YAML."""
+    return {key: settings[key] for key in SECTIONS[name] if settings.get(key) is not None}
+
+
+def check_settings(settings: dict[str, Any], freeze: int | list[int] | None = None) -> None:
     """Raise UsageError for a value of ours that does not exist, or that asks to train a frozen backbone deep."""
-    given = {key: settings[key] for key in TRAIN_KEYS if settings.get(key) is not None}
+    given = section(settings, "deep_training")
     DeepTraining.from_dict(given)
+    LeanTraining.from_dict(section(settings, "lean_training"))
     if given.get("decay") and freezes_backbone(freeze):
         raise UsageError(
             f"freeze={freeze} holds the backbone, decay={given['decay']} trains it deep: give one of them."
@@ -62,7 +74,7 @@ class VanillaTrainer(DetectionTrainer):
 
     Args:
         cfg: Ultralytics' default settings.
-        overrides: Ultralytics' arguments and ours (``decay``, ``decay_shape``).
+        overrides: Ultralytics' arguments and ours (:data:`TRAIN_KEYS`).
         _callbacks: Ultralytics' callbacks.
     """
 
@@ -74,12 +86,14 @@ class VanillaTrainer(DetectionTrainer):
         overrides = dict(overrides or {})
         given = {key: overrides.pop(key, None) for key in TRAIN_KEYS}
         self.settings = {key: value for key, value in given.items() if value is not None}
-        check_deep_training(self.settings, overrides.get("freeze"))  # before anything is written
+        check_settings(self.settings, overrides.get("freeze"))  # before anything is written
         super().__init__(cfg, overrides, _callbacks)
         if self.resume and self.settings:
             LOGGER.warning(f"Resume ignores {sorted(self.settings)}, using checkpoint values.")
             self.settings = {}
         self._last_slope: float | None = None
+        self._prediction: Prediction | None = None
+        self._told = False
         for event, callback in CALLBACKS.items():
             if callback not in self.callbacks[event]:  # several processes: Ultralytics carries the parent's over
                 self.add_callback(event, callback)
@@ -89,12 +103,12 @@ class VanillaTrainer(DetectionTrainer):
     # -- building ----------------------------------------------------------------------------------------------------
 
     def _with_settings(self, cfg: Yaml, weights: Any) -> Yaml:
-        """Return the model YAML with this run's deep training written into it.
+        """Return the model YAML with this run's deep and lean training written into it.
 
         Raises:
             UsageError: when the backbone is to be frozen at a slope below 1, which no training would mend.
         """
-        settings = {**cfg.get("deep_training", {}), **self.settings}
+        settings = {**cfg.get("deep_training", {}), **section(self.settings, "deep_training")}
         slope = None if weights is None else get_negative_slope(weights)
         if freezes_backbone(self.args.freeze) and not self.resume:
             if slope is not None and slope < 1:
@@ -107,6 +121,8 @@ class VanillaTrainer(DetectionTrainer):
             # explicitly (decay=...), the ramp starts from 0.
             settings["start"] = 0.0 if "decay" in self.settings or slope is None else slope
         cfg["deep_training"] = settings
+        if lean := {**(cfg.get("lean_training") or {}), **section(self.settings, "lean_training")}:
+            cfg["lean_training"] = lean
         return cfg
 
     def get_model(
@@ -124,6 +140,56 @@ class VanillaTrainer(DetectionTrainer):
         """Name the classes, and use every core."""
         super().set_model_attributes()
         use_all_cores(self)
+
+    # -- memory ------------------------------------------------------------------------------------------------------
+
+    def train(self) -> None:
+        """Train; on a CPU, freed memory stays in the process meanwhile (see :mod:`.allocator`)."""
+        with freed_memory_kept(self.device.type == "cpu"):
+            super().train()
+
+    def largest_imgsz(self) -> int:
+        """Return the largest side that ``imgsz`` and ``multi_scale`` make, pixels."""
+        return math.ceil(self.args.imgsz * (1 + self.args.multi_scale) / self.stride) * self.stride
+
+    def predict_memory(self, labels: list[Any]) -> Prediction:
+        """Predict, once, what training takes with the settings of this run and as many boxes as mosaics may have."""
+        if self._prediction is None:
+            network = student(self.model)
+            set_negative_slope(network, self.deep_training.epoch_slope(0, self.epochs))
+            boxes = max((len(label["cls"]) for label in labels), default=1) * 4
+            with autocast(enabled=self.amp, device=self.device.type):
+                imgsz = self.largest_imgsz()
+                self._prediction = predict_memory(network, imgsz, self.args.optimizer, max(boxes, 1))
+        return self._prediction
+
+    def auto_batch(self) -> int:
+        """Return the batch that ``batch=-1`` stands for: on GPUs what Ultralytics measures, else what is predicted.
+
+        Ultralytics measures the model as it trains, lean. On a CPU it would take 16 whatever fits.
+        """
+        set_negative_slope(student(self.model), self.deep_training.epoch_slope(0, self.epochs))  # 1 would keep less
+        if self.device.type != "cpu":
+            return int(super().auto_batch())
+        dataset = self.build_dataset(self.data["train"], mode="train", batch=CPU_BATCH)
+        free = free_bytes(self.device)
+        prediction = self.predict_memory(dataset.labels)
+        most = self.args.nbs if 0 < self.batch_size < 1 else CPU_BATCH
+        batch = cpu_batch(prediction, free, len(dataset), self.batch_size, most)
+        if not prediction.largest_batch(free, 1.0):
+            LOGGER.warning(f"{prediction.summary(self.largest_imgsz(), batch, free)}: expect to run out of memory")
+        return batch
+
+    def _build_train_pipeline(self) -> None:
+        """Build loaders and optimizer as Ultralytics does, and say what training will take, before it does."""
+        super()._build_train_pipeline()
+        if self._told or RANK not in {-1, 0}:
+            return  # a smaller batch after running out of memory builds all this anew
+        self._told = True
+        prediction = self.predict_memory(self.train_loader.dataset.labels)
+        batch = max(self.batch_size // max(self.world_size, 1), 1)
+        text = prediction.summary(self.largest_imgsz(), batch, free_bytes(self.device))
+        LOGGER.info(f"{colorstr('memory:')} lean={student(self.model).lean}, {text}")
 
     # -- the slope ---------------------------------------------------------------------------------------------------
 
