@@ -76,6 +76,7 @@ def find_links(model: nn.Module, image: Tensor) -> list[Link]:
         image: an example input ``[1, channels, height, width]``.
     """
     model = copy.deepcopy(model)
+    module: Any
     for module in model.modules():
         if hasattr(module, "export"):
             module.export = True  # as in a file that ships: a detection head gives out its boxes, not the maps too
@@ -120,10 +121,9 @@ def _link(writer: Node, name: str, names: dict[Node, str]) -> Link | None:
 def _takes_scales(node: Node) -> bool:
     """Return whether each input channel of a convolution has weights of its own: dense or depthwise."""
     groups = node.args[6] if len(node.args) > 6 else 1
-    source, weight = node.args[0], node.args[1]
-    assert isinstance(source, Node)
-    assert isinstance(weight, Node)
-    return groups == 1 or (groups == source.meta["val"].shape[1] and weight.meta["val"].shape[1] == 1)
+    source: Any = node.args[0]
+    weight: Any = node.args[1]
+    return bool(groups == 1 or (groups == source.meta["val"].shape[1] and weight.meta["val"].shape[1] == 1))
 
 
 def columns(conv: nn.Conv2d, first: int, channels: int) -> Tensor:
