@@ -6,6 +6,7 @@ convolutions taken out. Layers are matched by the names that exporters give: tho
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -166,10 +167,8 @@ def reference_network(reference: str | Path, names: Sequence[str]) -> tuple[nn.M
     """
     network = merged_network(reference)
     forms = [network]
-    try:
+    with contextlib.suppress(MergeError, AttributeError, KeyError):  # stock already, or without a stock form
         forms.append(to_stock(network))  # type: ignore[arg-type]
-    except (MergeError, AttributeError, KeyError):
-        pass  # a stock network already, or one that has no stock form
     shared = [[n for n in names if isinstance(dict(form.named_modules()).get(n), nn.Conv2d)] for form in forms]
     best = max(range(len(forms)), key=lambda i: len(shared[i]))
     if not shared[best]:

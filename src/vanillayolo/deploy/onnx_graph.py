@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 #: Operators that pass int8 values on: between a convolution and the quantiser of its input.
-PASSING = {"MaxPool", "Reshape", "Concat", "Resize", "Transpose", "Interpolate", "Convert", "Slice", "Split"}
+PASSING = {"MaxPool", "Reshape", "Concat", "Resize", "Transpose", "Interpolate", "Convert", "Slice"}
+PASSING |= {"Split", "VariadicSplit", "StridedSlice"}
 
 
 def module_name(node: str) -> str:

@@ -29,6 +29,7 @@ from vanillayolo.yolo.exporting import export_float, write_metadata
 from vanillayolo.yolo.inference import dataset_images, letterbox, read_image
 from vanillayolo.yolo.interface import check_imgsz, resolve_data
 
+from .bias import correct_biases
 from .equalize import METHODS, equalize
 from .onnx_graph import decode_nodes, matching, relu_before_pool
 
@@ -93,11 +94,17 @@ class Batches:
         return (letterbox(read_image(path), self.imgsz) for path in self.files)
 
 
+OURS = False
+EXTRA_OV: dict[str, Any] = {}
+EXTRA_ORT: dict[str, Any] = {}
+
+
 def quantize_openvino(source: Path, target: Path, batches: Batches, settings: QuantizeSettings) -> None:
     """Write a quantised OpenVINO folder of a float32 ONNX file with NNCF."""
     import nncf
     import onnx
     import openvino
+    from nncf.quantization.advanced_parameters import AdvancedBiasCorrectionParameters
 
     float_model = onnx.load(source)
     names = [node.name for node in float_model.graph.node]
@@ -109,7 +116,12 @@ def quantize_openvino(source: Path, target: Path, batches: Batches, settings: Qu
         subset_size=len(batches),
         preset=nncf.QuantizationPreset.MIXED,
         ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
-        advanced_parameters=nncf.AdvancedQuantizationParameters(disable_bias_correction=not settings.bias_correction),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            disable_bias_correction=OURS or not settings.bias_correction,
+            # By default a layer with one bias near 0 is left out, the stem among them.
+            bias_correction_params=AdvancedBiasCorrectionParameters(threshold=float("inf")),
+            **EXTRA_OV,
+        ),
     )
     metadata = {p.key: p.value for p in float_model.metadata_props}
     quantised.set_rt_info("YOLO", ["model_info", "model_type"])
@@ -148,7 +160,7 @@ def quantize_onnx(source: Path, target: Path, batches: Batches, settings: Quanti
         calibrate_method=CalibrationMethod.MinMax,
         op_types_to_quantize=ONNX_OPERATORS,
         nodes_to_exclude=float_nodes,
-        extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
+        extra_options={"WeightSymmetric": True, "ActivationSymmetric": False, **EXTRA_ORT},
     )
     quantised, float_model = onnx.load(target), onnx.load(source)
     del quantised.metadata_props[:]
@@ -182,13 +194,15 @@ def merged_network(checkpoint: str | Path) -> nn.Module:
 
 
 def float_onnx(
-    network: nn.Module, batches: Batches, settings: QuantizeSettings, folder: Path, stem: str
+    network: nn.Module, batches: Batches, settings: QuantizeSettings, folder: Path, stem: str, correct: bool
 ) -> tuple[Path, int]:
     """Write the equalised network as float32 ONNX with ReLUs before pools; return the file and how many links moved."""
     import onnx
 
     torch.manual_seed(0)
     links = equalize(network, torch.zeros(1, 3, batches.imgsz, batches.imgsz), settings.equalize, batches)
+    if correct and settings.bias_correction:
+        correct_biases(network, batches, settings.keep_float)
     path = export_float(network, folder, stem, batches.imgsz)
     model = onnx.load(path)
     relu_before_pool(model)
@@ -249,6 +263,6 @@ def quantize_export(
     target = Path(path) if path else origin.with_name(f"{origin.stem}{ending}")
     batches = Batches(files, int(size))
     with tempfile.TemporaryDirectory() as folder, whole(target) as place:
-        source, _ = float_onnx(network, batches, chosen, Path(folder), origin.stem)
+        source, _ = float_onnx(network, batches, chosen, Path(folder), origin.stem, format == "onnx" or OURS)
         quantizer(source, place, batches, chosen)
     return target
