@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vanillayolo.deploy import collapse
-from vanillayolo.deploy.layers import LayerReport, Sums, layer_report
+from vanillayolo.deploy.layers import Sums, layer_report
 from vanillayolo.deploy.quantize import FORMATS, merged_network, quantize_export
 from vanillayolo.errors import UsageError, VerificationError
 from vanillayolo.yolo.exporting import export_float
@@ -34,7 +34,8 @@ def test_every_convolution_has_its_noise(
 ) -> None:
     for package in ("onnx", "onnxruntime", "openvino", "nncf"):
         pytest.importorskip(package, reason=f"needs {package}: pip install vanillayolo[export]")
-    report = report_of(finished, painted, images, tmp_path, format)
+    path = tmp_path / f"x{FORMATS[format][1]}"
+    report = layer_report(quantize_export(finished, format, str(painted), 96, path), finished, images)
     assert report.images == 2
     backbone = [layer for layer in report.layers if layer.name.startswith("model.0.")]
     assert len(backbone) == 10

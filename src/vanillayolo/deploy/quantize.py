@@ -95,6 +95,7 @@ class Batches:
 
 
 OURS = False
+FIRST = 127
 EXTRA_OV: dict[str, Any] = {}
 EXTRA_ORT: dict[str, Any] = {}
 
@@ -202,7 +203,7 @@ def float_onnx(
     torch.manual_seed(0)
     links = equalize(network, torch.zeros(1, 3, batches.imgsz, batches.imgsz), settings.equalize, batches)
     if correct and settings.bias_correction:
-        correct_biases(network, batches, settings.keep_float)
+        correct_biases(network, batches, settings.keep_float, FIRST)
     path = export_float(network, folder, stem, batches.imgsz)
     model = onnx.load(path)
     relu_before_pool(model)
