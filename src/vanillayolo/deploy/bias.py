@@ -1,0 +1,87 @@
+"""Bias correction for quantisers that have none: the mean that rounding the weights adds is taken off the bias.
+
+Nagel et al. 2019, arXiv 1906.04721, section 4.2, equation 16: ``E[W~ x] - E[W x] = (W~ - W) E[x]``. Maps behind a ReLU,
+and images, have a large mean, so that this is most of the first layers' noise (docs/quantization.md). The mean input is
+measured on calibration images, pixel by pixel, so that padding counts as it is.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+INT8_LEVELS = 127  # on each side of 0: symmetric, narrow range
+
+
+def rounded(weight: Tensor, levels: int = INT8_LEVELS) -> Tensor:
+    """Return a weight ``[out, ...]`` as ``levels`` steps on each side of 0, one scale an output channel, give it."""
+    largest = weight.flatten(1).abs().amax(1).clamp_min(torch.finfo(weight.dtype).tiny)
+    scale = (largest / levels).view(-1, *(1,) * (weight.dim() - 1))
+    return (weight / scale).round() * scale
+
+
+@torch.no_grad()
+def mean_inputs(network: nn.Module, images: Iterable[Tensor]) -> dict[str, Tensor]:
+    """Return the mean input ``[1, channels, height, width]`` of every convolution with a bias, by its name.
+
+    Args:
+        network: in evaluation mode.
+        images: inputs ``[batch, channels, height, width]`` of one size.
+    """
+    sums: dict[str, Tensor] = {}
+    count = 0
+
+    def watch(name: str, conv: nn.Module) -> Any:
+        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
+            seen = inputs[0].sum(0, keepdim=True)
+            sums[name] = sums[name] + seen if name in sums else seen
+
+        return conv.register_forward_pre_hook(hook)
+
+    modules = network.named_modules()
+    handles = [watch(name, m) for name, m in modules if isinstance(m, nn.Conv2d) and m.bias is not None]
+    try:
+        for image in images:
+            network(image)
+            count += len(image)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return {name: value / count for name, value in sums.items()}
+
+
+@torch.no_grad()
+def correct_biases(
+    network: nn.Module, images: Iterable[Tensor], skip: Iterable[str] = (), first_levels: int = INT8_LEVELS
+) -> int:
+    """Take off every bias, in place, what rounding its weight to int8 adds to the mean output.
+
+    The float network is a little wrong after this, the int8 one less.
+
+    Args:
+        network: a merged network in evaluation mode.
+        images: calibration inputs.
+        skip: modules that stay in float.
+        first_levels: levels of the first convolution, where the quantiser gives it fewer.
+
+    Returns:
+        How many biases were corrected.
+    """
+    left = [f"{name.rstrip('.')}." for name in skip]
+    modules = dict(network.named_modules())
+    means = mean_inputs(network, images)
+    corrected = 0
+    first = next(iter(means), "")
+    for name, mean in means.items():
+        if any(f"{name}.".startswith(prefix) for prefix in left):
+            continue
+        conv: Any = modules[name]
+        error = rounded(conv.weight, first_levels if name == first else INT8_LEVELS) - conv.weight
+        shift = F.conv2d(mean, error, None, conv.stride, conv.padding, conv.dilation, conv.groups)
+        conv.bias.sub_(shift.mean((0, 2, 3)))
+        corrected += 1
+    return corrected

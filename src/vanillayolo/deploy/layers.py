@@ -1,0 +1,245 @@
+"""Where an int8 file loses accuracy: signal to quantisation noise of every convolution's output, layer by layer.
+
+The float32 network is the checkpoint's, merged, in PyTorch; the file is run by its own library with the outputs of its
+convolutions taken out. Layers are matched by the names that exporters give: those of the modules.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vanillayolo.errors import MergeError, UsageError, VerificationError
+from vanillayolo.yolo.inference import letterbox, read_image
+from vanillayolo.yolo.stock import to_stock
+
+from .equalize import find_links
+from .onnx_graph import int8_convolutions, module_name
+from .quantize import merged_network
+
+#: Runs an image ``[1, 3, imgsz, imgsz]`` and returns the convolutions' outputs by module name.
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+
+
+@dataclass(frozen=True)
+class LayerNoise:
+    """One convolution.
+
+    Attributes:
+        name: its module.
+        decibels: power of the float32 output over the power of its difference to the file's, all images together; what
+            the layers before have lost is in it. Infinite where there is no difference.
+        shift: share of that difference (0 to 1) that is constant in each channel: what bias correction can take away.
+        channels: channels out.
+        int8: whether the file computes it in int8.
+    """
+
+    name: str
+    decibels: float
+    shift: float
+    channels: int
+    int8: bool
+
+
+@dataclass(frozen=True)
+class LayerReport:
+    """All convolutions of a file in the order of its graph.
+
+    Attributes:
+        file: the file.
+        images: how many images the figures are of.
+        layers: the figures.
+    """
+
+    file: str
+    images: int
+    layers: tuple[LayerNoise, ...]
+
+    @property
+    def worst(self) -> LayerNoise:
+        """The layer with the most noise."""
+        return min(self.layers, key=lambda layer: layer.decibels)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the report as JSON takes it."""
+        return {**asdict(self), "layers": [asdict(layer) for layer in self.layers]}
+
+    def __str__(self) -> str:
+        """Return a table: name, channels, precision, decibels, and the change to the layer before."""
+        width = max(len(layer.name) for layer in self.layers)
+        head = f"{'layer':<{width}}  channels  precision  signal to noise, dB  change  shift, %"
+        rows = []
+        before = math.nan
+        for layer in self.layers:
+            change = "" if not math.isfinite(layer.decibels - before) else f"{layer.decibels - before:+.1f}"
+            figures = f"{layer.decibels:19.1f}  {change:>6}  {100 * layer.shift:8.0f}"
+            rows.append(f"{layer.name:<{width}}  {layer.channels:8}  {'int8' if layer.int8 else 'float':>9}  {figures}")
+            before = layer.decibels
+        share = sum(layer.int8 for layer in self.layers)
+        end = (
+            f"{share} of {len(self.layers)} convolutions in int8; most noise: {self.worst.name}, "
+            f"{self.worst.decibels:.1f} dB ({self.images} images)"
+        )
+        return "\n".join([head, *rows, end])
+
+
+def onnx_run(path: Path) -> tuple[Run, int, list[str]]:
+    """Return a run of an ONNX file, its image size, and the modules of its convolutions."""
+    import onnx
+    import onnxruntime
+
+    model = onnx.load(path)
+    nodes = {module_name(n.name): n.output[0] for n in model.graph.node if n.op_type == "Conv"}
+    given = {output.name for output in model.graph.output}
+    for name in nodes.values():
+        if name not in given:
+            model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # As the file defines it: fused kernels would no longer have these outputs.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    (entry,) = session.get_inputs()
+
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(nodes, session.run(list(nodes.values()), {entry.name: image}), strict=True))
+
+    return run, int(entry.shape[-1]), list(nodes)
+
+
+def openvino_run(path: Path) -> tuple[Run, int, list[str]]:
+    """Return the same of an OpenVINO file or folder, in int8 and float32."""
+    import openvino
+
+    core = openvino.Core()
+    model = core.read_model(next(iter(path.glob("*.xml"))) if path.is_dir() else path)
+    nodes: dict[str, Any] = {}
+    for node in model.get_ordered_ops():
+        if node.get_type_name() in ("Convolution", "GroupConvolution"):
+            name = node.get_friendly_name().removesuffix("/WithoutBiases")
+            for reader in node.output(0).get_target_inputs():  # the bias is a node of its own
+                if reader.get_node().get_type_name() == "Add":
+                    node = reader.get_node()
+                    break
+            nodes[module_name(name)] = node.output(0)
+    first = len(model.outputs)
+    model.add_outputs([*nodes.values()])
+    request = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
+
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
+        request.infer([image])
+        return {name: np.array(request.get_output_tensor(first + i).data) for i, name in enumerate(nodes)}
+
+    return run, int(model.input().get_partial_shape()[3].get_length()), list(nodes)
+
+
+@contextmanager
+def convolution_outputs(network: nn.Module, names: Sequence[str]) -> Iterator[dict[str, Tensor]]:
+    """Give a dict that holds, after each run of the network, the outputs of the modules named."""
+    outputs: dict[str, Tensor] = {}
+    modules = dict(network.named_modules())
+
+    def watch(name: str) -> Any:  # a copy: the activation behind may work in place
+        return modules[name].register_forward_hook(lambda _, __, out: outputs.__setitem__(name, out.clone()))
+
+    handles = [watch(name) for name in names]
+    try:
+        yield outputs
+    finally:
+        for handle in handles:
+            handle.remove()
+
+
+def reference_network(reference: str | Path, names: Sequence[str]) -> tuple[nn.Module, list[str]]:
+    """Return the merged network of a checkpoint in the form (ours or stock rows) whose names the file has.
+
+    Raises:
+        VerificationError: when neither has them.
+    """
+    network = merged_network(reference)
+    forms = [network]
+    with contextlib.suppress(MergeError, AttributeError, KeyError):  # stock already, or without a stock form
+        forms.append(to_stock(network))  # type: ignore[arg-type]
+    shared = [[n for n in names if isinstance(dict(form.named_modules()).get(n), nn.Conv2d)] for form in forms]
+    best = max(range(len(forms)), key=lambda i: len(shared[i]))
+    if not shared[best]:
+        raise VerificationError(
+            f"{reference}: none of the file's {len(names)} convolutions has the name of one of the network's; "
+            "give the checkpoint that the file was made from."
+        )
+    return forms[best], shared[best]
+
+
+class Sums:
+    """Sums over images and pixels, per channel and in float64, from which the noise of one layer follows."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.value: Any = 0.0  # [5, channels]: squares, products, squares of the other, and the two plain sums
+
+    def add(self, want: np.ndarray, got: np.ndarray) -> None:
+        """Add one image: ``[1, channels, height, width]`` each."""
+        a, b = (x.astype(np.float64).reshape(x.shape[1], -1) for x in (want, got))
+        self.count += a.shape[1]
+        self.value = self.value + np.stack([x.sum(1) for x in (a * a, a * b, b * b, a, b)])
+
+    def noise(self, fit: bool) -> tuple[float, float]:
+        """Return decibels and the share of the shift; with ``fit``, for the gain of each channel that fits best."""
+        own, cross, other, first, second = self.value
+        gain = np.divide(cross, own, out=np.ones_like(own), where=own > 0) if fit else np.ones_like(own)
+        signal = float((gain * gain * own).sum())
+        noise = float(np.maximum(other - 2 * gain * cross + gain * gain * own, 0).sum())
+        if noise <= signal * 1e-15:  # rounding of the sums themselves
+            return math.inf, 0.0
+        shift = float(((second - gain * first) ** 2).sum() / self.count)
+        return 10 * math.log10(max(signal, 1e-300) / noise), min(shift / noise, 1.0)
+
+
+def layer_report(model: str | Path, reference: str | Path, images: Sequence[Path]) -> LayerReport:
+    """Compare every convolution's output in an int8 (or other) file with the float32 network's.
+
+    Where equalisation can have moved scales (:func:`vanillayolo.deploy.equalize.find_links`), the gain of each channel
+    that fits best is taken out first: it is none of the quantiser's.
+
+    Args:
+        model: an ONNX file, or an OpenVINO file or folder.
+        reference: the checkpoint it was made from.
+        images: images to compare on.
+
+    Raises:
+        UsageError: for a file of another format, or without images.
+        VerificationError: when the file's layers are not the network's.
+    """
+    path = Path(model)
+    if not path.exists() or not (path.suffix in (".onnx", ".xml") or (path.is_dir() and any(path.glob("*.xml")))):
+        raise UsageError(f"{model}: layers are reported of ONNX (.onnx) and OpenVINO (folder, .xml) files that exist.")
+    if not images:
+        raise UsageError("layers: no images to compare on; give data= or source=.")
+    run, size, names = (onnx_run if path.suffix == ".onnx" else openvino_run)(path)
+    network, shared = reference_network(reference, names)
+    scaled = {link.writer for link in find_links(network, torch.zeros(1, 3, size, size))}
+    sums = {name: Sums() for name in shared}
+    with convolution_outputs(network, shared) as outputs, torch.inference_mode():
+        for image in images:
+            x = letterbox(read_image(image), size)
+            network(x)
+            got = run(x.numpy())
+            for name in shared:
+                want = outputs[name].numpy()
+                if got[name].shape != want.shape:
+                    raise VerificationError(f"{model}: {name} gives {got[name].shape}, the network {want.shape}.")
+                sums[name].add(want, got[name])
+    int8 = {module_name(k.removesuffix("/WithoutBiases")): v for k, v in int8_convolutions(path).items()}
+    layers = [
+        LayerNoise(name, *sums[name].noise(name in scaled), sums[name].value.shape[1], int8[name]) for name in shared
+    ]
+    return LayerReport(str(model), len(images), tuple(layers))

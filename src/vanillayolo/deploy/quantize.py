@@ -1,0 +1,269 @@
+"""int8 files: the merged network, equalised, through NNCF (OpenVINO) or ONNX Runtime's static quantisation (ONNX).
+
+One path for both: equalise the network, export it as float32 ONNX, put ReLUs before pools, hand the graph to the
+library's quantiser with images of the training split, leave the head's decode in float. Weights have one symmetric
+scale for each output channel, maps one scale each.
+"""
+
+from __future__ import annotations
+
+import copy
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from vanillayolo.errors import CheckpointError, DataError, UsageError, closest
+from vanillayolo.nn.reparameterize import check_mergeable
+from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo.exporting import export_float, write_metadata
+from vanillayolo.yolo.inference import dataset_images, letterbox, read_image
+from vanillayolo.yolo.interface import check_imgsz, resolve_data
+
+from .bias import correct_biases
+from .equalize import METHODS, equalize
+from .onnx_graph import decode_nodes, matching, relu_before_pool
+
+
+@dataclass(frozen=True)
+class QuantizeSettings:
+    """How a network becomes int8; each default is the choice that the figures in docs/quantization.md made.
+
+    Attributes:
+        equalize: cross-layer equalisation: ``off``, ``weights`` or ``activations``.
+        images: calibration images, at most; taken evenly from the training split.
+        bias_correction: NNCF's correction of the shift of each layer's mean (OpenVINO; ONNX Runtime has none).
+        keep_float: modules left in float, by name (``model.0.stem``), with all that is in them.
+    """
+
+    equalize: str = "activations"
+    images: int = 300
+    bias_correction: bool = True
+    keep_float: tuple[str, ...] = ()
+
+    @classmethod
+    def of(cls, settings: dict[str, Any]) -> QuantizeSettings:
+        """Return checked settings.
+
+        Raises:
+            UsageError: for a key or value that does not exist.
+        """
+        names = [field.name for field in dataclasses.fields(cls)]
+        for key in settings:
+            if key not in names:
+                raise UsageError(f"int8 has no key {key!r}: {closest(key, names)}")
+        kept = settings.get("keep_float", ())
+        kept = tuple(kept.split(",")) if isinstance(kept, str) else tuple(kept)
+        made = cls(**{**settings, "keep_float": kept})
+        if made.equalize not in METHODS:
+            raise UsageError(f"equalize={made.equalize!r}: {closest(str(made.equalize), METHODS)}")
+        if not isinstance(made.images, int) or isinstance(made.images, bool) or made.images < 1:
+            raise UsageError(f"images={made.images!r}: give the number of calibration images, 1 or more.")
+        return made
+
+
+def calibration_images(data: str, most: int) -> list[Path]:
+    """Return at most ``most`` images of the training split, evenly spaced: never of another split.
+
+    Raises:
+        DataError: when there is none.
+    """
+    files = dataset_images(data, "train")
+    return [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))]
+
+
+class Batches:
+    """Images as inputs of batch 1, letterboxed as at inference, read anew each time they are gone through."""
+
+    def __init__(self, files: Sequence[Path], imgsz: int) -> None:
+        self.files, self.imgsz = files, imgsz
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    def __iter__(self) -> Iterator[Tensor]:
+        return (letterbox(read_image(path), self.imgsz) for path in self.files)
+
+
+OURS = False
+FIRST = 127
+EXTRA_OV: dict[str, Any] = {}
+EXTRA_ORT: dict[str, Any] = {}
+
+
+def quantize_openvino(source: Path, target: Path, batches: Batches, settings: QuantizeSettings) -> None:
+    """Write a quantised OpenVINO folder of a float32 ONNX file with NNCF."""
+    import nncf
+    import onnx
+    import openvino
+    from nncf.quantization.advanced_parameters import AdvancedBiasCorrectionParameters
+
+    float_model = onnx.load(source)
+    names = [node.name for node in float_model.graph.node]
+    ignored = [*decode_nodes(float_model.graph), *matching(names, settings.keep_float)]
+    ignored += [f"{name}/WithoutBiases" for name in ignored]  # a convolution with bias is two nodes in OpenVINO
+    quantised = nncf.quantize(
+        openvino.convert_model(source),
+        nncf.Dataset(batches, lambda image: image.numpy()),
+        subset_size=len(batches),
+        preset=nncf.QuantizationPreset.MIXED,
+        ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
+        advanced_parameters=nncf.AdvancedQuantizationParameters(
+            disable_bias_correction=OURS or not settings.bias_correction,
+            # By default a layer with one bias near 0 is left out, the stem among them.
+            bias_correction_params=AdvancedBiasCorrectionParameters(threshold=float("inf")),
+            **EXTRA_OV,
+        ),
+    )
+    metadata = {p.key: p.value for p in float_model.metadata_props}
+    quantised.set_rt_info("YOLO", ["model_info", "model_type"])
+    quantised.set_rt_info("fit_to_window_letterbox", ["model_info", "resize_type"])
+    target.mkdir(parents=True, exist_ok=True)
+    openvino.save_model(quantised, target / f"{source.stem}.xml", compress_to_fp16=False)
+    write_metadata(target, metadata)
+
+
+def quantize_onnx(source: Path, target: Path, batches: Batches, settings: QuantizeSettings) -> None:
+    """Write a quantised ONNX file (quantise-dequantise pairs) of a float32 one with ONNX Runtime."""
+    import onnx
+    from onnxruntime.quantization import CalibrationDataReader, CalibrationMethod, QuantType, quantize_static
+    from onnxruntime.quantization.shape_inference import quant_pre_process
+
+    class Reader(CalibrationDataReader):
+        def __init__(self) -> None:
+            self.images = iter(batches)
+
+        def get_next(self) -> dict[str, Any] | None:
+            image = next(self.images, None)
+            return None if image is None else {"images": image.numpy()}
+
+    prepared = source.with_name(f"{source.stem}-prepared.onnx")
+    quant_pre_process(str(source), str(prepared), skip_symbolic_shape=True)
+    graph = onnx.load(prepared).graph
+    names = [node.name for node in graph.node]
+    float_nodes = [*decode_nodes(graph), *matching(names, settings.keep_float)]
+    quantize_static(
+        str(prepared),
+        str(target),
+        Reader(),
+        per_channel=True,
+        weight_type=QuantType.QInt8,
+        activation_type=QuantType.QUInt8,
+        calibrate_method=CalibrationMethod.MinMax,
+        op_types_to_quantize=ONNX_OPERATORS,
+        nodes_to_exclude=float_nodes,
+        extra_options={"WeightSymmetric": True, "ActivationSymmetric": False, **EXTRA_ORT},
+    )
+    quantised, float_model = onnx.load(target), onnx.load(source)
+    del quantised.metadata_props[:]
+    quantised.metadata_props.extend(float_model.metadata_props)
+    onnx.save(quantised, target)
+
+
+#: What ONNX Runtime quantises: what computes, and what passes int8 on between.
+ONNX_OPERATORS = ["Conv", "MaxPool", "Relu", "Concat", "Resize"]
+Quantizer = Callable[[Path, Path, Batches, QuantizeSettings], None]
+#: Quantiser and ending of the file's name, as Ultralytics names its own.
+FORMATS: dict[str, tuple[Quantizer, str]] = {
+    "openvino": (quantize_openvino, "_int8_openvino_model"),
+    "onnx": (quantize_onnx, "_int8.onnx"),
+}
+
+
+def merged_network(checkpoint: str | Path) -> nn.Module:
+    """Return the merged network of a checkpoint in evaluation mode, float32.
+
+    Raises:
+        CheckpointError: for a file that is no checkpoint.
+        MergeError: when a slope is below 1.
+    """
+    network = VanillaYOLO(checkpoint).model
+    if not isinstance(network, nn.Module):
+        raise CheckpointError(f"{checkpoint}: an exported file; int8 starts from a checkpoint (.pt).")
+    network = copy.deepcopy(network).float().eval()
+    check_mergeable(network)
+    return network.fuse(verbose=False)
+
+
+def float_onnx(
+    network: nn.Module, batches: Batches, settings: QuantizeSettings, folder: Path, stem: str, correct: bool
+) -> tuple[Path, int]:
+    """Write the equalised network as float32 ONNX with ReLUs before pools; return the file and how many links moved."""
+    import onnx
+
+    torch.manual_seed(0)
+    links = equalize(network, torch.zeros(1, 3, batches.imgsz, batches.imgsz), settings.equalize, batches)
+    if correct and settings.bias_correction:
+        correct_biases(network, batches, settings.keep_float, FIRST)
+    path = export_float(network, folder, stem, batches.imgsz)
+    model = onnx.load(path)
+    relu_before_pool(model)
+    onnx.save(model, path)
+    return path, len(links)
+
+
+@contextmanager
+def whole(target: Path) -> Iterator[Path]:
+    """Give a place beside ``target`` to write a file or folder to, which takes its name only when all went well."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
+        place = Path(folder) / target.name
+        yield place
+        if target.is_dir():
+            shutil.rmtree(target)
+        os.replace(place, target)
+
+
+def quantize_export(
+    checkpoint: str | Path,
+    format: str = "openvino",
+    data: str | None = None,
+    imgsz: int | None = None,
+    path: str | Path | None = None,
+    **settings: Any,
+) -> Path:
+    """Write an int8 file of a trained detector, calibrated on the training split of its data.
+
+    Args:
+        checkpoint: a trained detector (``best.pt``), at slope 1 or collapsed.
+        format: ``openvino`` (a folder) or ``onnx``.
+        data: data YAML; images of its training split are used, labels are not.
+        imgsz: side of the image, pixels; the training's own by default.
+        path: where the file goes; beside the checkpoint by default.
+        **settings: fields of :class:`QuantizeSettings`.
+
+    Returns:
+        The file or folder, which ``YOLO(file)`` opens.
+
+    Raises:
+        UsageError: for an unknown format or setting.
+        DataError: without data.
+        CheckpointError: when the checkpoint is missing or damaged.
+        MergeError: when a slope is below 1.
+    """
+    if format not in FORMATS:
+        raise UsageError(f"int8 has no format {format!r}: {closest(str(format), FORMATS)}")
+    chosen = QuantizeSettings.of(settings)
+    if not data:
+        raise DataError("int8 needs data=FILE.yaml: it is calibrated on images of the training split.")
+    origin = Path(checkpoint)
+    network = merged_network(checkpoint)
+    size = imgsz or ((VanillaYOLO(checkpoint).ckpt or {}).get("train_args") or {}).get("imgsz") or 640
+    check_imgsz(size)
+    files = calibration_images(resolve_data(data, ("train",)), chosen.images)
+    quantizer, ending = FORMATS[format]
+    target = Path(path) if path else origin.with_name(f"{origin.stem}{ending}")
+    batches = Batches(files, int(size))
+    with tempfile.TemporaryDirectory() as folder, whole(target) as place:
+        source, _ = float_onnx(network, batches, chosen, Path(folder), origin.stem, format == "onnx" or OURS)
+        quantizer(source, place, batches, chosen)
+    return target
