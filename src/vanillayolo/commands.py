@@ -80,7 +80,8 @@ def info(model: str | None = None, imgsz: int = 640) -> None:
         raise UsageError(f"info model={model}: an exported file; give a name, a YAML or a checkpoint.")
     slope = get_negative_slope(network)
     print(
-        f"{model}: strides {[int(s) for s in network.stride]}, " + ("merged" if slope is None else f"slope {slope:g}")
+        f"{model}: strides {[int(s) for s in network.stride]}"
+        + (f", slope {slope:g}" if slope is not None else ", merged" if getattr(network, "collapses", True) else "")
     )
     for form, cost in both_forms(network, imgsz).items():
         print(f"{form:>14}: {cost.parameters:>12,} parameters, {cost.gflops:8.2f} GFLOPs at {imgsz} px")

@@ -145,6 +145,8 @@ class VanillaYOLO(Model):
             check_training_form(self.model, str(self.model_name))
         self._check_settings("train", kwargs, extra=TRAIN_KEYS)
         check_deep_training(kwargs, kwargs.get("freeze"))
+        if kwargs.get("decay") and not getattr(self.model, "collapses", True):
+            raise UsageError(f"decay={kwargs['decay']}: {self.model_name} has no pairs to train deep; leave decay out.")
         if isinstance(kwargs.get("pretrained"), (str, Path)):
             check_weights(VanillaYOLO(kwargs["pretrained"]).model, f"pretrained={kwargs['pretrained']}")
         if kwargs.get("resume"):
@@ -237,7 +239,7 @@ def check_weights(weights: Any, name: str) -> None:
 
 def check_training_form(model: Any, name: str) -> None:
     """Raise CheckpointError for a merged or folded network: its weights fit no network that trains."""
-    if is_merged(model) or model.is_fused():
+    if (is_merged(model) and getattr(model, "collapses", True)) or model.is_fused():
         raise CheckpointError(
             f"{name}: is merged; only the training form trains. Give the checkpoint from before "
             "(best.pt), or load it again where fuse() was called."

@@ -16,13 +16,13 @@ from vanillayolo.nn import get_negative_slope, set_negative_slope
 from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation, checkpointed
 from vanillayolo.nn.reparameterize import FOLD, MERGE, replace_modules
 
-from .architecture import Yaml, resolve
-from .modules import VanillaBackbone, VanillaStage
+from .architecture import Yaml, collapses, resolve
+from .modules import TimmBackbone, VanillaBackbone, VanillaStage
 
 #: Our YAML rows, put into Ultralytics' parser for the time of building only.
 ROWS = {
     f"ultralytics.nn.tasks.{cls.__name__}": f"{cls.__module__}.{cls.__name__}"
-    for cls in (VanillaBackbone, VanillaStage)
+    for cls in (VanillaBackbone, VanillaStage, TimmBackbone)
 }
 
 
@@ -99,7 +99,7 @@ class VanillaDetectionModel(DetectionModel):
     ):
         yaml_dict = resolve(cfg)
         try:
-            if yaml_dict["backbone"][0][2] == "VanillaBackbone":
+            if yaml_dict["backbone"][0][2] in ("VanillaBackbone", "TimmBackbone"):
                 yaml_dict["backbone"][0][3][0]["in_chans"] = ch
             with temporary_modules(attributes=ROWS):
                 super().__init__(yaml_dict, ch=ch, nc=nc, verbose=verbose)
@@ -120,7 +120,7 @@ class VanillaDetectionModel(DetectionModel):
 
     def _set_strides(self) -> None:
         """Take the strides from the backbone, not from the parser's probe at 256 px, and redo what depends on them."""
-        backbones = [m for m in self.modules() if isinstance(m, VanillaBackbone)]
+        backbones = [m for m in self.modules() if isinstance(m, (VanillaBackbone, TimmBackbone))]
         head = self.model[-1]
         if backbones and len(backbones[0].out_strides) == getattr(head, "nl", 0):
             head.stride = torch.tensor([float(s) for s in backbones[0].out_strides])
@@ -131,6 +131,11 @@ class VanillaDetectionModel(DetectionModel):
     def negative_slope(self) -> float | None:
         """The smallest slope of all pairs; None once merged."""
         return get_negative_slope(self)
+
+    @property
+    def collapses(self) -> bool:
+        """Whether the network is made to merge; one of timm's backbones under YOLO11's neck is not."""
+        return collapses(self.yaml)
 
     def is_fused(self) -> bool:
         """Return whether fuse() has nothing left to do."""
