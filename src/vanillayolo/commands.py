@@ -108,6 +108,25 @@ def demo(folder: str = "demo", **settings: Any) -> None:
     print(run(folder, **settings))
 
 
+def compare(models: str, data: str, folder: str = "runs/compare", **settings: Any) -> None:
+    """Train and measure models alike: models=yolo11n,yolo11n-vanillanet data=FILE.yaml seeds=0,1,2 epochs=60."""
+    from vanillayolo.study.protocol import compare as run
+    from vanillayolo.study.report import markdown_report, write_report
+    from vanillayolo.study.results import gather
+
+    root = run(models, data, folder=folder, **settings)
+    words = {"models": models, "data": Path(data).name, **settings}
+    command = " ".join(["vanillayolo compare", *(f"{key}={_word(value)}" for key, value in words.items())])
+    files = write_report(root, command)
+    print(markdown_report(gather(root)))
+    print("\n".join(str(file) for file in files.values()))
+
+
+def _word(value: Any) -> str:
+    """Return a value as the command line writes it."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
 def version() -> None:
     """Print the version."""
     from vanillayolo import __version__

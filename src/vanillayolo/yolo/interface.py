@@ -197,8 +197,7 @@ class VanillaYOLO(Model):
     def _check_resume(self, resume: bool | str | Path) -> None:
         """Refuse to resume what is not there or finished: Ultralytics would take another run, or another dataset."""
         name, ckpt = (self.model_name, self.ckpt) if resume is True else (resume, VanillaYOLO(resume).ckpt)
-        epoch, epochs = (ckpt or {}).get("epoch", -1), ((ckpt or {}).get("train_args") or {}).get("epochs", 0)
-        if not ckpt or ckpt.get("optimizer") is None or not 0 <= epoch < epochs - 1:
+        if not can_resume(ckpt):
             raise CheckpointError(f"{name}: nothing to resume; give last.pt of an interrupted run, or omit resume.")
 
     def _cfg_data(self, kwargs: dict[str, Any]) -> Any:
@@ -207,7 +206,8 @@ class VanillaYOLO(Model):
             raise DataError("data is missing: give data=FILE.yaml (YOLO or COCO layout).")
         return data
 
-    def _check_settings(self, mode: str, kwargs: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
+    @staticmethod
+    def _check_settings(mode: str, kwargs: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
         """Refuse unknown keys and impossible values before anything is written."""
         known = {*DEFAULT_CFG_DICT, *METHOD_KEYS, *extra}
         for key in kwargs:
@@ -227,6 +227,13 @@ class VanillaYOLO(Model):
         except (TypeError, ValueError, SyntaxError) as error:
             reason = str(error).strip().split("\n\n")[0]  # what follows is a table of the machine's devices
             raise UsageError(f"{mode}: {' '.join(reason.split())}") from error
+
+
+def can_resume(ckpt: dict[str, Any] | None) -> bool:
+    """Return whether a checkpoint is of a training with epochs left."""
+    ckpt = ckpt or {}
+    epochs = (ckpt.get("train_args") or {}).get("epochs", 0)
+    return ckpt.get("optimizer") is not None and 0 <= ckpt.get("epoch", -1) < epochs - 1
 
 
 def check_weights(weights: Any, name: str) -> None:
