@@ -20,6 +20,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "export": commands.export,
     "collapse": commands.collapse,
     "compare": commands.compare,
+    "ablate": commands.ablate,
     "info": commands.info,
     "yaml": commands.yaml,
     "version": commands.version,

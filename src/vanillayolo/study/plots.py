@@ -49,6 +49,14 @@ def legend_below(figure: Figure, ax: Axes, entries: int) -> None:
     figure.legend(handles, labels, loc="outside lower center", ncols=min(entries, 3), frameon=False)
 
 
+def draw_frontier(ax: Axes, edge: Sequence[tuple[float, float]]) -> None:
+    """Draw the frontier as steps: what lies right of and below it is beaten by a model on it."""
+    (left, right), (bottom, top) = ax.get_xlim(), ax.get_ylim()
+    xs, ys = [edge[0][0], *(x for x, _ in edge), right], [bottom, *(y for _, y in edge), edge[-1][1]]
+    ax.step(xs, ys, where="post", color="#888888", linewidth=1.5, linestyle="--", zorder=0, label="frontier")
+    ax.set(xlim=(left, right), ylim=(bottom, top))
+
+
 def plot_accuracy(result: Record) -> Figure | None:
     """Draw mAP50-95, mean and spread over seeds, over median latency in every back end, with the frontier."""
     split = judged_split(result)
@@ -63,15 +71,11 @@ def plot_accuracy(result: Record) -> Figure | None:
             if x is None:
                 continue
             points.append((x, y["mean"]))
-            ax.errorbar(
-                x, y["mean"], y["std"] or 0, label=model, markersize=9, capsize=4, ls="", **style(result, model)
-            )
-        edge = frontier(points)
-        ax.plot(*zip(*edge, strict=True), color="#888888", linewidth=1.5, linestyle="--", zorder=0, label="frontier")
-        ax.set(
-            title=BACKEND_NAMES.get(backend, backend), xlabel="milliseconds per image (left is faster)", xlim=(0, None)
-        )
-        ax.margins(0.12)
+            look = {"markersize": 9, "capsize": 4, "linestyle": "", **style(result, model)}
+            ax.errorbar(x, y["mean"], y["std"] or 0, label=model, **look)
+        ax.margins(0.15)
+        draw_frontier(ax, frontier(points))
+        ax.set(title=BACKEND_NAMES.get(backend, backend), xlabel="milliseconds per image (left is faster)")
     axes[0].set_ylabel(f"mAP50-95 on {split} (up is better)")
     size = result["latency"]["imgsz"]
     figure.suptitle(f"Accuracy over latency, {size} px, mean and standard deviation over seeds")

@@ -9,6 +9,7 @@ before.
 from __future__ import annotations
 
 import csv
+import itertools
 import re
 from collections.abc import Sequence
 from datetime import date
@@ -53,7 +54,7 @@ def learning_curve(results: Path) -> dict[str, list[float]]:
 
 def elapsed(seconds: Sequence[float]) -> float:
     """Return the length of a training from its clock at the end of every epoch; resuming sets the clock back to 0."""
-    ends = [t for t, after in zip(seconds, seconds[1:], strict=False) if after < t]
+    ends = [t for t, after in itertools.pairwise(seconds) if after < t]
     return sum(ends) + (seconds[-1] if seconds else 0.0)
 
 

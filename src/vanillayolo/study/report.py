@@ -1,4 +1,4 @@
-"""A comparison as text: Markdown tables, and one HTML file with tables and pictures inside. Nothing is measured here."""
+"""A comparison as text: Markdown tables, one HTML file with tables and pictures inside. Nothing is measured here."""
 
 from __future__ import annotations
 
@@ -93,9 +93,9 @@ def latency_text(result: Record) -> str:
     if timing is None:
         return "Latency was not measured."
     return (
-        f"Latency: one image of {timing['imgsz']} px, median of {timing['rounds']} rounds in turns on {timing['date']}, "
-        f"{timing['machine']['cores']} cores. YOLO26 chooses its boxes inside the network; the others need box "
-        "suppression after it, which is not in these times."
+        f"Latency: one image of {timing['imgsz']} px, median of {timing['rounds']} rounds in turns on "
+        f"{timing['date']}, {timing['machine']['cores']} cores. YOLO26 chooses its boxes inside the network; the others "
+        "need box suppression after it, which is not in these times."
     )
 
 
@@ -151,8 +151,13 @@ def html_report(result: Record, pictures: Mapping[str, Path]) -> str:
     )
 
 
-def write_report(folder: str | Path, command: str | None = None) -> dict[str, Path]:
+def write_report(folder: str | Path, command: str | None = None, order: Sequence[str] = ()) -> dict[str, Path]:
     """Gather a folder of runs and write ``compare.json``, ``compare.md``, ``compare.html`` and the PNG pictures.
+
+    Args:
+        folder: the folder of runs.
+        command: the command that made it.
+        order: models to come first.
 
     Returns:
         The files by name.
@@ -161,7 +166,7 @@ def write_report(folder: str | Path, command: str | None = None) -> dict[str, Pa
         UsageError: when no run has finished.
     """
     root = Path(folder)
-    result = gather(root, command)
+    result = gather(root, command, order)
     files = {"json": write_record(root / "compare.json", result)}
     pictures = write_plots(result, root)
     for kind, text in (("md", markdown_report(result)), ("html", html_report(result, pictures))):

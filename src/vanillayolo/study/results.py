@@ -56,12 +56,13 @@ def summarize_model(runs: Sequence[Record]) -> dict[str, Any]:
     }
 
 
-def gather(folder: str | Path, command: str | None = None) -> Record:
+def gather(folder: str | Path, command: str | None = None, order: Sequence[str] = ()) -> Record:
     """Return the result of a folder of runs.
 
     Args:
         folder: as ``vanillayolo.study.protocol.compare`` left it, finished or not.
         command: the command that made it, for the record.
+        order: models to come first; the others follow by name.
 
     Returns:
         ``date``, ``command``, ``settings``, ``machine``, ``latency`` (None where not measured) and ``models``: for each
@@ -75,9 +76,10 @@ def gather(folder: str | Path, command: str | None = None) -> Record:
     records = [read_record(path) for path in sorted(root.glob("*/seed*/record.json"))]
     if not records:
         raise UsageError(f"folder={folder}: no finished runs there.")
-    models: dict[str, list[Record]] = {}
+    found = {record["model"] for record in records}
+    models: dict[str, list[Record]] = {m: [] for m in (*order, *sorted(found)) if m in found}
     for record in sorted(records, key=lambda r: int(r["seed"])):
-        models.setdefault(record["model"], []).append(record)
+        models[record["model"]].append(record)
     latency = root / "latency.json"
     return {
         "date": date.today().isoformat(),
