@@ -19,10 +19,14 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "track": commands.track,
     "export": commands.export,
     "collapse": commands.collapse,
+    "compare": commands.compare,
+    "ablate": commands.ablate,
     "info": commands.info,
     "yaml": commands.yaml,
     "version": commands.version,
 }
+#: Keys whose values are text, however they look.
+TEXTS = {"model", "models", "path", "folder", "data", "name", "project"}
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
@@ -63,7 +67,7 @@ def parse(arguments: Sequence[str]) -> tuple[Callable[..., None], dict[str, Any]
             raise UsageError(f"{mode}: {argument!r} is not key=value (write e.g. model=yolo11n-vanillanet).")
         if key in settings:
             raise UsageError(f"{mode}: {key} is given twice.")
-        settings[key] = value if key in {"model", "path", "folder", "data", "name", "project"} else parse_value(value)
+        settings[key] = value if key in TEXTS else parse_value(value)
     named = [n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
     open_ended = len(named) < len(parameters)
     for key in settings:

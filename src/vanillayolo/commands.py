@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import inspect
 import sys
 from pathlib import Path
 from typing import Any
 
-from vanillayolo.errors import UsageError
+from vanillayolo.errors import UsageError, closest
 
 
 def train(model: str = "yolo11n-vanillanet", **settings: Any) -> None:
@@ -80,7 +81,8 @@ def info(model: str | None = None, imgsz: int = 640) -> None:
         raise UsageError(f"info model={model}: an exported file; give a name, a YAML or a checkpoint.")
     slope = get_negative_slope(network)
     print(
-        f"{model}: strides {[int(s) for s in network.stride]}, " + ("merged" if slope is None else f"slope {slope:g}")
+        f"{model}: strides {[int(s) for s in network.stride]}"
+        + (f", slope {slope:g}" if slope is not None else ", merged" if getattr(network, "collapses", True) else "")
     )
     for form, cost in both_forms(network, imgsz).items():
         print(f"{form:>14}: {cost.parameters:>12,} parameters, {cost.gflops:8.2f} GFLOPs at {imgsz} px")
@@ -105,6 +107,48 @@ def demo(folder: str = "demo", **settings: Any) -> None:
     from vanillayolo.study.demo import demo as run
 
     print(run(folder, **settings))
+
+
+def compare(models: str, data: str, folder: str = "runs/compare", **settings: Any) -> None:
+    """Train and measure models alike: models=yolo11n,yolo11n-vanillanet data=FILE.yaml seeds=0,1,2 epochs=60."""
+    from vanillayolo.study.protocol import compare as run
+    from vanillayolo.study.report import markdown_report, write_report
+    from vanillayolo.study.results import gather
+
+    root = run(models, data, folder=folder, **settings)
+    words = {"models": models, "data": Path(data).name, **settings}
+    command = " ".join(["vanillayolo compare", *(f"{key}={_word(value)}" for key, value in words.items())])
+    order = models.split(",")
+    files = write_report(root, command, order)
+    print(markdown_report(gather(root, command, order)))
+    print("\n".join(str(file) for file in files.values()))
+
+
+def ablate(data: str, folder: str = "runs/ablate", **settings: Any) -> None:
+    """Re-make the paper's ablations on 32 px images: data=FOLDER seeds=0,1,2 epochs=15 width=0.03125 [configs=n0,n3]."""
+    from vanillayolo.study.ablate import run
+    from vanillayolo.study.ablation_report import write_ablation
+
+    _check_keys("ablate", run, settings)
+    root = run(data, folder, **settings)
+    words = {"data": Path(data).name, **settings}
+    command = " ".join(["vanillayolo ablate", *(f"{key}={_word(value)}" for key, value in words.items())])
+    files = write_ablation(root, command)
+    print(files["md"].read_text(encoding="utf-8"))
+    print("\n".join(str(file) for file in files.values()))
+
+
+def _check_keys(mode: str, function: Any, settings: dict[str, Any]) -> None:
+    """Raise UsageError for a key that the function behind a command does not take."""
+    known = list(inspect.signature(function).parameters)
+    for key in settings:
+        if key not in known:
+            raise UsageError(f"{mode} has no key {key!r}: {closest(key, known)}")
+
+
+def _word(value: Any) -> str:
+    """Return a value as the command line writes it."""
+    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
 
 
 def version() -> None:

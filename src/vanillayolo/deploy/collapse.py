@@ -128,6 +128,8 @@ def collapse(
     target = Path(path) if path else origin.with_name(f"{origin.stem}-collapsed.pt")
     if target.suffix != ".pt":
         raise UsageError(f"{target}: give a name that ends in .pt; .safetensors and .json go beside it.")
+    if not getattr(network, "collapses", True):
+        raise MergeError(f"{model.model_name}: a backbone of timm's does not collapse; export it (vanillayolo export).")
     if is_merged(network):
         return _already_collapsed(origin, Path(path) if path else None)
     check_mergeable(network)

@@ -13,11 +13,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import timm
 import yaml
 from ultralytics.utils.ops import make_divisible
 
 from vanillayolo.errors import ModelNameError, closest
 from vanillayolo.nn import VARIANTS, Variant
+
+from .timm_rows import timm_backbone
 
 Yaml = dict[str, Any]
 Row = list[Any]  # [from, repeats, module, arguments]
@@ -108,6 +111,10 @@ SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
 NAME = re.compile(
     r"yolo11(?P<letter>[nslmx])-vanillanet(?:-(?P<variant>\d+(?:_x1_5)?(?:_ada_pool)?))?(?P<paper>-paper)?"
 )
+#: Any network of timm's under YOLO11's neck of that letter, for comparison.
+TIMM_NAME = re.compile(r"yolo11(?P<letter>[nslmx])-timm-(?P<network>\w+)")
+#: Rows that collapse after training.
+COLLAPSING = {"VanillaBackbone", "VanillaStage"}
 
 
 def model_names() -> list[str]:
@@ -117,7 +124,10 @@ def model_names() -> list[str]:
 
 def is_model_name(name: str) -> bool:
     """Return whether ``name``, with or without ``.yaml``, names one of our networks."""
-    match = NAME.fullmatch(re.sub(r"\.ya?ml$", "", name))
+    stem = re.sub(r"\.ya?ml$", "", name)
+    if timm_match := TIMM_NAME.fullmatch(stem):
+        return bool(timm.is_model(timm_match["network"]))
+    match = NAME.fullmatch(stem)
     return bool(match and (match["variant"] is None or match["variant"] in VARIANTS))
 
 
@@ -149,6 +159,8 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
         ModelNameError: for a name, or a neck, that is none of ours.
     """
     stem = re.sub(r"\.ya?ml$", "", name)
+    if timm_match := TIMM_NAME.fullmatch(stem):
+        return timm_yaml(timm_match["letter"], timm_match["network"])
     match = NAME.fullmatch(stem)
     if not match or not is_model_name(stem):
         raise ModelNameError(
@@ -179,6 +191,31 @@ def scaled_channels(cfg: Yaml, channels: int) -> int:
     """Return the channels of a row under the letter's width, as Ultralytics' parser scales those of its own modules."""
     _, width, most = cfg["scales"][cfg["scale"]]
     return int(make_divisible(min(channels, most) * width, 8))
+
+
+def timm_yaml(letter: str, network: str) -> Yaml:
+    """Return the YAML of one of timm's networks under YOLO11's neck of a letter.
+
+    Raises:
+        ModelNameError: when timm has no such network, or it cannot be a detector's backbone.
+    """
+    settings, channels = timm_backbone(network)
+    index: list[Row] = [[0, 1, "Index", [c, level]] for level, c in enumerate(channels)]
+    return {
+        "nc": 80,
+        "scale": letter,
+        "scales": {letter: list(COMPACT[letter].neck)},
+        "family": {"name": "timm", "variant": network},
+        "neck": "yolo11",
+        "deep_training": {"decay": 0.0},  # no pairs, no slope
+        "backbone": [[-1, 1, "TimmBackbone", [dict(settings)]], *index],
+        "head": copy.deepcopy(NECKS["yolo11"]),
+    }
+
+
+def collapses(cfg: Yaml) -> bool:
+    """Return whether a model YAML has rows that deep training and the merge are for."""
+    return any(row[2] in COLLAPSING for row in (*cfg["backbone"], *cfg["head"]))
 
 
 def load_yaml(path: str | Path) -> Yaml:

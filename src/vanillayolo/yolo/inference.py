@@ -125,6 +125,11 @@ def write_onnx(model: str, path: str | Path, imgsz: int, fused: bool = True) -> 
     detector: Any = VanillaDetectionModel(model, verbose=False) if ours else stock_model(model)
     randomize_batchnorm(detector)
     detector = (detector.fuse(verbose=False) if fused else fold_stock(detector)).eval()
+    return trace_onnx(detector, path, imgsz)
+
+
+def trace_onnx(detector: Any, path: str | Path, imgsz: int) -> Path:
+    """Write a folded detector, in evaluation mode, as static ONNX of batch 1."""
     detector.model[-1].export, detector.model[-1].format = True, "onnx"
     image = torch.zeros(1, 3, imgsz, imgsz)
     detector(image)  # the head makes its anchors in the first call

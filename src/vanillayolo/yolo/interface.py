@@ -145,6 +145,8 @@ class VanillaYOLO(Model):
             check_training_form(self.model, str(self.model_name))
         self._check_settings("train", kwargs, extra=TRAIN_KEYS)
         check_settings(kwargs, kwargs.get("freeze"))
+        if kwargs.get("decay") and not getattr(self.model, "collapses", True):
+            raise UsageError(f"decay={kwargs['decay']}: {self.model_name} has no pairs to train deep; leave decay out.")
         if isinstance(kwargs.get("pretrained"), (str, Path)):
             check_weights(VanillaYOLO(kwargs["pretrained"]).model, f"pretrained={kwargs['pretrained']}")
         if kwargs.get("resume"):
@@ -195,8 +197,7 @@ class VanillaYOLO(Model):
     def _check_resume(self, resume: bool | str | Path) -> None:
         """Refuse to resume what is not there or finished: Ultralytics would take another run, or another dataset."""
         name, ckpt = (self.model_name, self.ckpt) if resume is True else (resume, VanillaYOLO(resume).ckpt)
-        epoch, epochs = (ckpt or {}).get("epoch", -1), ((ckpt or {}).get("train_args") or {}).get("epochs", 0)
-        if not ckpt or ckpt.get("optimizer") is None or not 0 <= epoch < epochs - 1:
+        if not can_resume(ckpt):
             raise CheckpointError(f"{name}: nothing to resume; give last.pt of an interrupted run, or omit resume.")
 
     def _cfg_data(self, kwargs: dict[str, Any]) -> Any:
@@ -205,7 +206,8 @@ class VanillaYOLO(Model):
             raise DataError("data is missing: give data=FILE.yaml (YOLO or COCO layout).")
         return data
 
-    def _check_settings(self, mode: str, kwargs: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
+    @staticmethod
+    def _check_settings(mode: str, kwargs: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
         """Refuse unknown keys and impossible values before anything is written."""
         known = {*DEFAULT_CFG_DICT, *METHOD_KEYS, *extra}
         for key in kwargs:
@@ -227,6 +229,13 @@ class VanillaYOLO(Model):
             raise UsageError(f"{mode}: {' '.join(reason.split())}") from error
 
 
+def can_resume(ckpt: dict[str, Any] | None) -> bool:
+    """Return whether a checkpoint is of a training with epochs left."""
+    ckpt = ckpt or {}
+    epochs = (ckpt.get("train_args") or {}).get("epochs", 0)
+    return ckpt.get("optimizer") is not None and 0 <= ckpt.get("epoch", -1) < epochs - 1
+
+
 def check_weights(weights: Any, name: str) -> None:
     """Raise CheckpointError unless training can start from ``weights``: ours in training form, or stock ones."""
     if not isinstance(weights, torch.nn.Module):
@@ -237,7 +246,7 @@ def check_weights(weights: Any, name: str) -> None:
 
 def check_training_form(model: Any, name: str) -> None:
     """Raise CheckpointError for a merged or folded network: its weights fit no network that trains."""
-    if is_merged(model) or model.is_fused():
+    if (is_merged(model) and getattr(model, "collapses", True)) or model.is_fused():
         raise CheckpointError(
             f"{name}: is merged; only the training form trains. Give the checkpoint from before "
             "(best.pt), or load it again where fuse() was called."

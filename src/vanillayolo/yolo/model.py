@@ -17,14 +17,18 @@ from vanillayolo.nn import get_negative_slope, set_lean, set_negative_slope
 from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation, checkpointed
 from vanillayolo.nn.reparameterize import FOLD, MERGE, replace_modules
 
-from .architecture import Yaml, resolve, scaled_channels
+from .architecture import Yaml, collapses, resolve, scaled_channels
 from .lean_training import BFLOAT16, LeanTraining
-from .modules import VanillaBackbone, VanillaStage
+from .modules import TimmBackbone, VanillaBackbone, VanillaStage
 
 #: Our YAML rows and the names under which Ultralytics' parser finds them, for the time of building only. A module that
 #: it does not know, it believes to keep its channels; one that stands for ``CBLinear`` is handed the channels that come
 #: in and gives those it is asked for, which is what a stage needs.
-ROWS: dict[type[nn.Module], str] = {VanillaBackbone: "VanillaBackbone", VanillaStage: "CBLinear"}
+ROWS: dict[type[nn.Module], str] = {
+    VanillaBackbone: "VanillaBackbone",
+    TimmBackbone: "TimmBackbone",
+    VanillaStage: "CBLinear",
+}
 PLACES = {f"ultralytics.nn.tasks.{name}": f"{cls.__module__}.{cls.__name__}" for cls, name in ROWS.items()}
 
 
@@ -108,7 +112,7 @@ class VanillaDetectionModel(DetectionModel):
         yaml_dict = resolve(cfg)
         training = LeanTraining.from_dict(yaml_dict.get("lean_training"))
         try:
-            if yaml_dict["backbone"][0][2] == "VanillaBackbone":
+            if yaml_dict["backbone"][0][2] in ("VanillaBackbone", "TimmBackbone"):
                 yaml_dict["backbone"][0][3][0]["in_chans"] = ch
             with temporary_modules(attributes=PLACES):
                 super().__init__(for_parser(yaml_dict), ch=ch, nc=nc, verbose=verbose)
@@ -132,7 +136,7 @@ class VanillaDetectionModel(DetectionModel):
 
     def _set_strides(self) -> None:
         """Take the strides from the backbone, not from the parser's probe at 256 px, and redo what depends on them."""
-        backbones = [m for m in self.modules() if isinstance(m, VanillaBackbone)]
+        backbones = [m for m in self.modules() if isinstance(m, (VanillaBackbone, TimmBackbone))]
         head = self.model[-1]
         if backbones and len(backbones[0].out_strides) == getattr(head, "nl", 0):
             head.stride = torch.tensor([float(s) for s in backbones[0].out_strides])
@@ -143,6 +147,11 @@ class VanillaDetectionModel(DetectionModel):
     def negative_slope(self) -> float | None:
         """The smallest slope of all pairs; None once merged."""
         return get_negative_slope(self)
+
+    @property
+    def collapses(self) -> bool:
+        """Whether the network is made to merge; one of timm's backbones under YOLO11's neck is not."""
+        return collapses(self.yaml)
 
     def is_fused(self) -> bool:
         """Return whether fuse() has nothing left to do."""

@@ -5,9 +5,11 @@ from __future__ import annotations
 import math
 from typing import Any
 
+import timm
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vanillayolo.errors import ModelNameError
 from vanillayolo.nn import VanillaNet
 from vanillayolo.nn.layers import DeepPair, init_weights
 from vanillayolo.nn.vanillanet import Stage
@@ -38,6 +40,45 @@ class VanillaBackbone(VanillaNet):
             pad_h, pad_w = (-size % math.lcm(*self.out_strides) for size in x.shape[-2:])
             x = F.pad(x, (0, pad_w, 0, pad_h))
         return self.features(x, self.taps)
+
+
+class TimmBackbone(nn.Module):
+    """Any of timm's networks as a detector's backbone: gives its maps of the strides 8, 16 and 32.
+
+    Args:
+        settings: ``name`` in timm's registry; all else are arguments of ``timm.create_model``. Nothing is fetched:
+            the weights are random.
+
+    Attributes:
+        out_channels: channels of the three maps.
+        out_strides: their strides.
+        channels_last: whether the network computes in ``[batch, height, width, channels]``, as Swin does.
+
+    Raises:
+        ModelNameError: when the network has no maps of these strides.
+    """
+
+    out_strides = (8, 16, 32)
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__()
+        name, arguments = settings["name"], {k: v for k, v in settings.items() if k != "name"}
+        info = timm.create_model(name, features_only=True, pretrained=False, **arguments).feature_info
+        last = {stride: i for i, stride in enumerate(info.reduction())}  # the last map of each resolution
+        if not set(self.out_strides) <= set(last):
+            raise ModelNameError(
+                f"timm network {name!r} has maps of stride {', '.join(map(str, last))}; a detector needs 8, 16 and 32: "
+                "choose a network with stages (timm.list_models() names all)."
+            )
+        indices = tuple(info.out_indices[last[stride]] for stride in self.out_strides)
+        self.body = timm.create_model(name, features_only=True, pretrained=False, out_indices=indices, **arguments)
+        self.out_channels = [int(c) for c in self.body.feature_info.channels()]
+        self.channels_last = str(getattr(self.body, "output_fmt", "NCHW")).endswith("NHWC")
+
+    def forward(self, x: Tensor) -> list[Tensor]:
+        """Map images ``[batch, in_chans, height, width]`` to three maps at ``out_strides``."""
+        maps = self.body(x)
+        return [m.permute(0, 3, 1, 2).contiguous() for m in maps] if self.channels_last else list(maps)
 
 
 class VanillaStage(Stage):

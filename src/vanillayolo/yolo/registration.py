@@ -14,12 +14,13 @@ from vanillayolo.nn.layers import DeepPair, HalvingMaxPool2d, SeriesActivation
 from vanillayolo.nn.vanillanet import Classifier, Stage, VanillaNet
 
 from .model import VanillaDetectionModel
-from .modules import VanillaBackbone, VanillaStage
+from .modules import TimmBackbone, VanillaBackbone, VanillaStage
 
 CHECKPOINT_CLASSES: list[Any] = [
     VanillaDetectionModel,
     VanillaBackbone,
     VanillaStage,
+    TimmBackbone,
     VanillaNet,
     Stage,
     Classifier,

@@ -237,7 +237,8 @@ class VanillaTrainer(DetectionTrainer):
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
         """Write the epoch's row of results.csv with its slope ("metrics/" is what Ultralytics' plot shows)."""
-        super().save_metrics({**metrics, "metrics/negative_slope": get_negative_slope(student(self.model))})
+        slope = get_negative_slope(student(self.model))
+        super().save_metrics(metrics if slope is None else {**metrics, "metrics/negative_slope": slope})
 
     def save_model(self) -> Any:
         """Save the checkpoints, after making sure that the average has the slope of the model."""

@@ -1,0 +1,200 @@
+"""``vanillayolo compare``: every model under one protocol, run by run, to be collected in pieces.
+
+Data, seeds, schedule, augmentation, image size and start are the same for all; a name starts from random weights, a
+checkpoint in place of a name from its own. Each run has a folder; ``record.json`` in it is written whole when the run
+has ended, and is what a later call skips. The test split is opened when every run that was asked for has ended, not
+before.
+"""
+
+from __future__ import annotations
+
+import csv
+import itertools
+import re
+from collections.abc import Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from vanillayolo.deploy import collapse
+from vanillayolo.errors import UsageError, closest
+from vanillayolo.yolo.detectors import has_split, merges, network, open_detector, score, train_detector
+from vanillayolo.yolo.inference import trace_onnx
+from vanillayolo.yolo.interface import VanillaYOLO, resolve_data
+from vanillayolo.yolo.memory import activation_bytes
+from vanillayolo.yolo.model import fold_stock
+from vanillayolo.yolo.trainer import TRAIN_KEYS, check_deep_training
+
+from .cost import both_forms
+from .latency import BACKENDS, latency, machine
+from .records import Record, as_list, keep_settings, read_record, whole_numbers, write_record
+
+#: Settings that the protocol itself makes: one model's own would be another protocol.
+RESERVED = ("model", "project", "name", "exist_ok", "save_dir", "resume", "pretrained", "seed", "data", "split", "task")
+DEFAULT_BACKENDS = ("onnxruntime", "openvino-f32", "openvino-bf16")
+
+
+def folder_name(model: str) -> str:
+    """Return a model's name, or path, as the name of a folder."""
+    return re.sub(r"[^\w.-]+", "_", model.removesuffix(".yaml")).strip("._")
+
+
+def learning_curve(results: Path) -> dict[str, list[float]]:
+    """Read mAP50, mAP50-95 and training loss of every epoch from Ultralytics' ``results.csv``."""
+    with results.open(encoding="utf-8") as file:
+        rows = [{k.strip(): v for k, v in row.items()} for row in csv.DictReader(file)]
+    losses = [key for key in rows[0] if key.startswith("train/")] if rows else []
+    return {
+        "map50": [float(row["metrics/mAP50(B)"]) for row in rows],
+        "map50_95": [float(row["metrics/mAP50-95(B)"]) for row in rows],
+        "train_loss": [sum(float(row[key]) for key in losses) for row in rows],
+        "seconds": [float(row["time"]) for row in rows],
+    }
+
+
+def elapsed(seconds: Sequence[float]) -> float:
+    """Return the length of a training from its clock at the end of every epoch; resuming sets the clock back to 0."""
+    ends = [t for t, after in itertools.pairwise(seconds) if after < t]
+    return sum(ends) + (seconds[-1] if seconds else 0.0)
+
+
+def run_one(model: str, seed: int, data: str, folder: Path, settings: dict[str, Any]) -> Record:
+    """Train (or finish) one run, collapse it where it collapses, score what ships on val, and return the record."""
+    best = train_detector(model, data, folder, {**settings, "seed": seed, "plots": False, "verbose": False})
+    trained = open_detector(best)
+    shipped, equality = best, None
+    if merges(trained):
+        collapsed = collapse(best, data=data, imgsz=settings["imgsz"])
+        shipped, equality = collapsed.checkpoint, collapsed.equality and collapsed.equality.to_dict()
+    curve = learning_curve(folder / "results.csv")
+    forms = both_forms(network(trained), settings["imgsz"])
+    return {
+        "model": model,
+        "seed": seed,
+        "shipped": shipped.relative_to(folder).as_posix(),
+        "val": score(shipped, data, "val", settings["imgsz"], folder),
+        "equality": equality,
+        "cost": {form: vars(cost) for form, cost in forms.items()},
+        "saved_bytes": activation_bytes(open_detector(model).model, settings["imgsz"], settings["batch"]),
+        "training_seconds": elapsed(curve.pop("seconds")),
+        "curve": curve,
+        "machine": machine(),
+    }
+
+
+def measure_latency(root: Path, runs: dict[str, Path], imgsz: int, backends: Sequence[str], rounds: int) -> Record:
+    """Time what ships of every model, all in one run in turns; one more model or setting measures all of them anew.
+
+    Args:
+        root: where ``latency.json`` goes.
+        runs: folder of one finished run by model.
+        imgsz: side of the image, pixels.
+        backends: keys of ``vanillayolo.study.latency.BACKENDS``.
+        rounds: counted rounds.
+    """
+    path = root / "latency.json"
+    if path.exists():
+        known = read_record(path)
+        same = {"imgsz": imgsz, "rounds": rounds}.items() <= known.items()
+        if same and all(set(runs) == set(known["milliseconds"].get(b, {})) for b in backends):
+            return known
+    files = {}
+    for model, folder in runs.items():
+        record = read_record(folder / "record.json")
+        detector = network(open_detector(folder / record["shipped"])).float().eval()
+        files[model] = trace_onnx(fold_stock(detector), folder / "weights" / "shipped.onnx", imgsz)
+    record = {"date": date.today().isoformat(), **latency(files, backends, imgsz, rounds)}
+    write_record(path, record)
+    return record
+
+
+def check_models(models: Sequence[str]) -> None:
+    """Build every model once, before anything is written.
+
+    Raises:
+        UsageError: when two would share a folder.
+        ModelNameError: for a name that describes no detector.
+        CheckpointError: for a checkpoint that is missing or damaged.
+    """
+    folders: dict[str, str] = {}
+    for model in models:
+        network(open_detector(model))
+        if (other := folders.setdefault(folder_name(model), model)) != model:
+            raise UsageError(f"models {other} and {model} would share a folder; rename one of them.")
+
+
+def compare(
+    models: str | Sequence[str],
+    data: str | Path,
+    seeds: Any = (0, 1, 2),
+    folder: str | Path = "runs/compare",
+    epochs: int = 60,
+    imgsz: int = 320,
+    batch: int = 8,
+    backends: str | Sequence[str] = DEFAULT_BACKENDS,
+    rounds: int = 20,
+    **settings: Any,
+) -> Path:
+    """Train, score and time every model with every seed, skipping what is there already.
+
+    Args:
+        models: names, YAML files or checkpoints, as a sequence or separated by commas.
+        data: data YAML with train and val, and test where the final figures shall be of images never looked at.
+        seeds: seeds; the models of one seed are trained before the next seed begins.
+        folder: where the runs go; all in it share one protocol.
+        epochs: length of every training.
+        imgsz: side of the image, pixels.
+        batch: images per step.
+        backends: keys of ``vanillayolo.study.latency.BACKENDS``; ``none`` measures no latency.
+        rounds: rounds of the latency.
+        settings: further training settings of Ultralytics, the same for all; ours are given to ours.
+
+    Returns:
+        The folder, with ``protocol.json``, ``latency.json`` and ``MODEL/seedS/record.json``.
+
+    Raises:
+        VanillaYOLOError: for a model, dataset or setting that does not exist, or a folder of another protocol; nothing
+            is written then.
+    """
+    names = [str(m) for m in as_list(models, "models")]
+    wanted = whole_numbers(seeds, "seeds")
+    timed = [] if backends is None else [str(b) for b in as_list(backends, "backends")]
+    for key in settings:
+        if key in RESERVED:
+            raise UsageError(f"compare: {key}= is set by the protocol for every model; leave it out.")
+    for backend in timed:
+        if backend not in BACKENDS:
+            raise UsageError(f"backend {backend!r}: {closest(backend, BACKENDS)}")
+    shared = {"epochs": epochs, "imgsz": imgsz, "batch": batch, **settings}
+    VanillaYOLO._check_settings("train", dict(shared), extra=TRAIN_KEYS)
+    check_deep_training(shared)
+    checked = resolve_data(data)
+    tested = has_split(checked, "test")
+    if tested:
+        checked = resolve_data(data, ("train", "val", "test"))
+    check_models(names)
+    root = Path(folder).resolve()
+    keep_settings(root / "protocol.json", {"data": Path(data).name, **shared})
+    runs = {(m, s): root / folder_name(m) / f"seed{s}" for s in wanted for m in names}
+    for (model, seed), run in runs.items():
+        if not (run / "record.json").exists():
+            write_record(run / "record.json", run_one(model, seed, checked, run, shared))
+            print(f"{model} seed {seed}: {run / 'record.json'}", flush=True)
+    for run in runs.values() if tested else ():
+        record = read_record(run / "record.json")
+        if "test" not in record:
+            test = score(run / record["shipped"], checked, "test", imgsz, run)
+            write_record(run / "record.json", {**record, "test": test})
+    if timed:
+        first = {m: runs[m, wanted[0]] for m in names}
+        every = {**finished_models(root), **first}  # earlier calls' models too: one run, in turns
+        measure_latency(root, every, imgsz, timed, rounds)
+    return root
+
+
+def finished_models(root: Path) -> dict[str, Path]:
+    """Return a finished run's folder for every model in a folder of runs."""
+    found: dict[str, Path] = {}
+    for path in sorted(root.glob("*/seed*/record.json")):
+        found.setdefault(read_record(path)["model"], path.parent)
+    return found

@@ -1,0 +1,106 @@
+"""Result files: JSON, written whole, so that a file that is there is a run that has ended."""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from vanillayolo.errors import UsageError
+
+Record = dict[str, Any]
+
+
+def write_record(path: Path, record: Mapping[str, Any]) -> Path:
+    """Write a record as JSON; an interruption leaves the old file, or none, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+        os.replace(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def read_record(path: Path) -> Record:
+    """Read a record.
+
+    Raises:
+        UsageError: when the file is not one.
+    """
+    try:
+        record = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{path}: not a readable record ({error}); remove it to make it anew.") from None
+    if not isinstance(record, dict):
+        raise UsageError(f"{path}: not a record; remove it to make it anew.")
+    return record
+
+
+def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
+    """Write the settings that all runs of a folder share, or make sure that they are those already there.
+
+    Raises:
+        UsageError: naming the first setting that differs: figures of two protocols do not belong in one table.
+    """
+    settings = json.loads(json.dumps(settings))  # tuples come back as lists
+    if not path.exists():
+        write_record(path, settings)
+        return
+    kept = read_record(path)
+    for key in sorted({*kept, *settings}):
+        if kept.get(key) != settings.get(key):
+            raise UsageError(
+                f"{key}={settings.get(key)!r}: the runs in {path.parent} have {key}={kept.get(key)!r}; "
+                "give the same, or another folder=."
+            )
+
+
+def as_list(values: object, what: str) -> list[Any]:
+    """Return what a command line gives as ``a,b,c``, or one value, as a list without doubles.
+
+    Raises:
+        UsageError: when nothing is given.
+    """
+    if isinstance(values, str):
+        values = [part.strip() for part in values.split(",") if part.strip()]
+    elif not isinstance(values, Iterable):
+        values = [values]
+    found = list(dict.fromkeys(values))
+    if not found:
+        raise UsageError(f"{what} is empty: give one or several, separated by commas.")
+    return found
+
+
+def whole_numbers(values: object, what: str) -> list[int]:
+    """Return whole numbers from 0 on, as :func:`as_list` reads them.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    found = as_list(values, what)
+    if not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in found):
+        raise UsageError(f"{what}={','.join(map(str, found))}: give whole numbers from 0 on, separated by commas.")
+    return found
+
+
+def spread(values: Sequence[float]) -> dict[str, Any]:
+    """Return mean and standard deviation (of the sample; None for a single value) and the values themselves."""
+    deviation = statistics.stdev(values) if len(values) > 1 else None
+    return {"mean": statistics.fmean(values), "std": deviation, "values": list(values)}
+
+
+def with_spread(figure: Mapping[str, Any], digits: int = 3, unit: float = 1.0) -> str:
+    """Return a figure of :func:`spread` as ``mean ± standard deviation``."""
+    text = f"{figure['mean'] * unit:.{digits}f}"
+    return text if figure["std"] is None else f"{text} ± {figure['std'] * unit:.{digits}f}"
+
+
+def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Return a Markdown table whose first column is text and whose others are numbers."""
+    lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
+    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

@@ -1,0 +1,137 @@
+"""Any detector, ours or Ultralytics' own, through one door: built, trained, resumed and scored alike."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from ultralytics import YOLO
+from ultralytics.engine.model import Model
+from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_load
+from ultralytics.utils import YAML
+
+from vanillayolo.errors import CheckpointError, ModelNameError
+
+from .architecture import is_model_name, load_yaml
+from .interface import VanillaYOLO, can_resume
+from .model import ROWS, VanillaDetectionModel
+from .trainer import TRAIN_KEYS, VanillaTrainer, use_all_cores
+
+OUR_ROWS = {name.rsplit(".", 1)[1] for name in ROWS}
+
+
+def open_detector(model: str | Path) -> Model:
+    """Return a detector of a name (``yolo11n-vanillanet``, ``yolo11n-timm-resnet50``, ``yolo26n``), YAML or checkpoint.
+
+    A name or YAML is initialised afresh; nothing is ever fetched.
+
+    Raises:
+        ModelNameError: for a name or YAML that describes no detector.
+        CheckpointError: for a checkpoint that is missing, damaged or of another task.
+    """
+    name = str(model)
+    path = Path(name)
+    if path.suffix == ".pt":
+        opened = VanillaYOLO(path)
+        return opened if isinstance(opened.model, VanillaDetectionModel) else _with_all_cores(YOLO(path))
+    if is_model_name(name):
+        return VanillaYOLO(name)
+    if path.suffix in {".yaml", ".yml"} and path.is_file():
+        rows = {row[2] for row in load_yaml(path)["backbone"]}
+        return VanillaYOLO(path) if rows & OUR_ROWS else _stock(name)
+    if name.startswith("yolo11") and ("-vanilla" in name or "-timm" in name):
+        return VanillaYOLO(name)  # raises, naming the closest
+    return _stock(f"{name}.yaml")
+
+
+def _stock(name: str) -> Model:
+    """Return one of Ultralytics' own detectors, freshly initialised."""
+    try:
+        cfg = yaml_model_load(name)
+        if not cfg.get("scale") and "scales" in cfg:
+            raise ValueError("no letter n, s, m, l or x in it")
+        if guess_model_task(cfg) != "detect" or "RTDETRDecoder" in str(cfg["head"][-1]):
+            raise ValueError("not a YOLO detector")
+    except (FileNotFoundError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise ModelNameError(
+            f"model {name.removesuffix('.yaml')!r}: neither ours ('vanillayolo info' lists them, "
+            f"yolo11n-timm-NAME takes any of timm's) nor one of Ultralytics' detectors such as yolo11n ({reason})."
+        ) from None
+    return _with_all_cores(YOLO(name, task="detect"))
+
+
+def _with_all_cores(detector: Model) -> Model:
+    """Give one of Ultralytics' detectors the threads that ours have, so that their times compare."""
+    for event in ("on_train_start", "on_val_start", "on_predict_start"):
+        detector.add_callback(event, use_all_cores)
+    return detector
+
+
+def network(detector: Model) -> DetectionModel:
+    """Return the network inside.
+
+    Raises:
+        CheckpointError: for an exported file, which has none.
+    """
+    if not isinstance(detector.model, nn.Module):
+        raise CheckpointError(f"{detector.model_name}: an exported file; give a name, a YAML or a checkpoint.")
+    return detector.model
+
+
+def merges(detector: Model) -> bool:
+    """Return whether a detector is made to merge: ours, but for one with a backbone of timm's."""
+    return isinstance(detector.model, VanillaDetectionModel) and detector.model.collapses
+
+
+def train_detector(model: str, data: str, run: Path, settings: Mapping[str, Any]) -> Path:
+    """Train a detector, or finish what an earlier call began, and return ``best.pt``.
+
+    Args:
+        model: as :func:`open_detector` takes it.
+        data: data YAML.
+        run: folder of the run.
+        settings: Ultralytics' settings, and ours, which only networks with deep training are given.
+    """
+    last, best = run / "weights" / "last.pt", run / "weights" / "best.pt"
+    with contextlib.suppress(CheckpointError):  # cut off while it was written: the run begins again
+        if last.exists():
+            begun = open_detector(last)
+            if can_resume(begun.ckpt):
+                begun.train(resume=True, **_trainer(begun))
+            if best.exists():
+                return best
+    detector = open_detector(model)
+    ours = set(TRAIN_KEYS) if not merges(detector) else set()
+    given = {key: value for key, value in settings.items() if key not in ours}
+    (run / "results.csv").unlink(missing_ok=True)
+    detector.train(data=data, project=str(run.parent), name=run.name, exist_ok=True, **given, **_trainer(detector))
+    return best
+
+
+def _trainer(detector: Model) -> dict[str, Any]:
+    return {"trainer": VanillaTrainer} if isinstance(detector, VanillaYOLO) else {}
+
+
+def score(file: Path, data: str, split: str, imgsz: int, folder: Path) -> dict[str, Any]:
+    """Validate a checkpoint on a split.
+
+    Returns:
+        ``map50`` and ``map50_95``, and ``per_class`` of both by name (classes without a box in the split left out).
+    """
+    where = {"project": str(folder), "name": f"val-{split}", "exist_ok": True}
+    metrics = open_detector(file).val(data=data, split=split, imgsz=imgsz, plots=False, verbose=False, **where)
+    box = metrics.box
+    per_class = {
+        metrics.names[int(c)]: {"map50": float(ap50), "map50_95": float(ap)}
+        for c, ap50, ap in zip(box.ap_class_index, box.ap50, box.ap, strict=True)
+    }
+    return {"map50": float(box.map50), "map50_95": float(box.map), "per_class": per_class}
+
+
+def has_split(data: str, split: str) -> bool:
+    """Return whether a checked data YAML names a split."""
+    return bool(YAML.load(data).get(split))
