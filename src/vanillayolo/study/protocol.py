@@ -23,7 +23,7 @@ from vanillayolo.yolo.inference import trace_onnx
 from vanillayolo.yolo.interface import VanillaYOLO, resolve_data
 from vanillayolo.yolo.memory import activation_bytes
 from vanillayolo.yolo.model import fold_stock
-from vanillayolo.yolo.trainer import TRAIN_KEYS, check_deep_training
+from vanillayolo.yolo.trainer import TRAIN_KEYS, check_settings
 
 from .cost import both_forms
 from .latency import BACKENDS, latency, machine
@@ -167,7 +167,7 @@ def compare(
             raise UsageError(f"backend {backend!r}: {closest(backend, BACKENDS)}")
     shared = {"epochs": epochs, "imgsz": imgsz, "batch": batch, **settings}
     VanillaYOLO._check_settings("train", dict(shared), extra=TRAIN_KEYS)
-    check_deep_training(shared)
+    check_settings(shared)
     checked = resolve_data(data)
     tested = has_split(checked, "test")
     if tested:

@@ -20,7 +20,7 @@ from .interface import VanillaYOLO, can_resume
 from .model import ROWS, VanillaDetectionModel
 from .trainer import TRAIN_KEYS, VanillaTrainer, use_all_cores
 
-OUR_ROWS = {name.rsplit(".", 1)[1] for name in ROWS}
+OUR_ROWS = {cls.__name__ for cls in ROWS}
 
 
 def open_detector(model: str | Path) -> Model:
