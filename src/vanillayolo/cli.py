@@ -19,6 +19,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "track": commands.track,
     "export": commands.export,
     "collapse": commands.collapse,
+    "benchmark": commands.benchmark,
     "info": commands.info,
     "yaml": commands.yaml,
     "version": commands.version,
