@@ -102,6 +102,19 @@ def yaml(model: str = "yolo11n-vanillanet", path: str | None = None) -> None:
         print(path)
 
 
+def benchmark(models: Any, imgsz: int = 640, rounds: int = 20, backends: Any = None, path: str | None = None) -> None:
+    """Time networks side by side: models=best.pt,yolo11n,x.onnx [backends=onnxruntime,openvino-int8] [path=x.json]."""
+    from vanillayolo.study import benchmark as study
+
+    listed = [
+        list(x) if isinstance(x, (list, tuple)) else str(x).split(",") for x in (models, backends or study.DEFAULT)
+    ]
+    record = study.benchmark([str(m) for m in listed[0]], [str(b) for b in listed[1]], imgsz, rounds)
+    if path is not None:
+        study.write(record, path)
+    print(study.render(record))
+
+
 def demo(folder: str = "demo", **settings: Any) -> None:
     """Train, validate, collapse and predict on scenes the package makes itself (a few minutes on 2 cores)."""
     from vanillayolo.study.demo import demo as run

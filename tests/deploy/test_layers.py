@@ -20,14 +20,6 @@ def images(painted: Path) -> list[Path]:
     return image_files(painted.parent / "images" / "val")[:2]
 
 
-def report_of(
-    finished: Path, painted: Path, images: list[Path], folder: Path, format: str, **kw: object
-) -> LayerReport:
-    path = folder / f"x{FORMATS[format][1]}"
-    quantize_export(finished, format=format, data=str(painted), imgsz=96, path=path, **kw)
-    return layer_report(path, finished, images)
-
-
 @pytest.mark.parametrize("format", sorted(FORMATS))
 def test_every_convolution_has_its_noise(
     format: str, finished: Path, painted: Path, images: list[Path], tmp_path: Path

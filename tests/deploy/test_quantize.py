@@ -70,8 +70,8 @@ def test_int8_is_near_float_and_keeps_the_scores(int8_file: Path, finished: Path
         x = letterbox(read_image(path), 96)
         want, got = raw_output(network, x), outputs(int8_file, x.numpy())
         assert got.shape == want.shape
-        # Noise grows through weights that learnt nothing: how much there is of it is a matter of test_layers. A decode in
-        # int8 would have one scale for pixels and scores, and so no scores at all.
+        # Noise grows through weights that learnt nothing: how much there is of it is a matter of test_layers.
+        # A decode in int8 would have one scale for pixels and scores, and so no scores at all.
         assert float(torch.corrcoef(torch.stack([want[:, :4].flatten(), got[:, :4].flatten()]))[0, 1]) > 0.9
         assert float(got[:, 4:].std()) > 0.4 * float(want[:, 4:].std()) > 0
         assert len(got[:, 4:].unique()) > 100

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 INT8_LEVELS = 127  # on each side of 0: symmetric, narrow range
 
 
-def rounded(weight: Tensor, levels: int = INT8_LEVELS) -> Tensor:
-    """Return a weight ``[out, ...]`` as ``levels`` steps on each side of 0, one scale an output channel, give it."""
+def rounded(weight: Tensor) -> Tensor:
+    """Return a weight ``[out, ...]`` as int8 with one symmetric scale for each output channel represents it."""
     largest = weight.flatten(1).abs().amax(1).clamp_min(torch.finfo(weight.dtype).tiny)
-    scale = (largest / levels).view(-1, *(1,) * (weight.dim() - 1))
+    scale = (largest / INT8_LEVELS).view(-1, *(1,) * (weight.dim() - 1))
     return (weight / scale).round() * scale
 
 
@@ -55,9 +55,7 @@ def mean_inputs(network: nn.Module, images: Iterable[Tensor]) -> dict[str, Tenso
 
 
 @torch.no_grad()
-def correct_biases(
-    network: nn.Module, images: Iterable[Tensor], skip: Iterable[str] = (), first_levels: int = INT8_LEVELS
-) -> int:
+def correct_biases(network: nn.Module, images: Iterable[Tensor], skip: Iterable[str] = ()) -> int:
     """Take off every bias, in place, what rounding its weight to int8 adds to the mean output.
 
     The float network is a little wrong after this, the int8 one less.
@@ -66,7 +64,6 @@ def correct_biases(
         network: a merged network in evaluation mode.
         images: calibration inputs.
         skip: modules that stay in float.
-        first_levels: levels of the first convolution, where the quantiser gives it fewer.
 
     Returns:
         How many biases were corrected.
@@ -75,12 +72,11 @@ def correct_biases(
     modules = dict(network.named_modules())
     means = mean_inputs(network, images)
     corrected = 0
-    first = next(iter(means), "")
     for name, mean in means.items():
         if any(f"{name}.".startswith(prefix) for prefix in left):
             continue
         conv: Any = modules[name]
-        error = rounded(conv.weight, first_levels if name == first else INT8_LEVELS) - conv.weight
+        error = rounded(conv.weight) - conv.weight
         shift = F.conv2d(mean, error, None, conv.stride, conv.padding, conv.dilation, conv.groups)
         conv.bias.sub_(shift.mean((0, 2, 3)))
         corrected += 1

@@ -41,7 +41,8 @@ class QuantizeSettings:
     Attributes:
         equalize: cross-layer equalisation: ``off``, ``weights`` or ``activations``.
         images: calibration images, at most; taken evenly from the training split.
-        bias_correction: NNCF's correction of the shift of each layer's mean (OpenVINO; ONNX Runtime has none).
+        bias_correction: take the shift of each layer's mean off its bias: NNCF's own for OpenVINO, ours
+            (:mod:`vanillayolo.deploy.bias`) for ONNX Runtime, which has none.
         keep_float: modules left in float, by name (``model.0.stem``), with all that is in them.
     """
 
@@ -94,12 +95,6 @@ class Batches:
         return (letterbox(read_image(path), self.imgsz) for path in self.files)
 
 
-OURS = False
-FIRST = 127
-EXTRA_OV: dict[str, Any] = {}
-EXTRA_ORT: dict[str, Any] = {}
-
-
 def quantize_openvino(source: Path, target: Path, batches: Batches, settings: QuantizeSettings) -> None:
     """Write a quantised OpenVINO folder of a float32 ONNX file with NNCF."""
     import nncf
@@ -118,10 +113,9 @@ def quantize_openvino(source: Path, target: Path, batches: Batches, settings: Qu
         preset=nncf.QuantizationPreset.MIXED,
         ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
-            disable_bias_correction=OURS or not settings.bias_correction,
-            # By default a layer with one bias near 0 is left out, the stem among them.
+            disable_bias_correction=not settings.bias_correction,
+            # By default NNCF leaves out a layer where one channel's bias is near 0, the stem among them.
             bias_correction_params=AdvancedBiasCorrectionParameters(threshold=float("inf")),
-            **EXTRA_OV,
         ),
     )
     metadata = {p.key: p.value for p in float_model.metadata_props}
@@ -161,7 +155,7 @@ def quantize_onnx(source: Path, target: Path, batches: Batches, settings: Quanti
         calibrate_method=CalibrationMethod.MinMax,
         op_types_to_quantize=ONNX_OPERATORS,
         nodes_to_exclude=float_nodes,
-        extra_options={"WeightSymmetric": True, "ActivationSymmetric": False, **EXTRA_ORT},
+        extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
     )
     quantised, float_model = onnx.load(target), onnx.load(source)
     del quantised.metadata_props[:]
@@ -197,13 +191,22 @@ def merged_network(checkpoint: str | Path) -> nn.Module:
 def float_onnx(
     network: nn.Module, batches: Batches, settings: QuantizeSettings, folder: Path, stem: str, correct: bool
 ) -> tuple[Path, int]:
-    """Write the equalised network as float32 ONNX with ReLUs before pools; return the file and how many links moved."""
+    """Write the network as float32 ONNX, ready for a quantiser; return the file and how many links were equalised.
+
+    Args:
+        network: merged; changed in place.
+        batches: calibration images.
+        settings: what is done.
+        folder: where the file goes.
+        stem: its name without suffix.
+        correct: take the quantiser's place in correcting biases.
+    """
     import onnx
 
     torch.manual_seed(0)
     links = equalize(network, torch.zeros(1, 3, batches.imgsz, batches.imgsz), settings.equalize, batches)
     if correct and settings.bias_correction:
-        correct_biases(network, batches, settings.keep_float, FIRST)
+        correct_biases(network, batches, settings.keep_float)
     path = export_float(network, folder, stem, batches.imgsz)
     model = onnx.load(path)
     relu_before_pool(model)
@@ -264,6 +267,6 @@ def quantize_export(
     target = Path(path) if path else origin.with_name(f"{origin.stem}{ending}")
     batches = Batches(files, int(size))
     with tempfile.TemporaryDirectory() as folder, whole(target) as place:
-        source, _ = float_onnx(network, batches, chosen, Path(folder), origin.stem, format == "onnx" or OURS)
+        source, _ = float_onnx(network, batches, chosen, Path(folder), origin.stem, format == "onnx")
         quantizer(source, place, batches, chosen)
     return target

@@ -24,6 +24,7 @@ def export_float(network: nn.Module, folder: Path, stem: str, imgsz: int, format
     network = copy.deepcopy(network)
     network.pt_path = str(folder / f"{stem}.pt")  # type: ignore[assignment]  # the exporter names its file by it
     network.args = {"data": ""}  # type: ignore[assignment]  # else the description names a path of this machine
+    network.task = "detect"  # type: ignore[assignment]  # a network that no interface was around has none
     settings = {"format": format, "imgsz": imgsz, "batch": 1, "simplify": False, "device": "cpu", "mode": "export"}
     return Path(str(Exporter(overrides=settings)(model=network)))
 

@@ -1,0 +1,85 @@
+"""The merged network beside its training form in eager PyTorch: every width, batch 1 and 8, both memory formats.
+
+    python benchmarks/eager.py [--imgsz 320] [--rounds 20] [--models yolo11n-vanillanet ...]
+
+Writes benchmarks/eager.json and prints the table; exit code 1 where a merged network is the slower one.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import json
+import sys
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vanillayolo.nn import randomize_batchnorm
+from vanillayolo.study.latency import machine, measure
+from vanillayolo.yolo import VanillaDetectionModel
+from vanillayolo.yolo.model import fold_stock
+from vanillayolo.yolo.trainer import available_cores
+
+OUT = Path(__file__).parent / "eager.json"
+MODELS = [f"yolo11{letter}-vanillanet" for letter in "nsmlx"] + ["yolo11n-vanillanet-5-paper"]
+LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
+#: The noise of a measurement of equal networks: below it none is called the slower one.
+NOISE = 1.02
+
+
+def forms(name: str) -> dict[str, Any]:
+    """Return a network in training form, its neck folded, and merged; BN random, because of denormal numbers."""
+    torch.manual_seed(0)
+    network = randomize_batchnorm(VanillaDetectionModel(name, verbose=False)).eval()
+    return {"training form": fold_stock(copy.deepcopy(network)), "merged": network.fuse(verbose=False)}
+
+
+def compare(networks: dict[str, Any], batch: int, layout: str, imgsz: int, rounds: int) -> dict[str, Any]:
+    """Time both forms in turns and return milliseconds and their ratio, merged over training form."""
+    memory_format = LAYOUTS[layout]
+    image = torch.rand(batch, 3, imgsz, imgsz).to(memory_format=memory_format)
+    laid = {form: copy.deepcopy(network).to(memory_format=memory_format) for form, network in networks.items()}
+    with torch.inference_mode():
+        timings = measure({form: lambda network=network: network(image) for form, network in laid.items()}, rounds)
+    record: dict[str, Any] = {t.name: {"median": t.median, "min": t.minimum, "max": t.maximum} for t in timings}
+    return record | {"ratio": record["merged"]["median"] / record["training form"]["median"]}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--models", nargs="+", default=MODELS)
+    parser.add_argument("--imgsz", type=int, default=320)
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--out", type=Path, default=OUT)
+    given = parser.parse_args()
+    torch.set_num_threads(available_cores())
+    record: dict[str, Any] = {
+        "date": date.today().isoformat(),
+        "command": "python benchmarks/eager.py " + " ".join(sys.argv[1:]),
+        "machine": machine(),
+        "imgsz": given.imgsz,
+        "rounds": given.rounds,
+        "milliseconds": {},
+    }
+    slower = 0
+    for name in given.models:
+        networks = forms(name)
+        for batch in (1, 8):
+            for layout in LAYOUTS:
+                row = compare(networks, batch, layout, given.imgsz, given.rounds)
+                record["milliseconds"][f"{name} batch {batch} {layout}"] = row
+                slower += row["ratio"] > NOISE
+                form = f"{row['training form']['median']:9.1f} {row['merged']['median']:9.1f}  {row['ratio']:.2f}"
+                print(f"{name:28} batch {batch} {layout:14} {form}", flush=True)
+                given.out.write_text(json.dumps(record, indent=1) + "\n")
+    print(
+        f"{slower} of {len(record['milliseconds'])} cases in which the merged network is slower than its training form"
+    )
+    return 1 if slower else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

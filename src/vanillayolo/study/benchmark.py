@@ -1,0 +1,277 @@
+"""Any list of networks and files, timed side by side in every back end and precision, all in one run.
+
+Names and checkpoints become files first (float32, and int8 where a back end wants it), then all of them are timed in
+turns, every other round in reverse order. :func:`benchmark` gives data, :func:`render` text.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from vanillayolo.data import make_scenes
+from vanillayolo.data.paths import cache_dir
+from vanillayolo.deploy.quantize import FORMATS, Batches, QuantizeSettings, float_onnx, merged_network
+from vanillayolo.errors import UsageError, closest
+from vanillayolo.nn import randomize_batchnorm
+from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
+from vanillayolo.yolo.architecture import is_model_name
+from vanillayolo.yolo.exporting import export_float
+from vanillayolo.yolo.inference import image_files, stock_model
+from vanillayolo.yolo.interface import check_imgsz
+from vanillayolo.yolo.model import fold_stock
+from vanillayolo.yolo.trainer import available_cores
+
+from .cost import cost
+from .latency import BACKENDS, machine, measure
+
+#: What follows a model's name to have it in training form, its neck folded: how the published model is run.
+TRAINING_FORM = ":training"
+STOCK = re.compile(r"yolo(?:v?\d+)[nslmx]")
+Call = Callable[[], object]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """How a network is run.
+
+    Attributes:
+        form: the file that it wants: ``onnx``, or int8 as ``onnx`` or ``openvino`` writes it; ``torch`` for none.
+        call: from that file and the image's side, a call of one image.
+    """
+
+    form: str
+    call: Callable[[Any, int], Call]
+
+
+def torch_call(network: Any, imgsz: int) -> Call:
+    """Return a call of one float32 image in eager PyTorch on all cores."""
+    image = torch.full((1, 3, imgsz, imgsz), 0.5)
+
+    def call() -> object:
+        threads = torch.get_num_threads()
+        torch.set_num_threads(available_cores())
+        try:
+            with torch.inference_mode():
+                return network(image)
+        finally:
+            torch.set_num_threads(threads)
+
+    return call
+
+
+def _xml(path: Path) -> Path:
+    """Return the file of an OpenVINO folder."""
+    return next(iter(path.glob("*.xml"))) if path.is_dir() else path
+
+
+TABLE: dict[str, Backend] = {
+    "torch": Backend("torch", torch_call),
+    **{name: Backend("onnx", call) for name, call in BACKENDS.items()},
+    "onnxruntime-int8": Backend("int8-onnx", BACKENDS["onnxruntime"]),
+    "openvino-int8": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-f32"](_xml(path), imgsz)),
+    "openvino-int8-bf16": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-bf16"](_xml(path), imgsz)),
+}
+DEFAULT = ("onnxruntime", "openvino-f32", "openvino-bf16", "onnxruntime-int8", "openvino-int8")
+
+
+def matmul_peak(dtype: torch.dtype, size: int = 2048, seconds: float = 1.0) -> float:
+    """Return the best rate of square matrix products on all cores, in 10^9 operations a second."""
+    a, b = (torch.rand(size, size).to(dtype) for _ in range(2))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(available_cores())
+    times: list[float] = []
+    try:
+        a @ b  # the first one packs and allocates
+        while sum(times) < seconds or len(times) < 3:
+            begin = time.perf_counter()
+            a @ b
+            times.append(time.perf_counter() - begin)
+    finally:
+        torch.set_num_threads(threads)
+    return 2 * size**3 / min(times) / 1e9
+
+
+@dataclass
+class Subject:
+    """One row of the table.
+
+    Attributes:
+        name: as given.
+        network: in evaluation mode, as it is run; None of an exported file.
+        files: the file of every form made so far.
+        parameters: None of an exported file.
+        gflops: of one image, a multiply-add counted as two; None of an exported file.
+    """
+
+    name: str
+    network: Any
+    files: dict[str, Path]
+    parameters: int | None = None
+    gflops: float | None = None
+
+
+def subject(name: str, imgsz: int) -> Subject:
+    """Return what a name stands for: our or a stock name, a model YAML, a checkpoint, or an exported file.
+
+    Networks without trained weights get random BN: through fresh ones the signal of a deep untrained network shrinks
+    until arithmetic on denormal numbers is all that is timed.
+
+    Raises:
+        UsageError: for a name that is none of these, or an int8 or other form that cannot be had.
+    """
+    plain = name.removesuffix(TRAINING_FORM)
+    path = Path(plain)
+    if path.suffix == ".onnx" or path.suffix == ".xml" or path.is_dir():
+        if not path.exists() or (path.is_dir() and not any(path.glob("*.xml"))):
+            raise UsageError(f"model {name!r}: no such exported file (.onnx, .xml or an OpenVINO folder).")
+        return Subject(name, None, {"onnx": _xml(path)})
+    torch.manual_seed(0)
+    network: Any
+    if STOCK.fullmatch(plain):
+        network = randomize_batchnorm(stock_model(plain))
+    elif is_model_name(plain) or path.suffix in (".yaml", ".yml"):
+        network = randomize_batchnorm(VanillaDetectionModel(plain, verbose=False))
+    else:
+        loaded: Any = VanillaYOLO(plain).model
+        network = loaded.float()
+    if plain != name:
+        network = fold_stock(network).eval()
+    elif path.suffix == ".pt":
+        network = merged_network(plain)
+    else:
+        network = network.eval().fuse(verbose=False)
+    counted = cost(network, imgsz)
+    return Subject(name, network, {}, counted.parameters, counted.gflops)
+
+
+def calibration(imgsz: int, most: int = 8) -> Batches:
+    """Return generated scenes to calibrate int8 files on: of these the time is measured, not the accuracy."""
+    scenes = make_scenes(cache_dir() / "scenes", train=1, val=8, size=320, seed=0)
+    return Batches(image_files(scenes.parent / "images" / "val")[:most], imgsz)
+
+
+def prepare(item: Subject, form: str, imgsz: int, folder: Path) -> Any:
+    """Return what a back end of this form runs, writing the file where there is none yet; None where there can be none.
+
+    An exported file is run as it is; a training form has no int8 file.
+    """
+    if form == "torch":
+        return item.network
+    if item.network is None:
+        return item.files["onnx"] if form == "onnx" else None
+    if form not in item.files:
+        stem = re.sub(r"\W+", "-", item.name)
+        if form == "onnx":
+            item.files[form] = export_float(item.network, folder, stem, imgsz)
+        elif item.name.endswith(TRAINING_FORM):
+            return None
+        else:
+            quantizer, ending = FORMATS[form.removeprefix("int8-")]
+            batches, settings = calibration(imgsz), QuantizeSettings()
+            source = float_onnx(item.network, batches, settings, folder, f"{stem}-{form}", form == "int8-onnx")[0]
+            quantizer(source, folder / f"{stem}{ending}", batches, settings)
+            item.files[form] = folder / f"{stem}{ending}"
+    return item.files[form]
+
+
+def benchmark(
+    models: Sequence[str], backends: Sequence[str] = DEFAULT, imgsz: int = 640, rounds: int = 20
+) -> dict[str, Any]:
+    """Time every network in every back end, one image at a time, on all cores.
+
+    Args:
+        models: model names of ours and of Ultralytics (``yolo11n``), model YAMLs, checkpoints, exported files; a name
+            followed by ``:training`` is run in training form, its neck folded.
+        backends: keys of :data:`TABLE`.
+        imgsz: side of the image, pixels.
+        rounds: counted rounds of each; three more before are not.
+
+    Returns:
+        The record: machine and settings, the measured matmul peaks, each model's cost, and the timings.
+
+    Raises:
+        UsageError: for an unknown back end or model.
+    """
+    for backend in backends:
+        if backend not in TABLE:
+            raise UsageError(f"backend {backend!r}: {closest(str(backend), TABLE)}")
+    check_imgsz(imgsz)
+    if not models or len(set(models)) < len(models):
+        raise UsageError(f"models={','.join(models)!r}: give one or more models, each once.")
+    peaks = {str(d).removeprefix("torch."): matmul_peak(d) for d in (torch.float32, torch.bfloat16)}
+    record: dict[str, Any] = {
+        "date": date.today().isoformat(),
+        "machine": machine(),
+        "settings": {"imgsz": imgsz, "batch": 1, "rounds": rounds, "backends": list(backends)},
+        "peak_gflops": peaks,
+        "models": {},
+    }
+    with tempfile.TemporaryDirectory() as folder:
+        subjects = [subject(name, imgsz) for name in models]
+        calls: dict[str, Call] = {}
+        for item in subjects:
+            for backend in backends:
+                ready = prepare(item, TABLE[backend].form, imgsz, Path(folder))
+                if ready is not None:
+                    calls[f"{item.name}\n{backend}"] = TABLE[backend].call(ready, imgsz)
+        timings = measure(calls, rounds)
+    for item in subjects:
+        record["models"][item.name] = {"parameters": item.parameters, "gflops": item.gflops, "milliseconds": {}}
+    for timing in timings:
+        name, backend = timing.name.split("\n")
+        record["models"][name]["milliseconds"][backend] = {**asdict(timing), "name": name}
+    return record
+
+
+def share_of_peak(record: Mapping[str, Any], name: str, backend: str = "onnxruntime") -> float | None:
+    """Return a network's rate in a float32 back end as a share of the machine's float32 matmul peak."""
+    model = record["models"][name]
+    timing = model["milliseconds"].get(backend)
+    if not timing or not model["gflops"]:
+        return None
+    return float(model["gflops"] / timing["median"] * 1e3 / record["peak_gflops"]["float32"])
+
+
+def render(record: Mapping[str, Any]) -> str:
+    """Return a record as a Markdown table: median milliseconds (minimum to maximum) of one image."""
+    settings, backends = record["settings"], record["settings"]["backends"]
+    head = ["model", "parameters", "GFLOPs", *backends, "share of peak"]
+    rows = [head, ["---", *("---:" for _ in head[1:])]]
+    for name, model in record["models"].items():
+        cells = [name, f"{model['parameters']:,}" if model["parameters"] else ""]
+        cells.append(f"{model['gflops']:.1f}" if model["gflops"] else "")
+        for backend in backends:
+            t = model["milliseconds"].get(backend)
+            cells.append(f"{t['median']:.1f} ({t['minimum']:.1f} to {t['maximum']:.1f})" if t else "")
+        share = share_of_peak(record, name)
+        rows.append([*cells, f"{share:.0%}" if share else ""])
+    peaks = ", ".join(f"{dtype} {value:,.0f} GFLOP/s" for dtype, value in record["peak_gflops"].items())
+    about = (
+        f"{record['machine']['processor']}, {record['machine']['cores']} cores; {settings['imgsz']} px, batch 1, "
+        f"milliseconds, median of {settings['rounds']} (minimum to maximum); matmul peak: {peaks}; "
+        "share of peak: in ONNX Runtime, float32"
+    )
+    return "\n".join([*("| " + " | ".join(row) + " |" for row in rows), "", about])
+
+
+def write(record: Mapping[str, Any], path: str | Path) -> Path:
+    """Write a record as JSON.
+
+    Raises:
+        UsageError: when the folder does not exist.
+    """
+    path = Path(path)
+    if not path.parent.is_dir():
+        raise UsageError(f"path={path}: the folder {path.parent} does not exist.")
+    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    return path

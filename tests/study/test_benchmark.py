@@ -1,0 +1,82 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from vanillayolo.cli import main
+from vanillayolo.errors import UsageError
+from vanillayolo.study.benchmark import TABLE, benchmark, matmul_peak, render, share_of_peak, subject, write
+
+
+@pytest.fixture(scope="module")
+def record() -> dict[str, object]:
+    """A record as :func:`benchmark` gives it, of made-up figures."""
+    timing = {"name": "a", "median": 20.0, "minimum": 19.0, "maximum": 25.0, "rounds": 20}
+    return {
+        "machine": {"processor": "some processor", "cores": 2},
+        "settings": {"imgsz": 640, "batch": 1, "rounds": 20, "backends": ["onnxruntime", "openvino-int8"]},
+        "peak_gflops": {"float32": 300.0, "bfloat16": 1000.0},
+        "models": {
+            "a": {"parameters": 1_234_567, "gflops": 5.4, "milliseconds": {"onnxruntime": timing}},
+            "b.onnx": {"parameters": None, "gflops": None, "milliseconds": {"openvino-int8": timing}},
+        },
+    }
+
+
+def test_rendering_needs_the_record_alone(record: dict[str, object]) -> None:
+    text = render(json.loads(json.dumps(record)))
+    assert "| a | 1,234,567 | 5.4 | 20.0 (19.0 to 25.0) |  | 90% |" in text
+    assert "| b.onnx |  |  |  | 20.0 (19.0 to 25.0) |  |" in text
+    assert "some processor" in text
+    assert share_of_peak(record, "a") == pytest.approx(5.4 / 0.020 / 300)
+    assert share_of_peak(record, "b.onnx") is None
+
+
+@pytest.mark.slow
+def test_names_forms_and_files_in_one_run(tiny_yaml: Path, tmp_path: Path) -> None:
+    for package in ("onnxruntime", "openvino"):
+        pytest.importorskip(package, reason=f"needs {package}: pip install vanillayolo[export]")
+    names = [str(tiny_yaml), f"{tiny_yaml}:training", "yolo11n"]
+    record = benchmark(names, ["torch", "onnxruntime", "onnxruntime-int8"], imgsz=64, rounds=2)
+    merged, training, stock = (record["models"][name] for name in names)
+    assert set(merged["milliseconds"]) == {"torch", "onnxruntime", "onnxruntime-int8"}
+    assert set(training["milliseconds"]) == {"torch", "onnxruntime"}  # int8 is of the merged network
+    assert merged["parameters"] < training["parameters"]
+    assert merged["gflops"] < training["gflops"]
+    assert stock["parameters"] == pytest.approx(2.6e6, rel=0.03)
+    assert all(value > 0 for value in record["peak_gflops"].values())
+    path = write(record, tmp_path / "record.json")
+    assert render(json.loads(path.read_text())) == render(record)
+
+
+def test_a_merged_network_and_its_training_form(tiny_yaml: Path) -> None:
+    merged, training = (subject(f"{tiny_yaml}{form}", 64) for form in ("", ":training"))
+    keys = set(merged.network.state_dict())
+    assert not any("running_" in key for key in keys)
+    assert any("stages.0.pair.norm1.running_var" in key for key in training.network.state_dict())
+
+
+def test_an_exported_file_is_run_as_it_is(tmp_path: Path) -> None:
+    path = tmp_path / "x.onnx"
+    path.write_bytes(b"x")
+    assert subject(str(path), 64).files == {"onnx": path}
+    with pytest.raises(UsageError, match="no such exported"):
+        subject(str(tmp_path / "y.onnx"), 64)
+
+
+def test_peak_is_a_rate() -> None:
+    assert 0.1 < matmul_peak(torch.float32, size=256, seconds=0.05) < 1e5
+
+
+def test_mistakes(tmp_path: Path, record: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(UsageError, match="onnxruntime"):
+        benchmark(["yolo11n"], ["onxruntime"])
+    with pytest.raises(UsageError, match="once"):
+        benchmark(["yolo11n", "yolo11n"], list(TABLE)[:1])
+    with pytest.raises(UsageError, match="does not exist"):
+        write(record, tmp_path / "nowhere" / "x.json")
+    assert main(["benchmark", "models=yolo11n", "backends=tensorrt"]) == 2
+    assert capsys.readouterr().err.count("\n") == 1
