@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import copy
 import pickle
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -286,6 +288,53 @@ def test_several_processes(tmp_path: Path) -> None:
         torch.distributed.destroy_process_group()
     got = {key.replace("module.", ""): value for key, value in got.items()}
     assert all(torch.equal(got[key], value) for key, value in want.items())
+
+
+TWO_PROCESSES = """
+import sys, torch
+from torch import nn
+from vanillayolo.nn import make_stage, randomize_batchnorm, set_lean, set_negative_slope
+rank, store, mode, out = int(sys.argv[1]), *sys.argv[2:]
+torch.set_num_threads(1)
+torch.manual_seed(0)
+block = randomize_batchnorm(make_stage(4, 6, 2, 1)).double().train()
+set_negative_slope(block, 0.3)
+set_lean(block, mode)
+x = torch.randn(2, 2, 4, 8, 8, dtype=torch.float64)
+torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
+model = nn.parallel.DistributedDataParallel(block, find_unused_parameters=True)  # as Ultralytics wraps it
+for images in x:
+    model(images[2 * rank : 2 * rank + 2]).square().sum().backward()
+if rank == 0:
+    torch.save([p.grad for p in block.parameters()], out)
+torch.distributed.destroy_process_group()
+"""
+
+
+@pytest.mark.slow
+def test_two_processes_agree_on_the_gradients(tmp_path: Path) -> None:
+    gradients = {}
+    for mode in ("off", "auto"):
+        out = tmp_path / f"{mode}.pt"
+        words = [sys.executable, "-c", TWO_PROCESSES]
+        ranks = [subprocess.Popen([*words, str(r), str(tmp_path / f"store-{mode}"), mode, str(out)]) for r in (0, 1)]
+        assert [process.wait(timeout=200) for process in ranks] == [0, 0]
+        gradients[mode] = torch.load(out)
+    scale = max(float(g.abs().max()) for g in gradients["off"])
+    for got, want in zip(gradients["auto"], gradients["off"], strict=True):
+        assert float((got - want).abs().max()) <= 1e-8 * scale  # float64; biases before a normalisation: noise or 0
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(shutil.which("g++") is None, reason="needs a compiler, g++")
+def test_compiled_by_inductor(assert_near: Callable[..., None]) -> None:
+    x = image(2, 6, 12, 12, dtype=torch.float32)
+    net = nn.Sequential(nn.Conv2d(6, 6, 1), stage().float(), nn.Conv2d(9, 4, 1), nn.ReLU()).train()
+    want = step(copy.deepcopy(net), x)
+    got = {key.replace("_orig_mod.", ""): value for key, value in step(torch.compile(net), x).items()}
+    for key, value in want.items():
+        if not key.endswith(("conv1.bias", "conv2.bias")):  # 0 but for rounding
+            assert_near(got[key], value, 1e-4, key)
 
 
 def test_one_value_per_channel_is_refused_as_by_torch() -> None:

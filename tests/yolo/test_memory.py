@@ -14,7 +14,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.torch_utils import profile_ops
 
 from vanillayolo import VanillaYOLO
-from vanillayolo.nn import set_lean, set_negative_slope
+from vanillayolo.nn import get_negative_slope, set_lean, set_negative_slope
 from vanillayolo.yolo import VanillaDetectionModel, memory
 from vanillayolo.yolo.memory import (
     CPU_BATCH,
@@ -181,3 +181,22 @@ def test_training_says_what_it_takes_and_batch_minus_1_is_what_fits(
     assert "lean=auto" in lines[0]
     assert "64 px" in lines[0]
     assert isinstance(model.model, nn.Module)
+
+
+@pytest.mark.slow
+def test_measuring_leaves_the_slope_and_is_done_at_the_first_epochs(
+    small_yaml: Path, quick: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from vanillayolo.yolo import trainer
+
+    seen: list[float | None] = []
+
+    def predict(network: Any, *settings: Any) -> Prediction:
+        seen.append(get_negative_slope(network))
+        return predict_memory(network, *settings)
+
+    monkeypatch.setattr(trainer, "predict_memory", predict)
+    model = VanillaYOLO(small_yaml)
+    model.add_callback("on_pretrain_routine_end", lambda t: seen.append(get_negative_slope(t.model)))
+    model.train(project=str(tmp_path), epochs=2, decay=0.5, val=False, **quick)
+    assert seen == [0.0, 1.0]

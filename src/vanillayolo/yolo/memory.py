@@ -17,8 +17,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from ultralytics.utils import DEFAULT_CFG
 
-#: Cells of the coarsest map on each side of the image that the prediction runs a whole step on; with fewer than the
-#: series activation's kernel has, other kernels of the libraries would run.
+#: Cells of the coarsest map on each side of the image that the prediction runs a whole step on, at most; with fewer
+#: than the series activation's kernel has, other kernels of the libraries run than in larger images.
 PROBE = 8
 #: What a CPU trains at a time where nobody says: more takes memory and gains no speed there.
 CPU_BATCH = 16
@@ -205,10 +205,11 @@ def predict_memory(model: Any, imgsz: int = 640, optimizer: str = "auto", boxes:
     probe = _probe(model)
     _, kept = _kept(probe)  # after it the gradients do not exist yet
     probe.loss(_sample(probe, 2))[0].sum().backward()
-    samples = [_sample(probe, PROBE, batch, boxes) for batch in (1, 2)]
-    one, two = (peak_bytes(lambda s=s: probe.loss(s)[0].sum().backward()) for s in samples)  # type: ignore[misc]
     cells = -(-imgsz // int(probe.stride.max()))
-    working = max(two - one - kept(PROBE), 0) * (cells / PROBE) ** 2
+    few = max(min(PROBE, cells), 2)  # with one cell, one image would be a batch of a single value
+    samples = [_sample(probe, few, batch, boxes) for batch in (1, 2)]
+    one, two = (peak_bytes(lambda s=s: probe.loss(s)[0].sum().backward()) for s in samples)  # type: ignore[misc]
+    working = max(two - one - kept(few), 0) * (cells / few) ** 2
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     averaged = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
     states = next((n for name, n in OPTIMIZER_STATES.items() if name.lower() == optimizer.lower()), MOST_STATES)

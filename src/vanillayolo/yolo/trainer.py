@@ -10,6 +10,8 @@ from __future__ import annotations
 import math
 import os
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +22,7 @@ from ultralytics.utils.torch_utils import autocast, unwrap_model
 
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import DeepTraining, get_negative_slope, set_negative_slope
+from vanillayolo.nn.deep_training import deep_pairs
 
 from .allocator import freed_memory_kept
 from .architecture import Yaml, resolve
@@ -152,13 +155,23 @@ class VanillaTrainer(DetectionTrainer):
         """Return the largest side that ``imgsz`` and ``multi_scale`` make, pixels."""
         return math.ceil(self.args.imgsz * (1 + self.args.multi_scale) / self.stride) * self.stride
 
+    @contextmanager
+    def _first_slope(self) -> Iterator[Any]:
+        """Give the network the slope of the run's first epoch meanwhile: at 1, as it was built, it would keep less."""
+        network = student(self.model)
+        slopes = [(pair, pair.negative_slope) for _, pair in deep_pairs(network)]
+        set_negative_slope(network, self.deep_training.epoch_slope(0, self.epochs))
+        try:
+            yield network
+        finally:
+            for pair, slope in slopes:
+                pair.negative_slope = slope
+
     def predict_memory(self, labels: list[Any]) -> Prediction:
         """Predict, once, what training takes with the settings of this run and as many boxes as mosaics may have."""
         if self._prediction is None:
-            network = student(self.model)
-            set_negative_slope(network, self.deep_training.epoch_slope(0, self.epochs))
             boxes = max((len(label["cls"]) for label in labels), default=1) * 4
-            with autocast(enabled=self.amp, device=self.device.type):
+            with self._first_slope() as network, autocast(enabled=self.amp, device=self.device.type):
                 imgsz = self.largest_imgsz()
                 self._prediction = predict_memory(network, imgsz, self.args.optimizer, max(boxes, 1))
         return self._prediction
@@ -168,9 +181,9 @@ class VanillaTrainer(DetectionTrainer):
 
         Ultralytics measures the model as it trains, lean. On a CPU it would take 16 whatever fits.
         """
-        set_negative_slope(student(self.model), self.deep_training.epoch_slope(0, self.epochs))  # 1 would keep less
         if self.device.type != "cpu":
-            return int(super().auto_batch())
+            with self._first_slope():
+                return int(super().auto_batch())
         dataset = self.build_dataset(self.data["train"], mode="train", batch=CPU_BATCH)
         free = free_bytes(self.device)
         prediction = self.predict_memory(dataset.labels)
