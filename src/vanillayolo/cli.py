@@ -21,6 +21,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "collapse": commands.collapse,
     "compare": commands.compare,
     "ablate": commands.ablate,
+    "features": commands.features,
     "info": commands.info,
     "yaml": commands.yaml,
     "version": commands.version,
