@@ -1,14 +1,26 @@
-"""Put the figures of the benchmark files into the README: python benchmarks/readme_table.py [--check]."""
+"""Put the figures of the benchmark files into the README: python benchmarks/readme_table.py [--check].
+
+A table of the README stands between `<!-- table: KIND -->` and `<!-- end table -->`, with the record's file where it
+is not the kind's own: `<!-- table: compare compare_bccd_2026-11-24.json -->`. `compare.json` and `ablate.json` of
+`vanillayolo compare` and `vanillayolo ablate` are such records as they are: copy them here under a dated name.
+"""
 
 from __future__ import annotations
 
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from vanillayolo.study.ablation_report import ablation_tables, statement
+from vanillayolo.study.records import markdown
+from vanillayolo.study.report import accuracy_table, cost_table, latency_text, protocol_text
+from vanillayolo.study.results import judged_split
+
 ROOT = Path(__file__).parents[1]
+MARK = re.compile(r"<!-- table: (?P<kind>\w+)(?: (?P<file>[\w.-]+))? -->\n.*?<!-- end table -->", re.S)
 
 
 def models_table(record: dict[str, Any]) -> str:
@@ -37,11 +49,42 @@ def models_table(record: dict[str, Any]) -> str:
     return "\n".join(rows)
 
 
-def rendered(text: str) -> str:
+def compare_tables(record: dict[str, Any]) -> str:
+    """Return accuracy and cost of a comparison, with its protocol and command."""
+    parts = [markdown(*accuracy_table(record, judged_split(record))), markdown(*cost_table(record))]
+    return "\n\n".join([*parts, protocol_text(record), f"{latency_text(record)} `{record['command']}`"])
+
+
+def ablate_tables(record: dict[str, Any]) -> str:
+    """Return the ablations beside the paper's figures, and what agrees."""
+    parts = [f"{title}\n\n{text}" for title, text in ablation_tables(record).items()]
+    return "\n\n".join([*parts, statement(record), f"`{record['command']}`"])
+
+
+#: What makes the table of a kind, and the kind's own file where it has one.
+KINDS: dict[str, tuple[Callable[[dict[str, Any]], str], str | None]] = {
+    "models": (models_table, "family_latency.json"),
+    "compare": (compare_tables, None),
+    "ablate": (ablate_tables, None),
+}
+
+
+def table(match: re.Match[str], folder: Path) -> str:
+    """Return one table, made anew, between its marks."""
+    if match["kind"] not in KINDS:
+        raise SystemExit(f"table {match['kind']!r}: known are {', '.join(KINDS)}")
+    render, own = KINDS[match["kind"]]
+    file = match["file"] or own
+    if file is None or not (folder / file).is_file():
+        raise SystemExit(f"table {match['kind']}: no record {file!r} in {folder}")
+    text = render(json.loads((folder / file).read_text(encoding="utf-8")))
+    mark = match[0].split("\n", 1)[0]
+    return f"{mark}\n{text}\n<!-- end table -->"
+
+
+def rendered(text: str, folder: Path = ROOT / "benchmarks") -> str:
     """Return the README with every table made anew."""
-    record = json.loads((ROOT / "benchmarks" / "family_latency.json").read_text())
-    table = f"<!-- table: models -->\n{models_table(record)}\n<!-- end table -->"
-    return re.sub(r"<!-- table: models -->.*?<!-- end table -->", lambda _: table, text, flags=re.S)
+    return MARK.sub(lambda match: table(match, folder), text)
 
 
 def main() -> int:

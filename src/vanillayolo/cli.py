@@ -22,6 +22,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": commands.compare,
     "ablate": commands.ablate,
     "benchmark": commands.benchmark,
+    "features": commands.features,
     "info": commands.info,
     "yaml": commands.yaml,
     "version": commands.version,

@@ -138,7 +138,7 @@ def compare(models: str, data: str, folder: str = "runs/compare", **settings: An
 
 
 def ablate(data: str, folder: str = "runs/ablate", **settings: Any) -> None:
-    """Re-make the paper's ablations on 32 px images: data=FOLDER seeds=0,1,2 epochs=15 width=0.03125 [configs=n0,n3]."""
+    """Re-make the paper's ablations on 32 px images: data=FOLDER seeds=0,1,2 epochs=15 [configs=n0,n3]."""
     from vanillayolo.study.ablate import run
     from vanillayolo.study.ablation_report import write_ablation
 
@@ -149,6 +149,14 @@ def ablate(data: str, folder: str = "runs/ablate", **settings: Any) -> None:
     files = write_ablation(root, command)
     print(files["md"].read_text(encoding="utf-8"))
     print("\n".join(str(file) for file in files.values()))
+
+
+def features(model: str, source: str, folder: str = "features", **settings: Any) -> None:
+    """Picture stage maps and class attention: model=a/best.pt,b/best.pt source=IMAGES [imgsz=640] [wanted=CLASS]."""
+    from vanillayolo.study.features import features as run
+
+    _check_keys("features", run, settings)
+    print("\n".join(map(str, run(model, source, folder, **settings))))
 
 
 def _check_keys(mode: str, function: Any, settings: dict[str, Any]) -> None:

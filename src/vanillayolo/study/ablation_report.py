@@ -39,7 +39,7 @@ class Claim:
 
     @property
     def verdict(self) -> str:
-        """``agrees`` or ``disagrees`` where the interval leaves out zero, else ``undecided``; ``missing`` without runs."""
+        """``agrees`` or ``disagrees`` where the interval leaves out zero, else ``undecided``; ``missing`` runs."""
         if self.ours is None:
             return "missing"
         if self.margin is None or abs(self.ours) <= self.margin:
@@ -102,7 +102,8 @@ def ablation_tables(result: Record) -> dict[str, str]:
 
 def statement(result: Record) -> str:
     """Say what agrees with the paper, what does not and what these seeds cannot tell."""
-    found = [claim for table in PAPER for claim in claims(table, result["runs"])]
+    # Tables share rows: each ordering counts once.
+    found = list(dict.fromkeys(claim for table in PAPER for claim in claims(table, result["runs"])))
     counts = {verdict: sum(c.verdict == verdict for c in found) for verdict in ("agrees", "disagrees", "undecided")}
     lines = [
         f"Of {sum(counts.values())} orderings of the paper's that were re-made, {counts['agrees']} agree, "

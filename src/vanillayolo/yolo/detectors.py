@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from ultralytics import YOLO
 from ultralytics.engine.model import Model
 from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_load
@@ -18,6 +19,7 @@ from vanillayolo.errors import CheckpointError, ModelNameError
 from .architecture import is_model_name, load_yaml
 from .interface import VanillaYOLO, can_resume
 from .model import ROWS, VanillaDetectionModel
+from .modules import VanillaBackbone
 from .trainer import TRAIN_KEYS, VanillaTrainer, use_all_cores
 
 OUR_ROWS = {cls.__name__ for cls in ROWS}
@@ -135,3 +137,31 @@ def score(file: Path, data: str, split: str, imgsz: int, folder: Path) -> dict[s
 def has_split(data: str, split: str) -> bool:
     """Return whether a checked data YAML names a split."""
     return bool(YAML.load(data).get(split))
+
+
+def stage_modules(model: DetectionModel, imgsz: int = 256) -> dict[int, nn.Module]:
+    """Return the modules that give the last map of each resolution of a detector's backbone, by stride.
+
+    Args:
+        model: a detection model, ours or stock, in evaluation mode.
+        imgsz: side of the image that is run through it, pixels, a multiple of 32.
+    """
+    backbone = model.model[0]
+    if isinstance(backbone, VanillaBackbone):
+        blocks = (backbone.stem, *backbone.stages)
+        return {int(info["reduction"]): b for info, b in zip(backbone.feature_info, blocks, strict=True)}
+    found: dict[int, nn.Module] = {}
+
+    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+        if isinstance(output, Tensor) and output.ndim == 4:
+            found[imgsz // output.shape[-1]] = module
+
+    rows = list(model.model)[: len(model.yaml["backbone"])]
+    handles = [row.register_forward_hook(note) for row in rows]
+    try:
+        with torch.no_grad():
+            model(torch.zeros(1, model.yaml.get("channels", 3), imgsz, imgsz))
+    finally:
+        for handle in handles:
+            handle.remove()
+    return found

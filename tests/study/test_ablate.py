@@ -1,0 +1,148 @@
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from vanillayolo import cli
+from vanillayolo.nn import randomize_batchnorm
+from vanillayolo.study import ablate
+from vanillayolo.study.ablate import CONFIGS, augmented, gather, load_data, run
+from vanillayolo.study.ablation_networks import SHORTCUTS, Config, build
+from vanillayolo.study.ablation_report import ablation_report, compare_rows, statement, write_ablation
+from vanillayolo.study.paper import PAPER
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Two classes that differ in brightness, 16 and 8 images of each."""
+    root = tmp_path_factory.mktemp("images")
+    rng = np.random.default_rng(0)
+    for split, count in (("train", 16), ("val", 8)):
+        for i, name in enumerate(("dark", "bright")):
+            folder = root / split / name
+            folder.mkdir(parents=True)
+            for k in range(count):
+                pixels = rng.integers(120 * i, 120 * i + 100, (32, 32, 3), dtype=np.uint8)
+                Image.fromarray(pixels).save(folder / f"{k}.png")
+    return root
+
+
+def test_every_row_of_the_papers_tables_can_be_trained() -> None:
+    assert [t.table for t in PAPER] == [1, 2, 3]
+    assert {name for t in PAPER for name in t.top1} <= set(CONFIGS)
+    assert {f"n{n}" for n in range(5)} <= set(CONFIGS)
+    both = {(c.pair, c.act_num > 0) for c in CONFIGS.values() if c.shortcut == "none"}
+    assert {("deep", True), ("deep", False), ("shallow", True), ("shallow", False)} <= both
+    assert {c.shortcut for c in CONFIGS.values()} == set(SHORTCUTS)
+
+
+@pytest.mark.parametrize("name", CONFIGS)
+def test_networks_give_logits_and_all_parameters_learn(name: str) -> None:
+    net = build(CONFIGS[name], 1 / 64, num_classes=7)
+    out = net(torch.rand(4, 3, 32, 32))
+    assert out.shape == (4, 7)
+    out.square().sum().backward()
+    assert all(p.grad is not None for p in net.parameters())
+
+
+def test_a_shortcut_costs_no_parameters_and_is_a_shortcut(assert_near: Any) -> None:
+    plain = build(CONFIGS["n3"], 1 / 64)
+    for where in ("before", "after"):
+        net = build(Config("", shortcut=where), 1 / 64)
+        randomize_batchnorm(net).eval()
+        assert sum(p.numel() for p in net.parameters()) == sum(p.numel() for p in plain.parameters())
+        last = net.stages[-1]  # as wide out as in, of stride 1: the shortcut is the input itself
+        x = torch.rand(2, last.stage.pair.conv1.in_channels, 4, 4)
+        pair = last.stage.pair(x)
+        wanted = last.stage.act(pair + x) if where == "before" else last.stage.act(pair) + x
+        assert_near(last(x), wanted, 1e-6)
+
+
+def test_the_shallow_form_is_one_convolution_each() -> None:
+    deep, shallow = build(CONFIGS["n3"], 1 / 64), build(CONFIGS["shallow-n3"], 1 / 64)
+    count = [sum(isinstance(m, torch.nn.Conv2d) and m.groups == 1 for m in net.modules()) for net in (deep, shallow)]
+    assert count == [12, 6], "VanillaNet-6"
+
+
+def test_augmentation_shifts_and_turns_whole_images() -> None:
+    image = torch.arange(32.0).view(1, 1, 1, 32).expand(64, 3, 32, 32).contiguous()
+    out = augmented(image, torch.Generator().manual_seed(0))
+    assert out.shape == image.shape
+    steps = out[:, 0, 16, 8:24].diff()
+    turned = (steps < 0).all(1)
+    assert ((steps.abs() == 1).all(1)).all()
+    assert 16 < int(turned.sum()) < 48
+
+
+def test_runs_are_kept_and_gathered(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    settings: dict[str, Any] = {"configs": "n0,shallow-n0", "epochs": 2, "width": 1 / 64, "batch": 8}
+    run(images, tmp_path / "out", seeds=(0, 1), **settings)
+    record = json.loads((tmp_path / "out" / "n0_seed1.json").read_text())
+    assert len(record["top1_per_epoch"]) == 2
+    assert record["top1"] == record["top1_per_epoch"][-1]
+    monkeypatch.setattr(ablate, "train_one", None)
+    run(images, tmp_path / "out", seeds=(0, 1), **settings)  # all there: nothing is trained
+    result = gather(tmp_path / "out")
+    assert {name: list(runs) for name, runs in result["runs"].items()} == {
+        "n0": ["0", "1"],
+        "shallow-n0": ["0", "1"],
+    }
+    files = write_ablation(tmp_path / "out", "vanillayolo ablate ...")
+    text = files["md"].read_text()
+    assert "60.53" in text
+    assert "not trained here" in text
+    assert json.loads(files["json"].read_text())["runs"] == result["runs"]
+
+
+def test_the_same_seed_gives_the_same_figures(images: Path) -> None:
+    train, val, classes = load_data(images)
+    settings = {"epochs": 1, "width": 1 / 64, "batch": 8, "lr": 1e-3, "weight_decay": 0.05, "decay": 1 / 3}
+    a, b = (ablate.train_one(CONFIGS["n1"], 3, train, val, classes, settings) for _ in range(2))
+    assert a["loss_per_epoch"] == b["loss_per_epoch"]
+
+
+def test_the_verdict_follows_the_numbers() -> None:
+    def rows(a: list[float], b: list[float]) -> dict[str, Any]:
+        return {name: {str(i): {"top1": v} for i, v in enumerate(vs)} for name, vs in (("n1", a), ("n0", b))}
+
+    assert compare_rows(rows([0.60, 0.61, 0.62], [0.50, 0.512, 0.52]), "n1", "n0", 14.0).verdict == "agrees"
+    assert compare_rows(rows([0.40, 0.41, 0.42], [0.50, 0.512, 0.52]), "n1", "n0", 14.0).verdict == "disagrees"
+    assert compare_rows(rows([0.5, 0.6, 0.4], [0.55, 0.45, 0.45]), "n1", "n0", 14.0).verdict == "undecided"
+    assert compare_rows(rows([0.9], [0.1]), "n1", "n0", 14.0).verdict == "undecided", "one seed decides nothing"
+    assert compare_rows({}, "n1", "n0", 14.0).verdict == "missing"
+    known = statement({"runs": rows([0.60, 0.61, 0.62], [0.50, 0.512, 0.52])})
+    assert known.startswith("Of 1 orderings of the paper's that were re-made, 1 agree, 0 disagree and 0 are undecided")
+
+
+def test_the_report_says_where_the_papers_figures_are_from() -> None:
+    settings = {"width": 0.1, "data": "x", "epochs": 1, "batch": 1, "lr": 0.1}
+    text = ablation_report({"settings": settings, "machine": {"processor": "X"}, "runs": {}})
+    assert "recalled, not checked again" in text
+
+
+@pytest.mark.parametrize(
+    ("words", "says"),
+    [
+        (["configs=n9"], "n9"),
+        (["epochs=0"], "from 1 on"),
+        (["width=2"], "at most 1"),
+        (["seeds=x"], "whole numbers"),
+        (["epohcs=2"], "did you mean epochs"),
+        (["data=nowhere"], "train/CLASS"),
+    ],
+)
+def test_a_mistake_is_one_line(
+    words: list[str], says: str, images: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = [] if words[0].startswith("data=") else [f"data={images}"]
+    assert cli.main(["ablate", *data, f"folder={tmp_path / 'out'}", *words]) == 2
+    err = capsys.readouterr().err
+    assert says in err
+    assert err.count("\n") == 1
+    assert not (tmp_path / "out").exists()
