@@ -19,6 +19,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "track": commands.track,
     "export": commands.export,
     "collapse": commands.collapse,
+    "convert": commands.convert,
     "info": commands.info,
     "yaml": commands.yaml,
     "version": commands.version,
@@ -63,7 +64,9 @@ def parse(arguments: Sequence[str]) -> tuple[Callable[..., None], dict[str, Any]
             raise UsageError(f"{mode}: {argument!r} is not key=value (write e.g. model=yolo11n-vanillanet).")
         if key in settings:
             raise UsageError(f"{mode}: {key} is given twice.")
-        settings[key] = value if key in {"model", "path", "folder", "data", "name", "project"} else parse_value(value)
+        settings[key] = (
+            value if key in {"model", "path", "folder", "data", "name", "project", "weights"} else parse_value(value)
+        )
     named = [n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
     open_ended = len(named) < len(parameters)
     for key in settings:

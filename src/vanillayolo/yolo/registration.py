@@ -13,13 +13,17 @@ import torch
 from vanillayolo.nn.layers import DeepPair, HalvingMaxPool2d, SeriesActivation
 from vanillayolo.nn.vanillanet import Classifier, Stage, VanillaNet
 
+from .classify import VanillaClassificationModel
 from .model import VanillaDetectionModel
-from .modules import VanillaBackbone, VanillaStage
+from .modules import VanillaBackbone, VanillaClassify, VanillaFeatures, VanillaStage
 
 CHECKPOINT_CLASSES: list[Any] = [
     VanillaDetectionModel,
+    VanillaClassificationModel,
     VanillaBackbone,
     VanillaStage,
+    VanillaFeatures,
+    VanillaClassify,
     VanillaNet,
     Stage,
     Classifier,
