@@ -202,16 +202,16 @@ class VanillaYOLO(Model):
         if kwargs.get("resume"):
             self._check_resume(kwargs["resume"])
         elif isinstance(kwargs.get("data"), (list, tuple)):
-            kwargs["data"] = [self._resolve(data) for data in kwargs["data"]]
+            kwargs["data"] = [self.checked_data(data) for data in kwargs["data"]]
         else:
-            kwargs["data"] = self._resolve(kwargs.get("data") or self._cfg_data(kwargs))
+            kwargs["data"] = self.checked_data(kwargs.get("data") or self._cfg_data(kwargs))
         return super().train(trainer=trainer or TASKS[str(self.task)]["trainer"], **kwargs)
 
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
         """Validate the merged network (the unmerged one where its slope is below 1)."""
         self._check_settings("val", kwargs)
         data = kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs)
-        kwargs["data"] = self._resolve(data, ("val", kwargs.get("split", "val")))
+        kwargs["data"] = self.checked_data(data, ("val", kwargs.get("split", "val")))
         return super().val(validator=validator, **kwargs)
 
     def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
@@ -231,7 +231,9 @@ class VanillaYOLO(Model):
         """Export the merged network; see ``vanillayolo export`` for the verified way."""
         self._check_settings("export", kwargs)
         if kwargs.get("int8") or kwargs.get("quantize") in (8, "8", "int8", "w8a16"):  # calibrates on images
-            kwargs["data"] = self._resolve(kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs))
+            kwargs["data"] = self.checked_data(
+                kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs)
+            )
         return str(super().export(**kwargs))
 
     def collapse(self, path: str | Path | None = None, **kwargs: Any) -> Any:
@@ -262,8 +264,12 @@ class VanillaYOLO(Model):
             raise DataError(f"data is missing: give data={what}.")
         return data
 
-    def _resolve(self, data: Any, splits: tuple[str, ...] = ("train", "val")) -> str:
-        """Return checked data of the task at hand."""
+    def checked_data(self, data: Any, splits: tuple[str, ...] = ("train", "val")) -> str:
+        """Return data of the task at hand, checked.
+
+        Raises:
+            DataError: when there is nothing to train on.
+        """
         return str(check_folders(data, splits)) if self.task == "classify" else resolve_data(data, splits)
 
     def _check_settings(self, mode: str, kwargs: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
