@@ -23,12 +23,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "ablate": commands.ablate,
     "benchmark": commands.benchmark,
     "features": commands.features,
+    "convert": commands.convert,
     "info": commands.info,
     "yaml": commands.yaml,
     "version": commands.version,
 }
 #: Keys whose values are text, however they look.
-TEXTS = {"model", "models", "path", "folder", "data", "name", "project"}
+TEXTS = {"model", "models", "path", "folder", "data", "name", "project", "weights"}
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 

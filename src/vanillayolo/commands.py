@@ -17,18 +17,21 @@ def train(model: str = "yolo11n-vanillanet", **settings: Any) -> None:
     VanillaYOLO(model).train(**settings)
 
 
-def val(model: str, **settings: Any) -> None:
-    """Validate a checkpoint or an exported file: model=best.pt data=FILE.yaml."""
+def val(model: str, task: str | None = None, weights: str | None = None, **settings: Any) -> None:
+    """Validate a checkpoint or an exported file: model=best.pt data=FILE.yaml (a classifier: data=FOLDER)."""
     from vanillayolo import VanillaYOLO
 
-    VanillaYOLO(model).val(**settings)
+    VanillaYOLO(model, task=task, weights=weights).val(**settings)
 
 
-def predict(model: str, source: Any = None, **settings: Any) -> None:
-    """Detect in images, folders, videos: model=best.pt source=street.jpg."""
+def predict(
+    model: str, source: Any = None, task: str | None = None, weights: str | None = None, **settings: Any
+) -> None:
+    """Detect in, or classify, images, folders, videos: model=best.pt source=street.jpg."""
     from vanillayolo import VanillaYOLO
 
-    _run_stream(VanillaYOLO(model).predict(source, stream=True, **{"save": True, "verbose": True, **settings}))
+    network = VanillaYOLO(model, task=task, weights=weights)
+    _run_stream(network.predict(source, stream=True, **{"save": True, "verbose": True, **settings}))
 
 
 def track(model: str, source: Any = None, **settings: Any) -> None:
@@ -54,6 +57,15 @@ def export(model: str, **settings: Any) -> None:
     print(VanillaYOLO(model).export(**settings))
 
 
+def convert(model: str, path: str | None = None) -> None:
+    """Write VanillaNet weights as safetensors: model=vanillanet_6.pth [path=vanillanet_6.safetensors]."""
+    from vanillayolo.nn import convert_weights
+
+    target, form = convert_weights(model, path)
+    classes = f"{form.num_classes} classes" if form.num_classes else "no classifier"
+    print(f"{target}: {form.form} form, widths {list(form.dims)}, act_num {form.act_num}, {classes}")
+
+
 def collapse(model: str, path: str | None = None, **settings: Any) -> None:
     """Write the merged network in stock classes, with its equality record: model=best.pt [path=deployed.pt]."""
     from vanillayolo.deploy.collapse import collapse as run
@@ -69,16 +81,17 @@ def info(model: str | None = None, imgsz: int = 640) -> None:
     from vanillayolo import VanillaYOLO
     from vanillayolo.nn import get_negative_slope
     from vanillayolo.study.cost import both_forms
-    from vanillayolo.yolo import model_names
+    from vanillayolo.yolo import classifier_names, model_names
     from vanillayolo.yolo.interface import check_imgsz
 
     if model is None:
-        print("\n".join(model_names()))
+        print("\n".join([*model_names(), *classifier_names()]))
         return
     check_imgsz(imgsz)
-    network = VanillaYOLO(model).model
-    if not isinstance(network, nn.Module):
+    opened = VanillaYOLO(model).model
+    if not isinstance(opened, nn.Module):
         raise UsageError(f"info model={model}: an exported file; give a name, a YAML or a checkpoint.")
+    network: Any = opened
     slope = get_negative_slope(network)
     print(
         f"{model}: strides {[int(s) for s in network.stride]}"

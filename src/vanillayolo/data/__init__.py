@@ -5,7 +5,18 @@ The modules here import neither torch nor Ultralytics.
 
 from vanillayolo.data.checks import check_data
 from vanillayolo.data.coco_json import convert_coco
+from vanillayolo.data.crops import make_crops
+from vanillayolo.data.folders import check_folders
 from vanillayolo.data.paths import cache_dir
 from vanillayolo.data.scenes import SHAPES, draw_scene, make_scenes
 
-__all__ = ["SHAPES", "cache_dir", "check_data", "convert_coco", "draw_scene", "make_scenes"]
+__all__ = [
+    "SHAPES",
+    "cache_dir",
+    "check_data",
+    "check_folders",
+    "convert_coco",
+    "draw_scene",
+    "make_crops",
+    "make_scenes",
+]

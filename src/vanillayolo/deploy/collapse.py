@@ -23,11 +23,18 @@ from vanillayolo.errors import CheckpointError, DataError, MergeError, UsageErro
 from vanillayolo.nn import is_merged
 from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.yolo import VanillaYOLO
-from vanillayolo.yolo.inference import checkpoint, dataset_images, image_files, letterbox, raw_output, read_image
-from vanillayolo.yolo.interface import resolve_data
+from vanillayolo.yolo.inference import (
+    checkpoint,
+    cropped,
+    dataset_images,
+    image_files,
+    letterbox,
+    raw_output,
+    read_image,
+)
 from vanillayolo.yolo.stock import build_stock, to_stock
 
-from .equality import Equality
+from .equality import Equality, LogitEquality
 
 #: float32 weights against float64: a dozen layers of rounding at 6e-8 each stay well below this.
 TOLERANCE = 1e-4
@@ -49,7 +56,7 @@ class Collapsed:
     checkpoint: Path
     weights: Path | None = None
     description: Path | None = None
-    equality: Equality | None = None
+    equality: Equality | LogitEquality | None = None
     parameters: tuple[int, int] = (0, 0)
 
 
@@ -81,11 +88,27 @@ def example_images(data: str | None = None, source: str | Path | None = None, mo
     return image_files(scenes.parent / "images" / "val")[:most], "generated scenes"
 
 
-def compare(reference: nn.Module, other: nn.Module, images: list[Path], imgsz: int) -> Equality:
-    """Compare two detectors on images, each in its own precision."""
-    equality = Equality()
+#: What a collapsed network of each task takes and gives, in words.
+INTERFACES = {
+    "detect": {
+        "input": "float32 RGB [batch, 3, height, width] in 0..1, letterboxed with grey 114",
+        "output": "[batch, 4 + classes, anchors]: box centre x, y, width, height in pixels, then class scores",
+    },
+    "classify": {
+        "input": "float32 RGB [batch, 3, height, width] in 0..1, shorter side resized, centre cropped",
+        "output": "[batch, classes]: probabilities",
+    },
+}
+
+
+def compare(
+    reference: nn.Module, other: nn.Module, images: list[Path], imgsz: int, task: str = "detect"
+) -> Equality | LogitEquality:
+    """Compare two networks of a task on images, each in its own precision."""
+    equality: Equality | LogitEquality = LogitEquality() if task == "classify" else Equality()
+    prepare = cropped if task == "classify" else letterbox
     for path in images:
-        x = letterbox(read_image(path), imgsz)
+        x = prepare(read_image(path), imgsz)
         a, b = (raw_output(m, x.to(next(m.parameters()).dtype)) for m in (reference, other))
         equality.add(a, b)
     return equality
@@ -107,13 +130,13 @@ def collapse(
     data: str | None = None,
     imgsz: int | None = None,
 ) -> Collapsed:
-    """Write ``NAME-collapsed.pt`` (stock classes only), ``.safetensors`` and ``.json`` of a trained detector.
+    """Write ``NAME-collapsed.pt`` (stock classes only), ``.safetensors`` and ``.json`` of a trained network.
 
     Args:
-        model: a trained detector or its checkpoint.
+        model: a trained detector or classifier, or its checkpoint.
         path: where the checkpoint goes; beside the one given, with ``-collapsed``, by default.
         source: image or folder for the equality record.
-        data: data YAML whose validation images serve instead; the training's own by default.
+        data: data YAML (a classifier: folder) whose validation images serve instead; the training's own by default.
         imgsz: image size of the comparison, pixels; the training's own by default.
 
     Raises:
@@ -121,7 +144,8 @@ def collapse(
         CheckpointError: when the file is missing or damaged.
     """
     model = model if isinstance(model, VanillaYOLO) else VanillaYOLO(model)
-    network = model.model
+    network: Any = model.model
+    task = str(model.task)
     if not isinstance(network, nn.Module):
         raise CheckpointError(f"{model.model_name}: an exported file; collapse takes a checkpoint (.pt).")
     origin = Path(str(model.ckpt_path or model.model_name or "model"))
@@ -134,20 +158,20 @@ def collapse(
         return _already_collapsed(origin, Path(path) if path else None)
     check_mergeable(network)
     reference = copy.deepcopy(network).double().eval()
-    merged = copy.deepcopy(network).float().eval()
+    merged: Any = copy.deepcopy(network).float().eval()
     merged.fuse(verbose=False)
     stock = to_stock(merged)
     stock.args = {}  # the training's arguments hold paths of the machine it ran on
 
     args = dict((model.ckpt or {}).get("train_args") or {})
-    size = imgsz or args.get("imgsz") or 640
-    images, where = example_images(resolve_data(data, ("val",)) if data else _known_data(model), source)
+    size = imgsz or args.get("imgsz") or (224 if task == "classify" else 640)
+    images, where = example_images(model.checked_data(data, ("val",)) if data else _known_data(model), source)
     before, after = (sum(p.numel() for p in m.parameters()) for m in (network, merged))
     with written_whole(target) as temporary:
         record = {"format": FORMAT, "parameters": {"training": before, "merged": after}}
-        torch.save(checkpoint(stock, {"vanillayolo": record}, {"task": "detect", "imgsz": size}), temporary)
+        torch.save(checkpoint(stock, {"vanillayolo": record}, {"task": task, "imgsz": size}), temporary)
         reopened = torch.load(temporary, map_location="cpu", weights_only=False)["model"]
-        equality = compare(reference, reopened.float().eval(), images, int(size))
+        equality = compare(reference, reopened.float().eval(), images, int(size), task)
         if equality.worst.relative > TOLERANCE:
             raise MergeError(f"{origin}: the merged network differs ({equality}); nothing written. Please report this.")
     record |= {"equality": {**equality.to_dict(), "source": where, "imgsz": size}}
@@ -156,8 +180,7 @@ def collapse(
         "yaml": stock.yaml,
         "names": {int(k): str(v) for k, v in stock.names.items()},
         "stride": [float(s) for s in stock.stride],
-        "input": "float32 RGB [batch, 3, height, width] in 0..1, letterboxed with grey 114",
-        "output": "[batch, 4 + classes, anchors]: box centre x, y, width, height in pixels, then class scores",
+        **INTERFACES[task],
     }
     weights, text = target.with_suffix(".safetensors"), target.with_suffix(".json")
     with written_whole(weights) as temporary:
@@ -177,13 +200,13 @@ def _already_collapsed(origin: Path, target: Path | None) -> Collapsed:
 
 
 def load_collapsed(path: str | Path) -> nn.Module:
-    """Rebuild a collapsed detector from its ``.safetensors`` and ``.json`` files, without pickle.
+    """Rebuild a collapsed network from its ``.safetensors`` and ``.json`` files, without pickle.
 
     Args:
         path: either of the two files.
 
     Returns:
-        A stock Ultralytics detector in evaluation mode.
+        A stock Ultralytics model in evaluation mode.
 
     Raises:
         CheckpointError: when one of them is missing or damaged.

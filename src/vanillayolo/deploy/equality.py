@@ -95,3 +95,46 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
     from torchvision.ops import box_iou as torchvision_iou
 
     return torch.as_tensor(torchvision_iou(a, b))
+
+
+@dataclass
+class LogitEquality:
+    """The record of a comparison of two classifiers.
+
+    Attributes:
+        images: how many images were compared.
+        outputs: one entry an output: ``logits``, up to the constant that a softmax does not see.
+        agreed: images to which both give the same class.
+    """
+
+    images: int = 0
+    outputs: list[Difference] = field(default_factory=lambda: [Difference("logits")])
+    agreed: int = 0
+
+    @property
+    def worst(self) -> Difference:
+        """The output with the largest relative difference."""
+        return self.outputs[0]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return asdict(self)
+
+    def __str__(self) -> str:
+        """Return the record in one line."""
+        worst = self.worst
+        return (
+            f"{self.images} images: largest difference {worst.name} {worst.absolute:.2g} "
+            f"({worst.relative:.1e} relative); same class {self.agreed}/{self.images}"
+        )
+
+    def add(self, reference: Tensor, other: Tensor) -> None:
+        """Add one batch of probabilities ``[batch, classes]`` of both networks; their logarithms are compared."""
+        a, b = (scores.double().clamp_min(1e-30).log() for scores in (reference, other))
+        a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
+        output = self.outputs[0]
+        largest, scale = float((a - b).abs().max()), float(a.abs().max())
+        output.absolute = max(output.absolute, largest)
+        output.relative = max(output.relative, largest / scale if scale else largest)
+        self.images += reference.shape[0]
+        self.agreed += int((a.argmax(1) == b.argmax(1)).sum())

@@ -180,10 +180,10 @@ def merged_network(checkpoint: str | Path) -> nn.Module:
         CheckpointError: for a file that is no checkpoint.
         MergeError: when a slope is below 1.
     """
-    network = VanillaYOLO(checkpoint).model
-    if not isinstance(network, nn.Module):
+    opened = VanillaYOLO(checkpoint).model
+    if not isinstance(opened, nn.Module):
         raise CheckpointError(f"{checkpoint}: an exported file; int8 starts from a checkpoint (.pt).")
-    network = copy.deepcopy(network).float().eval()
+    network: Any = copy.deepcopy(opened).float().eval()
     check_mergeable(network)
     return network.fuse(verbose=False)
 

@@ -5,7 +5,7 @@ from .layers import DeepPair, SeriesActivation, randomize_batchnorm
 from .lean import LEAN_MODES, set_lean
 from .reparameterize import is_merged, reparameterize
 from .vanillanet import VARIANTS, Stage, VanillaNet, Variant, make_stage, vanillanet_variant
-from .weights import LoadReport, load_official_weights
+from .weights import LoadReport, WeightsForm, convert_weights, describe_weights, load_official_weights
 
 __all__ = [
     "LEAN_MODES",
@@ -17,6 +17,9 @@ __all__ = [
     "Stage",
     "VanillaNet",
     "Variant",
+    "WeightsForm",
+    "convert_weights",
+    "describe_weights",
     "get_negative_slope",
     "is_merged",
     "load_official_weights",

@@ -43,6 +43,9 @@ MERGED_KEYS = [
     (r"cls\.2\.", "head.pair."),
 ]
 CLASSIFIER = "head."
+#: What a file may hold at most: the largest official one, in float64, is 1.5 GB with some 200 tensors.
+MAX_BYTES = 4 * 1024**3
+MAX_TENSORS = 20_000
 
 
 @dataclass
@@ -105,11 +108,13 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Read a file of tensors: safetensors, or a torch file (only tensors are taken, nothing in it is run).
 
     Raises:
-        CheckpointError: when the file is missing, damaged or holds no tensors.
+        CheckpointError: when the file is missing, damaged, far too large or holds no tensors.
     """
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file; give a .pth, .pt or .safetensors file.")
+    if (size := path.stat().st_size) > MAX_BYTES:
+        raise CheckpointError(f"{path}: {size:,} bytes, at most {MAX_BYTES:,} are read; give weights of a VanillaNet.")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -128,7 +133,86 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     tensors = {str(k).removeprefix("module."): v for k, v in entries if isinstance(v, Tensor)}
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors; give VanillaNet weights (keys like stages.0.conv1.0.weight).")
+    if len(tensors) > MAX_TENSORS:
+        raise CheckpointError(
+            f"{path}: {len(tensors):,} tensors, at most {MAX_TENSORS:,}; give weights of a VanillaNet."
+        )
     return tensors
+
+
+@dataclass(frozen=True)
+class WeightsForm:
+    """What the weights themselves say of their network.
+
+    Attributes:
+        form: ``training`` or ``merged``.
+        dims: widths of the stem and of every stage.
+        act_num: the paper's n, from the kernel of the series activations.
+        num_classes: classes of the classifier; 0 without one.
+    """
+
+    form: str
+    dims: tuple[int, ...]
+    act_num: int
+    num_classes: int
+
+
+def describe_weights(state: Mapping[str, Tensor]) -> WeightsForm:
+    """Return what the weights of a VanillaNet, under the authors' key names or ours, say of their network.
+
+    Raises:
+        CheckpointError: when they are of another network.
+    """
+    ours = translate_keys(state)
+    merged = "stem.pair.weight" in ours
+    act, pair = ("act.1.weight", "pair.weight") if merged else ("act.conv.weight", "pair.conv2.weight")
+    blocks = ["stem", *(f"stages.{i}" for i in range(len(ours)) if f"stages.{i}.{act}" in ours)]
+    if any(f"{block}.{act}" not in ours or ours[f"{block}.{act}"].dim() != 4 for block in blocks):
+        first = next(iter(state), "none")
+        raise CheckpointError(
+            f"not the weights of a VanillaNet (first key: {first}); its keys are like stem1.0.weight or stem.0.weight"
+        )
+    head = ours.get(f"{CLASSIFIER}{pair}")
+    return WeightsForm(
+        form="merged" if merged else "training",
+        dims=tuple(int(ours[f"{block}.{act}"].shape[0]) for block in blocks),
+        act_num=(int(ours[f"stem.{act}"].shape[-1]) - 1) // 2,
+        num_classes=0 if head is None else int(head.shape[0]),
+    )
+
+
+def convert_weights(source: str | Path, target: str | Path | None = None) -> tuple[Path, WeightsForm]:
+    """Write a weights file as safetensors, under our key names; return its path and what it holds.
+
+    Args:
+        source: the authors' file (or one of ours).
+        target: ``SOURCE.safetensors`` where not given.
+
+    Raises:
+        CheckpointError: when the source is no VanillaNet, or the target exists or has another suffix.
+    """
+    from safetensors.torch import save_file
+
+    source = Path(source)
+    target = source.with_suffix(".safetensors") if target is None else Path(target)
+    if target.suffix != ".safetensors":
+        raise CheckpointError(f"{target}: give a name that ends in .safetensors.")
+    if target.exists():
+        raise CheckpointError(f"{target}: exists; give another name (path=...) or remove it.")
+    state = read_tensors(source)
+    try:
+        form = describe_weights(state)
+    except CheckpointError as error:
+        raise CheckpointError(f"{source}: {error}") from None
+    tensors = {key: value.detach().contiguous().clone() for key, value in translate_keys(state).items()}
+    written = target.with_name(f".{target.name}.part")
+    metadata = {"format": "pt", "form": form.form, "act_num": str(form.act_num), "num_classes": str(form.num_classes)}
+    try:
+        save_file(tensors, written, metadata)
+        written.replace(target)
+    finally:
+        written.unlink(missing_ok=True)
+    return target, form
 
 
 def load_official_weights(net: nn.Module, source: str | Path | Mapping[str, Tensor], strict: bool = True) -> LoadReport:

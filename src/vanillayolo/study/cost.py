@@ -10,7 +10,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vanillayolo.nn import is_merged, set_negative_slope
-from vanillayolo.yolo.model import VanillaDetectionModel, fold_stock
+from vanillayolo.yolo.merging import MergingMixin
+from vanillayolo.yolo.model import fold_stock
 
 
 @dataclass(frozen=True)
@@ -41,7 +42,7 @@ def both_forms(model: nn.Module, imgsz: int = 640) -> dict[str, Cost]:
     A merged or stock detector has one form only.
     """
     network = copy.deepcopy(model).float().eval()
-    if not isinstance(network, VanillaDetectionModel) or is_merged(network):
+    if not isinstance(network, MergingMixin) or is_merged(network):
         return {"merged": cost(fold_stock(network), imgsz)}
     set_negative_slope(network, 1.0)  # the cost of a network is not a matter of its slope
     training = cost(fold_stock(network), imgsz)

@@ -1,9 +1,20 @@
 """The adapter: the only room that imports Ultralytics."""
 
-from .architecture import model_names, model_yaml
+from .architecture import classifier_names, model_names, model_yaml
+from .classify import VanillaClassificationModel, VanillaClassificationTrainer
 from .interface import VanillaYOLO
 from .model import VanillaDetectionModel
 from .registration import CHECKPOINT_CLASSES
 from .trainer import VanillaTrainer
 
-__all__ = ["CHECKPOINT_CLASSES", "VanillaDetectionModel", "VanillaTrainer", "VanillaYOLO", "model_names", "model_yaml"]
+__all__ = [
+    "CHECKPOINT_CLASSES",
+    "VanillaClassificationModel",
+    "VanillaClassificationTrainer",
+    "VanillaDetectionModel",
+    "VanillaTrainer",
+    "VanillaYOLO",
+    "classifier_names",
+    "model_names",
+    "model_yaml",
+]

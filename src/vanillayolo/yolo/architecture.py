@@ -116,10 +116,19 @@ TIMM_NAME = re.compile(r"yolo11(?P<letter>[nslmx])-timm-(?P<network>\w+)")
 #: Rows that collapse after training.
 COLLAPSING = {"VanillaBackbone", "VanillaStage"}
 
+#: A classifier: the paper's own network, at a share of its width where the data is small (``vanillanet-6-w0.125-cls``).
+CLASSIFIER_NAME = re.compile(r"vanillanet-(?P<variant>\d+(?:_x1_5)?(?:_ada_pool)?)(?:-w(?P<width>\d*\.?\d+))?-cls")
+CLASSIFIER_WIDTHS = (1 / 64, 4.0)
+
 
 def model_names() -> list[str]:
-    """Return every model name, letters first."""
+    """Return every detector's name, letters first."""
     return [*SHORT_NAMES, *(f"{s}-{v}{p}" for p in ("", "-paper") for s in SHORT_NAMES for v in VARIANTS)]
+
+
+def classifier_names() -> list[str]:
+    """Return every classifier's name at the paper's width."""
+    return [f"vanillanet-{variant}-cls" for variant in VARIANTS]
 
 
 def is_model_name(name: str) -> bool:
@@ -127,13 +136,13 @@ def is_model_name(name: str) -> bool:
     stem = re.sub(r"\.ya?ml$", "", name)
     if timm_match := TIMM_NAME.fullmatch(stem):
         return bool(timm.is_model(timm_match["network"]))
-    match = NAME.fullmatch(stem)
+    match = NAME.fullmatch(stem) or CLASSIFIER_NAME.fullmatch(stem)
     return bool(match and (match["variant"] is None or match["variant"] in VARIANTS))
 
 
 def near(stem: str) -> str:
     """Return a hint at the names nearest to a wrong one."""
-    hint = closest(stem, model_names())
+    hint = closest(stem, [*model_names(), *classifier_names()])
     return hint if hint.startswith("did") else f"names are like {', '.join(SHORT_NAMES)}"
 
 
@@ -152,6 +161,33 @@ def backbone_rows(variant: Variant, width: float, act_num: int = 3) -> list[Row]
     return [[-1, 1, "VanillaBackbone", [arguments]], *index]
 
 
+def classifier_yaml(variant: str, width: float = 1.0, act_num: int = 3) -> Yaml:
+    """Return the YAML of the paper's own network, backbone and classifier, at a share of its widths.
+
+    Raises:
+        ModelNameError: for a width that is none.
+    """
+    low, high = CLASSIFIER_WIDTHS
+    if not low <= width <= high:
+        raise ModelNameError(f"width {width:g} of vanillanet-{variant}: give a number from {low:g} to {high:g}.")
+    row = VARIANTS[variant]
+    dims = row.scaled(width)
+    arguments = {"dims": list(dims), "strides": list(row.strides), "act_num": act_num}
+    return {
+        "task": "classify",
+        "nc": 1000,
+        "family": {"name": "classifier", "variant": variant, "width": width},
+        "deep_training": {"decay": round(1 / 3, 6), "decay_shape": "linear"},
+        "backbone": [[-1, 1, "VanillaFeatures", [{**arguments, "adaptive_pool": row.adaptive_pool}]]],
+        "head": [[-1, 1, "VanillaClassify", [dims[-1], "nc"]]],
+    }
+
+
+def is_classifier(cfg: Yaml) -> bool:
+    """Return whether a model YAML describes a classification network."""
+    return bool(cfg["head"] and cfg["head"][-1][2] == "VanillaClassify")
+
+
 def model_yaml(name: str, neck: str | None = None) -> Yaml:
     """Return the YAML of a model name, with or without ``.yaml``, under the family's neck or the one given.
 
@@ -161,6 +197,9 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
     stem = re.sub(r"\.ya?ml$", "", name)
     if timm_match := TIMM_NAME.fullmatch(stem):
         return timm_yaml(timm_match["letter"], timm_match["network"])
+    classifier = CLASSIFIER_NAME.fullmatch(stem)
+    if classifier and is_model_name(stem):
+        return classifier_yaml(classifier["variant"], float(classifier["width"] or 1.0))
     match = NAME.fullmatch(stem)
     if not match or not is_model_name(stem):
         raise ModelNameError(

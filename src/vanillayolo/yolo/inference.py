@@ -10,9 +10,10 @@ from typing import Any
 import cv2
 import numpy as np
 import torch
+from PIL import Image
 from torch import Tensor, nn
 from ultralytics import __version__ as ultralytics_version
-from ultralytics.data.augment import LetterBox
+from ultralytics.data.augment import LetterBox, classify_transforms
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils.nms import non_max_suppression
@@ -35,11 +36,13 @@ def image_files(folder: str | Path) -> list[Path]:
 
 
 def dataset_images(data: str, split: str = "val") -> list[Path]:
-    """Return the images of one split of a (checked) data YAML, as Ultralytics resolves it.
+    """Return the images of one split of a (checked) data YAML or classification folder, as Ultralytics resolves it.
 
     Raises:
         DataError: when the split is missing or empty.
     """
+    if Path(data).is_dir():  # a classification folder
+        return image_files(Path(data) / split)
     try:
         where = check_det_dataset(data, autodownload=False).get(split)
     except (FileNotFoundError, SyntaxError, RuntimeError) as error:
@@ -69,6 +72,12 @@ def letterbox(image: np.ndarray, imgsz: int) -> Tensor:
     """Return the network's input ``[1, 3, imgsz, imgsz]``: letterboxed (grey 114, centred), RGB, divided by 255."""
     square = LetterBox((imgsz, imgsz))(image=image)
     return torch.from_numpy(np.ascontiguousarray(square[..., ::-1].transpose(2, 0, 1))).float()[None] / 255
+
+
+def cropped(image: np.ndarray, imgsz: int) -> Tensor:
+    """Return a classifier's input ``[1, 3, imgsz, imgsz]``: the shorter side to ``imgsz``, the centre, RGB, 0 to 1."""
+    rgb = Image.fromarray(np.ascontiguousarray(image[..., ::-1]))
+    return torch.as_tensor(classify_transforms(imgsz)(rgb))[None].float()
 
 
 def raw_output(model: nn.Module, x: Tensor) -> Tensor:

@@ -9,48 +9,85 @@ import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.exporter import export_formats
 from ultralytics.engine.model import Model
+from ultralytics.models.yolo.classify import ClassificationPredictor, ClassificationValidator
 from ultralytics.models.yolo.detect import DetectionPredictor, DetectionValidator
 from ultralytics.utils import DEFAULT_CFG_DICT, ONLINE, ROOT, SETTINGS, YAML
 from ultralytics.utils.torch_utils import select_device
 
-from vanillayolo.data import check_data
+from vanillayolo.data import check_data, check_folders
 from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError, closest
 from vanillayolo.nn import is_merged
 
-from .architecture import is_model_name, resolve
+from .architecture import is_classifier, is_model_name, resolve
+from .classify import CLASSIFY_KEYS, VanillaClassificationModel, VanillaClassificationTrainer
+from .merging import MergingMixin
 from .model import VanillaDetectionModel
 from .offline import place_fonts
+from .presets import with_preset
+from .pretrained import find_weights, fit_yaml, load_pretrained
 from .trainer import TRAIN_KEYS, VanillaTrainer, check_settings, use_all_cores
 
 #: Keyword arguments of Ultralytics' methods that are not settings.
 METHOD_KEYS = {"source", "stream", "persist", "trainer", "validator", "predictor", "half", "int8", "prompts"}
 SMALLEST_IMGSZ = 32
-OPTIMIZERS = ("auto", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
+OPTIMIZERS = ("auto", "LAMB", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
+
+
+#: What serves each task: our model and trainer, Ultralytics' own validator and predictor.
+TASKS: dict[str, dict[str, Any]] = {
+    "detect": {
+        "model": VanillaDetectionModel,
+        "trainer": VanillaTrainer,
+        "validator": DetectionValidator,
+        "predictor": DetectionPredictor,
+    },
+    "classify": {
+        "model": VanillaClassificationModel,
+        "trainer": VanillaClassificationTrainer,
+        "validator": ClassificationValidator,
+        "predictor": ClassificationPredictor,
+    },
+}
+TASK_KEYS = {"detect": TRAIN_KEYS, "classify": (*CLASSIFY_KEYS, "preset")}
 
 
 class VanillaYOLO(Model):
-    """A YOLO11 detector with a VanillaNet backbone.
+    """A YOLO11 detector with a VanillaNet backbone, or VanillaNet itself as a classifier.
 
     Args:
-        model: a model name (``yolo11n-vanillanet``), an edited model YAML, a checkpoint, or an exported file.
-        task: ``detect``, the only one.
+        model: a model name (``yolo11n-vanillanet``, ``vanillanet-6-cls``), an edited model YAML, a checkpoint, or an
+            exported file.
+        task: ``detect`` or ``classify``; the model's own where not given.
         verbose: print the table of layers.
+        weights: official ImageNet weights for a new network, a file or a name (``vanillanet_6.pth``).
 
     Raises:
         ModelNameError: for a name or YAML that describes no network.
-        CheckpointError: for a file that is missing or damaged.
+        CheckpointError: for a file that is missing or damaged, or weights that do not fit.
+        UsageError: for a task that is not the model's.
     """
 
+    model: Any
+    ckpt: Any
+
     def __init__(
-        self, model: str | Path | Model = "yolo11n-vanillanet", task: str | None = "detect", verbose: bool = False
+        self,
+        model: str | Path | Model = "yolo11n-vanillanet",
+        task: str | None = None,
+        verbose: bool = False,
+        weights: str | Path | None = None,
     ) -> None:
-        if task not in (None, "detect"):
-            raise UsageError(f"task={task!r}: VanillaYOLO detects; allowed is task=detect.")
+        if task is not None and task not in TASKS:
+            raise UsageError(f"task={task!r}: VanillaYOLO detects and classifies; {closest(task, TASKS)}")
         if isinstance(model, (str, Path)):
             name = str(model).strip()
             model = f"{name}.yaml" if is_model_name(name) and not name.endswith((".yaml", ".yml")) else name
         place_fonts()
-        super().__init__(model=model, task="detect", verbose=verbose)
+        super().__init__(model=model, task=task, verbose=verbose)
+        if task not in (None, self.task):
+            raise UsageError(f"task={task!r}: {self.model_name} is made for task={self.task}; omit task.")
+        if weights is not None:
+            self._start_from(weights)
         for event in ("on_predict_start", "on_val_start"):
             if use_all_cores not in self.callbacks[event]:
                 self.add_callback(event, use_all_cores)
@@ -58,24 +95,35 @@ class VanillaYOLO(Model):
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
         """Our model and trainer; validator and predictor are Ultralytics' own."""
-        return {
-            "detect": {
-                "model": VanillaDetectionModel,
-                "trainer": VanillaTrainer,
-                "validator": DetectionValidator,
-                "predictor": DetectionPredictor,
-            }
-        }
+        return TASKS
 
     # -- building and loading ----------------------------------------------------------------------------------------
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
         """Build from a name or a YAML file."""
-        self.cfg, self.task, self.model_name = cfg, "detect", cfg
-        self.model = VanillaDetectionModel(resolve(cfg), verbose=verbose)
-        self.overrides.update(model=cfg, task="detect")
+        described = resolve(cfg)
+        self.cfg, self.task, self.model_name = cfg, "classify" if is_classifier(described) else "detect", cfg
+        self._build(described, verbose)
+        self.overrides.update(model=cfg, task=self.task)
         self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
-        self.model.task = "detect"
+
+    def _build(self, cfg: Any, verbose: bool = False) -> None:
+        """Build the network of a model YAML, for the task at hand."""
+        self.model = TASKS[str(self.task)]["model"](cfg, ch=cfg.get("channels", 3), verbose=verbose)
+        self.model.task = self.task
+
+    def _start_from(self, weights: str | Path) -> None:
+        """Load official weights into the new network, which takes its ``act_num`` from them."""
+        if self.ckpt or not isinstance(self.model, torch.nn.Module):
+            raise UsageError(
+                f"weights={str(weights)!r}: {self.model_name} has weights already; start from a model name."
+            )
+        file, args = find_weights(weights), self.model.args
+        cfg: Any = self.model.yaml
+        self._build(fit_yaml(cfg, file))
+        self.model.args = args
+        load_pretrained(self.model, file)
+        self.ckpt = {"model": self.model}  # training goes on from these weights, as after load()
 
     def _load(self, weights: str, task: str | None = None) -> None:
         """Load a checkpoint or name an exported file; nothing is ever fetched."""
@@ -101,8 +149,8 @@ class VanillaYOLO(Model):
             raise CheckpointError(
                 f"{weights}: not a loadable checkpoint ({reason}); copy or train it again."
             ) from error
-        if self.task != "detect":
-            raise CheckpointError(f"{weights}: made for task={self.task}; VanillaYOLO detects.")
+        if self.task not in TASKS:
+            raise CheckpointError(f"{weights}: made for task={self.task}; VanillaYOLO detects and classifies.")
 
     def load(self, weights: Any = "best.pt") -> VanillaYOLO:
         """Load weights, and the slope they belong to, into the network at hand.
@@ -124,8 +172,8 @@ class VanillaYOLO(Model):
         names = self.model.names
         cfg = {**self.model.yaml, "deep_training": {**self.model.yaml.get("deep_training", {}), "start": 0.0}}
         args = self.model.args
-        self.model = VanillaDetectionModel(cfg, ch=cfg.get("channels", 3), verbose=False)
-        self.model.names, self.model.args, self.model.task = names, args, "detect"
+        self._build(cfg)
+        self.model.names, self.model.args = names, args
         self.overrides["pretrained"] = False
         self.predictor = None
         return self
@@ -143,7 +191,11 @@ class VanillaYOLO(Model):
         self._check_is_pytorch_model()
         if isinstance(self.model, torch.nn.Module):
             check_training_form(self.model, str(self.model_name))
-        self._check_settings("train", kwargs, extra=TRAIN_KEYS)
+        self._check_settings("train", kwargs, extra=TASK_KEYS[str(self.task)])
+        if self.task == "classify" and (preset := kwargs.pop("preset", None)) and not kwargs.get("resume"):
+            kwargs = with_preset(str(preset), self.model.yaml.get("family", {}).get("variant"), kwargs)
+        if kwargs.get("weights") and (self.ckpt or isinstance(kwargs.get("pretrained"), (str, Path))):
+            raise UsageError(f"weights={kwargs['weights']}: {self.model_name} has weights already; omit one of them.")
         check_settings(kwargs, kwargs.get("freeze"))
         if kwargs.get("decay") and not getattr(self.model, "collapses", True):
             raise UsageError(f"decay={kwargs['decay']}: {self.model_name} has no pairs to train deep; leave decay out.")
@@ -152,16 +204,16 @@ class VanillaYOLO(Model):
         if kwargs.get("resume"):
             self._check_resume(kwargs["resume"])
         elif isinstance(kwargs.get("data"), (list, tuple)):
-            kwargs["data"] = [resolve_data(data) for data in kwargs["data"]]
+            kwargs["data"] = [self.checked_data(data) for data in kwargs["data"]]
         else:
-            kwargs["data"] = resolve_data(kwargs.get("data") or self._cfg_data(kwargs))
-        return super().train(trainer=trainer or VanillaTrainer, **kwargs)
+            kwargs["data"] = self.checked_data(kwargs.get("data") or self._cfg_data(kwargs))
+        return super().train(trainer=trainer or TASKS[str(self.task)]["trainer"], **kwargs)
 
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
         """Validate the merged network (the unmerged one where its slope is below 1)."""
         self._check_settings("val", kwargs)
         data = kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs)
-        kwargs["data"] = resolve_data(data, ("val", kwargs.get("split", "val")))
+        kwargs["data"] = self.checked_data(data, ("val", kwargs.get("split", "val")))
         return super().val(validator=validator, **kwargs)
 
     def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
@@ -181,7 +233,9 @@ class VanillaYOLO(Model):
         """Export the merged network; see ``vanillayolo export`` for the verified way."""
         self._check_settings("export", kwargs)
         if kwargs.get("int8") or kwargs.get("quantize") in (8, "8", "int8", "w8a16"):  # calibrates on images
-            kwargs["data"] = resolve_data(kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs))
+            kwargs["data"] = self.checked_data(
+                kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs)
+            )
         return str(super().export(**kwargs))
 
     def collapse(self, path: str | Path | None = None, **kwargs: Any) -> Any:
@@ -203,8 +257,21 @@ class VanillaYOLO(Model):
     def _cfg_data(self, kwargs: dict[str, Any]) -> Any:
         data = YAML.load(kwargs["cfg"]).get("data") if kwargs.get("cfg") else None
         if not data:
-            raise DataError("data is missing: give data=FILE.yaml (YOLO or COCO layout).")
+            what = (
+                "FOLDER (train/CLASS/*.jpg, val/CLASS/*.jpg)"
+                if self.task == "classify"
+                else "FILE.yaml (YOLO or COCO layout)"
+            )
+            raise DataError(f"data is missing: give data={what}.")
         return data
+
+    def checked_data(self, data: Any, splits: tuple[str, ...] = ("train", "val")) -> str:
+        """Return data of the task at hand, checked.
+
+        Raises:
+            DataError: when there is nothing to train on.
+        """
+        return str(check_folders(data, splits)) if self.task == "classify" else resolve_data(data, splits)
 
     @staticmethod
     def _check_settings(mode: str, kwargs: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
@@ -240,7 +307,7 @@ def check_weights(weights: Any, name: str) -> None:
     """Raise CheckpointError unless training can start from ``weights``: ours in training form, or stock ones."""
     if not isinstance(weights, torch.nn.Module):
         raise CheckpointError(f"{name}: give a checkpoint (.pt), not an exported file.")
-    if isinstance(weights, VanillaDetectionModel):
+    if isinstance(weights, MergingMixin):
         check_training_form(weights, name)
 
 

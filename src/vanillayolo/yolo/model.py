@@ -9,16 +9,15 @@ import torch
 from torch import nn
 from ultralytics.nn.modules import Conv, Detect
 from ultralytics.nn.tasks import DetectionModel, temporary_modules
-from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import initialize_weights
 
 from vanillayolo.errors import ModelNameError, VanillaYOLOError
-from vanillayolo.nn import get_negative_slope, set_lean, set_negative_slope
-from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation, checkpointed
-from vanillayolo.nn.reparameterize import FOLD, MERGE, replace_modules
+from vanillayolo.nn import set_lean
+from vanillayolo.nn.layers import BN_EPS, checkpointed
 
 from .architecture import Yaml, collapses, resolve, scaled_channels
-from .lean_training import BFLOAT16, LeanTraining
+from .lean_training import LeanTraining
+from .merging import MergingMixin, vanilla_batchnorms
 from .modules import TimmBackbone, VanillaBackbone, VanillaStage
 
 #: Our YAML rows and the names under which Ultralytics' parser finds them, for the time of building only. A module that
@@ -41,26 +40,11 @@ def for_parser(cfg: Yaml) -> Yaml:
     return cfg
 
 
-def vanilla_batchnorms(model: nn.Module) -> list[nn.BatchNorm2d]:
-    """Return the batch normalisations inside pairs and series activations, not those of neck and head."""
-    ours = (m for m in model.modules() if isinstance(m, (DeepPair, SeriesActivation)))
-    return [m for block in ours for m in block.children() if isinstance(m, nn.BatchNorm2d)]
-
-
 def fold_stock(model: nn.Module) -> nn.Module:
     """Fold, in place, the BN of Ultralytics' own layers only: neck and head, not the backbone in training form."""
     if isinstance(model, DetectionModel):
         DetectionModel.fuse(model, verbose=False)
     return model
-
-
-def to_float(preds: Any) -> Any:
-    """Return a network's output with every floating tensor in it as float32."""
-    if isinstance(preds, torch.Tensor):
-        return preds.float() if preds.is_floating_point() else preds
-    if isinstance(preds, dict):
-        return {key: to_float(value) for key, value in preds.items()}
-    return type(preds)(to_float(value) for value in preds) if isinstance(preds, (list, tuple)) else preds
 
 
 def use_yolo11_head(model: DetectionModel) -> None:
@@ -83,7 +67,7 @@ def use_yolo11_head(model: DetectionModel) -> None:
     head.bias_init()
 
 
-class VanillaDetectionModel(DetectionModel):
+class VanillaDetectionModel(MergingMixin, DetectionModel):
     """YOLO11 with a VanillaNet backbone, in training form until :meth:`fuse`.
 
     Args:
@@ -101,10 +85,6 @@ class VanillaDetectionModel(DetectionModel):
         ModelNameError: when ``cfg`` describes no network of ours.
         UsageError: when its ``lean_training`` asks for what there is not.
     """
-
-    # Of checkpoints older than these attributes: their stages are "off" too.
-    bfloat16: bool | None = BFLOAT16
-    lean: str = "off"
 
     def __init__(
         self, cfg: str | Yaml = "yolo11n-vanillanet", ch: int = 3, nc: int | None = None, verbose: bool = True
@@ -144,58 +124,9 @@ class VanillaDetectionModel(DetectionModel):
             head.bias_init()
 
     @property
-    def negative_slope(self) -> float | None:
-        """The smallest slope of all pairs; None once merged."""
-        return get_negative_slope(self)
-
-    @property
     def collapses(self) -> bool:
         """Whether the network is made to merge; one of timm's backbones under YOLO11's neck is not."""
         return collapses(self.yaml)
-
-    def is_fused(self) -> bool:
-        """Return whether fuse() has nothing left to do."""
-        return bool(super().is_fused()) and not vanilla_batchnorms(self)
-
-    def fuse(self, verbose: bool = True, imgsz: int = 640) -> VanillaDetectionModel:
-        """Merge in place, exactly, where every slope is 1; else fold only BN, which is the same function, and say why.
-
-        Args:
-            verbose: print the summary.
-            imgsz: image size of the summary's GFLOPs, pixels.
-        """
-        if vanilla_batchnorms(self):
-            mergeable = self.negative_slope == 1.0
-            if not mergeable:
-                LOGGER.warning(
-                    f"slope {self.negative_slope:g}: not merged, only BN folded (the same function). "
-                    "Deep training has to reach slope 1 before the pairs collapse exactly."
-                )
-            replace_modules(self.model, MERGE if mergeable else FOLD)
-        self.requires_grad_(False)  # as Ultralytics' own folding leaves it
-        super().fuse(verbose=verbose, imgsz=imgsz)
-        return self
-
-    def loss(self, batch: dict[str, Any], preds: Any = None) -> Any:
-        """Return the loss and its parts; in training the network runs in bfloat16 where :attr:`bfloat16` says so.
-
-        Parameters, their gradients and the loss stay float32, so no gradient scaler is needed.
-
-        Args:
-            batch: Ultralytics' batch; ``img`` is ``[batch, channels, height, width]``.
-            preds: the network's output, where it is already there.
-        """
-        img = batch["img"]
-        if preds is None and self.training and self.uses_bfloat16(img):
-            with torch.autocast("cpu", torch.bfloat16):
-                preds = self.forward(img.contiguous(memory_format=torch.channels_last))
-            preds = to_float(preds)
-        return super().loss(batch, preds)
-
-    def uses_bfloat16(self, img: torch.Tensor) -> bool:
-        """Return whether training on images of this device and type runs in bfloat16."""
-        wanted = LeanTraining(bfloat16=self.bfloat16).wants_bfloat16
-        return wanted and img.device.type == "cpu" and img.dtype == next(self.parameters()).dtype == torch.float32
 
     def _predict_once(self, x: Any, profile: bool = False, embed: Any = None) -> Any:
         """Run the rows; with ``lean`` at ``max``, neck and head keep their inputs only while training."""
@@ -213,18 +144,3 @@ class VanillaDetectionModel(DetectionModel):
             x = row(x)
             outputs.append(x if row.i in self.save else None)
         return x
-
-    def load(self, weights: Any, verbose: bool = True) -> None:
-        """Load weights as Ultralytics does, and with them the slope and the BN settings they belong to.
-
-        Args:
-            weights: checkpoint dict or model.
-            verbose: print how many tensors were transferred.
-        """
-        super().load(weights, verbose)
-        source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
-        slope = get_negative_slope(source)
-        if slope is not None:
-            set_negative_slope(self, slope)
-            for ours, theirs in zip(vanilla_batchnorms(self), vanilla_batchnorms(source), strict=False):
-                ours.eps = theirs.eps

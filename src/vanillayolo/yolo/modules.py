@@ -8,6 +8,7 @@ from typing import Any
 import timm
 import torch.nn.functional as F
 from torch import Tensor, nn
+from ultralytics.nn.modules import Classify
 
 from vanillayolo.errors import ModelNameError
 from vanillayolo.nn import VanillaNet
@@ -95,3 +96,46 @@ class VanillaStage(Stage):
         pool = nn.MaxPool2d(2) if stride == 2 else nn.Identity()
         super().__init__(DeepPair(in_channels, channels), pool, channels, act_num)
         init_weights(self)
+
+
+class VanillaFeatures(VanillaNet):
+    """VanillaNet without its classifier, as the first row of a classification network: gives its last map.
+
+    Args:
+        settings: arguments of :class:`vanillayolo.nn.VanillaNet`.
+    """
+
+    def __init__(self, settings: dict[str, Any]) -> None:
+        super().__init__(**{**settings, "num_classes": 0, "global_pool": ""})
+
+
+class VanillaClassify(Classify):
+    """The paper's classifier as the last row: global average pool, dropout, its own deep pair.
+
+    Of Ultralytics' ``Classify`` it takes no layers, only the class, by which the exporter and the task are told.
+
+    Args:
+        features: channels of the last map.
+        classes: number of classes.
+
+    Attributes:
+        drop: dropout (Ultralytics' ``dropout`` sets its rate).
+        pair: two 1x1 convolutions with the leaky ReLU between them, or the one they merged into.
+    """
+
+    def __init__(self, features: int, classes: int) -> None:
+        nn.Module.__init__(self)
+        self.drop = nn.Dropout(0.0)
+        self.pair: nn.Module = DeepPair(features, classes, mid_channels=classes, norm_last=False)
+        init_weights(self)
+
+    def forward(self, x: Tensor) -> Tensor | tuple[Tensor, Tensor]:
+        """Map ``[batch, features, height, width]`` to logits; after training to ``(probabilities, logits)``.
+
+        An exported network gives probabilities alone, all of them ``[batch, classes]``.
+        """
+        logits = self.pair(self.drop(x.mean((2, 3), keepdim=True))).flatten(1)
+        if self.training:
+            return logits
+        scores = logits.softmax(1)
+        return scores if self.export else (scores, logits)

@@ -13,14 +13,18 @@ import torch
 from vanillayolo.nn.layers import DeepPair, HalvingMaxPool2d, SeriesActivation
 from vanillayolo.nn.vanillanet import Classifier, Stage, VanillaNet
 
+from .classify import VanillaClassificationModel
 from .model import VanillaDetectionModel
-from .modules import TimmBackbone, VanillaBackbone, VanillaStage
+from .modules import TimmBackbone, VanillaBackbone, VanillaClassify, VanillaFeatures, VanillaStage
 
 CHECKPOINT_CLASSES: list[Any] = [
     VanillaDetectionModel,
+    VanillaClassificationModel,
     VanillaBackbone,
     VanillaStage,
     TimmBackbone,
+    VanillaFeatures,
+    VanillaClassify,
     VanillaNet,
     Stage,
     Classifier,

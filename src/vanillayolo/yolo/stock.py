@@ -10,12 +10,13 @@ import copy
 from typing import Any
 
 from torch import Tensor, nn
-from ultralytics.nn.tasks import DetectionModel
+from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 
 from vanillayolo.errors import MergeError
 from vanillayolo.nn import is_merged
 
 from .architecture import Row, Yaml, scaled_channels
+from .classify import VanillaClassificationModel
 from .model import VanillaDetectionModel, use_yolo11_head
 from .modules import VanillaBackbone
 
@@ -113,35 +114,60 @@ def rename(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tens
     }
 
 
-def build_stock(cfg: Yaml, state: dict[str, Tensor], names: dict[int, str]) -> DetectionModel:
-    """Return the folded stock detector of a stock YAML with the weights given, all of them."""
-    stock = DetectionModel(copy.deepcopy(cfg), ch=cfg.get("channels", 3), nc=cfg["nc"], verbose=False)
-    use_yolo11_head(stock)
+def stock_classifier_yaml(model: VanillaClassificationModel) -> tuple[Yaml, dict[str, str]]:
+    """Return the stock YAML of a merged classifier and the new prefix of every key prefix of its state dict."""
+    cfg, (features, head) = model.yaml, model.model
+    stock = StockRows()
+    stock.add_stage(features.stem, "model.0.stem")
+    for i, stage in enumerate(features.stages):
+        stock.add_stage(stage, f"model.0.stages.{i}")
+    split = len(stock.rows)
+    stock.add("nn.AdaptiveAvgPool2d", [1])
+    row = stock.add("nn.Conv2d", [head.pair.in_channels, head.pair.out_channels, 1])
+    stock.prefixes["model.1.pair."] = f"model.{row}."
+    stock.add("nn.Flatten", [1])
+    stock.add("nn.Softmax", [1])
+    kept = {key: cfg[key] for key in ("nc", "channels") if key in cfg}
+    return {**kept, "task": "classify", "backbone": stock.rows[:split], "head": stock.rows[split:]}, stock.prefixes
+
+
+def build_stock(cfg: Yaml, state: dict[str, Tensor], names: dict[int, str]) -> Any:
+    """Return the folded stock model of a stock YAML with the weights given, all of them."""
+    classifier = cfg.get("task") == "classify"
+    build = ClassificationModel if classifier else DetectionModel
+    stock = build(copy.deepcopy(cfg), ch=cfg.get("channels", 3), nc=cfg["nc"], verbose=False)
+    if not classifier:
+        use_yolo11_head(stock)
     stock.fuse(verbose=False)
     stock.load_state_dict(state, strict=True)
-    stock.names = dict(names)
+    stock.names, stock.task = dict(names), "classify" if classifier else "detect"
     return stock.eval().requires_grad_(False)
 
 
-def to_stock(model: VanillaDetectionModel) -> DetectionModel:
+def to_stock(model: VanillaDetectionModel | VanillaClassificationModel) -> Any:
     """Return the same function as a stock Ultralytics model, merged and folded.
 
     Args:
-        model: a merged detector (after ``fuse()`` at slope 1).
+        model: a merged detector or classifier (after ``fuse()`` at slope 1).
 
     Raises:
-        MergeError: when the detector is not merged, or has adaptive pooling.
+        MergeError: when it is not merged, or has adaptive pooling.
     """
     if model.model[0].adaptive_pool:
         raise MergeError(
-            "the adaptive-pool variant pads its input to multiples of 24, which no stock row does: "
+            "the adaptive-pool variant pools odd sizes in a way of its own, which no stock row does: "
             "use the merged network here or export it (vanillayolo export), or choose another variant."
         )
     if not is_merged(model) or not model.is_fused():
         raise MergeError("only a merged network has stock rows; call fuse() at slope 1 first.")
-    cfg, prefixes = stock_yaml(model)
+    classifier = isinstance(model, VanillaClassificationModel)
+    cfg, prefixes = stock_classifier_yaml(model) if classifier else stock_yaml(model)
     stock = build_stock(cfg, rename(model.state_dict(), prefixes), model.names)
     stock.stride = model.stride.clone()
-    stock.model[-1].stride = stock.stride
-    stock.task = "detect"
+    if classifier:
+        stock.transforms = getattr(model, "transforms", None)  # what Ultralytics' predictor puts before the network
+        if stock.transforms is None:
+            del stock.transforms
+    else:
+        stock.model[-1].stride = stock.stride
     return stock

@@ -1,0 +1,54 @@
+"""Checks of a classification dataset, ImageNet's layout: ``train/CLASS/*.jpg`` and ``val/CLASS/*.jpg``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from vanillayolo.data.paths import is_image_name
+from vanillayolo.errors import DataError
+
+#: Folders that Ultralytics takes for a split, first first.
+SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validation", "valid", "test"), "test": ("test", "val")}
+
+
+def check_folders(data: str | Path, splits: Sequence[str] = ("train", "val")) -> Path:
+    """Check a classification folder and return its absolute path.
+
+    Args:
+        data: folder with one subfolder a split, each with one subfolder a class. The classes are those of ``train``.
+        splits: splits that are needed.
+
+    Raises:
+        DataError: for a folder, split or class folder that is missing or has no images.
+    """
+    root = Path(data).expanduser()
+    if not root.is_dir():
+        kind = "is a file" if root.exists() else "does not exist"
+        raise DataError(f"data {data} {kind}; give a folder with train/CLASS/*.jpg and val/CLASS/*.jpg")
+    classes = _class_folders(_split_folder(root, "train"))
+    if len(classes) < 2:
+        raise DataError(f"{root / 'train'} holds {len(classes)} class folders; give two or more (train/CLASS/*.jpg)")
+    for split in dict.fromkeys(("train", *splits)):
+        folder = _split_folder(root, split)
+        names = _class_folders(folder)
+        if foreign := sorted(set(names) - set(classes)):
+            raise DataError(f"{folder / foreign[0]}: no such class in {root / 'train'}; rename it, or add it there")
+        empty = [n for n in names if not any(is_image_name(f.name) for f in (folder / n).rglob("*"))]
+        if split == "train" and empty:
+            raise DataError(f"{folder / empty[0]} holds no images; fill it or remove it from every split")
+        if len(empty) == len(names):
+            raise DataError(f"{folder} holds no images; give {split}/CLASS/*.jpg")
+    return root.resolve()
+
+
+def _split_folder(root: Path, split: str) -> Path:
+    names = SPLIT_FOLDERS.get(split, (split,))
+    for name in names:
+        if (root / name).is_dir():
+            return root / name
+    raise DataError(f"{root} has no folder {split}; give {split}/CLASS/*.jpg")
+
+
+def _class_folders(folder: Path) -> list[str]:
+    return sorted(entry.name for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith("."))

@@ -1,0 +1,247 @@
+"""VanillaNet as a classifier, the paper's own task, on Ultralytics' classification engine."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch.nn.functional as F
+from torch import Tensor
+from ultralytics.models.yolo.classify import ClassificationTrainer
+from ultralytics.nn.tasks import ClassificationModel, temporary_modules
+from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
+
+from vanillayolo.errors import ModelNameError, UsageError, VanillaYOLOError
+from vanillayolo.nn import set_lean
+from vanillayolo.nn.layers import BN_EPS
+
+from .architecture import Yaml, resolve
+from .deep_trainer import SECTIONS, DeepTrainingMixin
+from .fine_tuning import check_stages
+from .lean_training import LeanTraining
+from .merging import MergingMixin, vanilla_batchnorms
+from .modules import VanillaClassify, VanillaFeatures
+
+#: Our YAML rows, put into Ultralytics' parser for the time of building only.
+ROWS = {
+    f"ultralytics.nn.tasks.{cls.__name__}": f"{cls.__module__}.{cls.__name__}"
+    for cls in (VanillaFeatures, VanillaClassify)
+}
+
+
+#: Updates in which the averaging gains its full length, as in Ultralytics.
+EMA_WARMUP = 2000
+
+
+def soft_targets(classes: Tensor, num_classes: int) -> Tensor:
+    """Return class numbers ``[batch]`` as targets ``[batch, classes]``; those that are targets already, as they are."""
+    return classes.float() if classes.dim() == 2 else F.one_hot(classes.long(), num_classes).float()
+
+
+#: What a classifier may be trained with: mean over the batch, of the classes' sum for ``bce`` divided by their number.
+LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
+    "ce": lambda logits, classes: F.cross_entropy(logits, soft_targets(classes, logits.shape[1])),
+    "bce": lambda logits, classes: F.binary_cross_entropy_with_logits(logits, soft_targets(classes, logits.shape[1])),
+}
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """The settings of a classifier's training that Ultralytics has no keys for.
+
+    Attributes:
+        loss: ``ce`` (softmax and cross-entropy) or ``bce`` (a sigmoid for every class).
+        ema_decay: decay of the averaged weights; None: Ultralytics' 0.9999.
+        rand_augment: timm's name of a random augmentation (``rand-m7-mstd0.5-inc1``) in place of Ultralytics'.
+
+    Raises:
+        UsageError: for a value that does not exist.
+    """
+
+    loss: str = "ce"
+    ema_decay: float | None = None
+    rand_augment: str | None = None
+
+    def __post_init__(self) -> None:
+        if self.loss not in LOSSES:
+            raise UsageError(f"loss={self.loss!r}: allowed are {', '.join(LOSSES)}.")
+        if self.ema_decay is not None and not (isinstance(self.ema_decay, float) and 0 < self.ema_decay < 1):
+            raise UsageError(f"ema_decay={self.ema_decay!r}: give a number between 0 and 1.")
+        if self.rand_augment is not None:
+            self.transform()
+
+    def transform(self) -> Any:
+        """Return timm's random augmentation of PIL images."""
+        from timm.data.auto_augment import rand_augment_transform
+
+        try:
+            if not str(self.rand_augment).startswith("rand"):
+                raise ValueError("it does not begin with rand")
+            return rand_augment_transform(str(self.rand_augment), {})
+        except (AssertionError, ValueError, KeyError) as error:
+            raise UsageError(
+                f"rand_augment={self.rand_augment!r}: give timm's notation, like rand-m7-mstd0.5-inc1 ({error})."
+            ) from None
+
+    @classmethod
+    def from_dict(cls, settings: dict[str, Any] | None) -> Recipe:
+        """Read the settings from a model YAML's ``recipe`` key.
+
+        Raises:
+            UsageError: for a key that does not exist.
+        """
+        settings = settings or {}
+        if unknown := sorted(set(settings) - set(cls.__dataclass_fields__)):
+            raise UsageError(f"recipe key {unknown[0]!r}: allowed are {', '.join(cls.__dataclass_fields__)}.")
+        return cls(**settings)
+
+
+class ClassificationLoss:
+    """The loss of a classifier, from its logits; Ultralytics' own takes class numbers only.
+
+    Args:
+        loss: a key of :data:`LOSSES`.
+    """
+
+    def __init__(self, loss: str) -> None:
+        self.loss = loss
+
+    def __call__(self, preds: Any, batch: dict[str, Tensor]) -> tuple[Tensor, dict[str, Tensor]]:
+        """Return the loss and its parts; ``preds`` are logits, or (probabilities, logits) outside of training."""
+        logits = preds[1] if isinstance(preds, (list, tuple)) else preds
+        loss = LOSSES[self.loss](logits, batch["cls"])
+        return loss, {"loss": loss.detach()}
+
+
+class VanillaClassificationModel(MergingMixin, ClassificationModel):
+    """VanillaNet as an Ultralytics classification model, in training form until :meth:`fuse`.
+
+    Args:
+        cfg: model name, path of a model YAML, or its dict (copied).
+        ch: channels of the image.
+        nc: number of classes; the YAML's where not given.
+        verbose: print the table of layers.
+
+    Raises:
+        ModelNameError: when ``cfg`` describes no classification network of ours.
+        UsageError: when its settings of training do not exist.
+    """
+
+    def __init__(
+        self, cfg: str | Yaml = "vanillanet-6-cls", ch: int = 3, nc: int | None = None, verbose: bool = True
+    ) -> None:
+        yaml_dict = resolve(cfg)
+        training = LeanTraining.from_dict(yaml_dict.get("lean_training"))
+        Recipe.from_dict(yaml_dict.get("recipe"))
+        try:
+            yaml_dict["backbone"][0][3][0]["in_chans"] = ch
+            with temporary_modules(attributes=ROWS):
+                super().__init__(yaml_dict, ch=ch, nc=nc, verbose=verbose)
+        except VanillaYOLOError:
+            raise  # says what is wrong already
+        except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
+            if isinstance(cfg, str) and not cfg.endswith((".yaml", ".yml")):
+                raise  # a network of our own tables: a defect of ours
+            raise ModelNameError(
+                f"model {cfg if isinstance(cfg, str) else 'YAML'!r}: row cannot be built ({error!r}); "
+                "compare with 'vanillayolo yaml model=vanillanet-6-cls'."
+            ) from error
+        for bn in vanilla_batchnorms(self):
+            bn.eps, bn.momentum = BN_EPS, 0.1  # of the weights that exist, and torch's momentum as in the paper's code
+        self.bfloat16 = training.bfloat16
+        set_lean(self, training.lean)
+
+    def init_criterion(self) -> ClassificationLoss:
+        """Return the loss that the YAML's ``recipe`` names."""
+        return ClassificationLoss(Recipe.from_dict(self.yaml.get("recipe")).loss)
+
+
+CLASSIFY_SECTIONS = {**SECTIONS, "recipe": ("loss", "ema_decay", "rand_augment")}
+CLASSIFY_KEYS = (*(key for keys in CLASSIFY_SECTIONS.values() for key in keys), "freeze_stages")
+
+
+class VanillaClassificationTrainer(DeepTrainingMixin, ClassificationTrainer):
+    """Ultralytics' classification trainer with deep training.
+
+    ``mixup`` and ``cutmix``, which Ultralytics' classification leaves unused, mix images and targets as timm does.
+
+    Args:
+        cfg: Ultralytics' default settings.
+        overrides: Ultralytics' arguments and ours (:data:`CLASSIFY_KEYS`).
+        _callbacks: Ultralytics' callbacks.
+    """
+
+    sections = CLASSIFY_SECTIONS
+
+    def __init__(
+        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
+    ) -> None:
+        given = {key: (overrides or {}).get(key) for key in self.sections["recipe"]}
+        Recipe.from_dict({key: value for key, value in given.items() if value is not None})
+        super().__init__(cfg, overrides, _callbacks)
+        self._mixer: Any = None
+
+    @property
+    def recipe(self) -> Recipe:
+        """The settings of this run, from the model's YAML."""
+        source = self.model if isinstance(self.model, dict) else self.model.yaml
+        return Recipe.from_dict(source.get("recipe"))
+
+    def get_model(
+        self, cfg: str | Yaml | None = None, weights: Any = None, verbose: bool = True
+    ) -> VanillaClassificationModel:
+        """Return the classifier for this run, with the weights loaded where there are any."""
+        cfg = self._with_settings(resolve(cfg or self.args.model), weights)
+        model = VanillaClassificationModel(
+            cfg, nc=self.data["nc"], ch=self.data["channels"], verbose=verbose and RANK == -1
+        )
+        check_stages(self.args.freeze, model)
+        self._load_weights(model, weights)
+        if self.args.dropout:
+            model.model[-1].drop.p = self.args.dropout
+        return model
+
+    def setup_model(self) -> Any:
+        """Load or build the model; its number of classes is right already."""
+        return super(ClassificationTrainer, self).setup_model()
+
+    def build_dataset(self, img_path: str, mode: str = "train", batch: Any = None) -> Any:
+        """Build Ultralytics' dataset; in training with timm's random augmentation where the recipe has one."""
+        dataset = super().build_dataset(img_path, mode, batch)
+        if mode == "train" and self.recipe.rand_augment:
+            steps = dataset.torch_transforms.transforms
+            random = [
+                i for i, step in enumerate(steps) if type(step).__name__ in ("RandAugment", "AugMix", "AutoAugment")
+            ]
+            at = random[0] if random else 1  # after cropping, before the tensor
+            steps[at : at + len(random)] = [self.recipe.transform()]
+        return dataset
+
+    def preprocess_batch(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Move a training batch to the device and mix its images and targets."""
+        batch = super().preprocess_batch(batch)
+        mixup, cutmix = float(self.args.mixup), float(self.args.cutmix)
+        if mixup or cutmix:
+            if self._mixer is None:
+                from timm.data import Mixup
+
+                self._mixer = Mixup(mixup, cutmix, label_smoothing=0.0, num_classes=self.data["nc"])
+            if len(batch["img"]) % 2 == 0:  # timm mixes an image with that at the other end: pairs
+                batch["img"], batch["cls"] = self._mixer(batch["img"], batch["cls"])
+        return batch
+
+    def apply_slope(self) -> None:
+        """Apply the epoch's slope, and the recipe's averaging."""
+        super().apply_slope()
+        if decay := self.recipe.ema_decay:
+            self.ema.decay = lambda updates: decay * (1 - math.exp(-updates / EMA_WARMUP))
+
+    def _setup_train(self) -> None:
+        """Set up as Ultralytics does, and say what the recipe is."""
+        super()._setup_train()
+        if RANK in {-1, 0}:
+            mixing = {"mixup": self.args.mixup, "cutmix": self.args.cutmix, "dropout": self.args.dropout}
+            text = ", ".join(f"{key} {value}" for key, value in {**asdict(self.recipe), **mixing}.items() if value)
+            LOGGER.info(f"{colorstr('recipe:')} {text}")
