@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vanillayolo import commands
-from vanillayolo.errors import UsageError, VanillaYOLOError, closest
+from vanillayolo.errors import UsageError, VanillaYOLOError, VerificationError, closest
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": commands.demo,
@@ -18,6 +18,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": commands.predict,
     "track": commands.track,
     "export": commands.export,
+    "verify": commands.verify,
     "collapse": commands.collapse,
     "info": commands.info,
     "yaml": commands.yaml,
@@ -63,7 +64,9 @@ def parse(arguments: Sequence[str]) -> tuple[Callable[..., None], dict[str, Any]
             raise UsageError(f"{mode}: {argument!r} is not key=value (write e.g. model=yolo11n-vanillanet).")
         if key in settings:
             raise UsageError(f"{mode}: {key} is given twice.")
-        settings[key] = value if key in {"model", "path", "folder", "data", "name", "project"} else parse_value(value)
+        settings[key] = (
+            value if key in {"model", "reference", "path", "folder", "data", "name", "project"} else parse_value(value)
+        )
     named = [n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
     open_ended = len(named) < len(parameters)
     for key in settings:
@@ -76,7 +79,7 @@ def parse(arguments: Sequence[str]) -> tuple[Callable[..., None], dict[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0 on success, 2 on a user's mistake, told in one line.
+    """Run a command; return 0 on success, 2 on a user's mistake, 1 for a file that fails its proof, told in one line.
 
     Args:
         argv: the words after the program's name; the process's own by default.
@@ -90,7 +93,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         function(**settings)
     except VanillaYOLOError as error:
         print(f"vanillayolo: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, VerificationError) else 2
     except KeyboardInterrupt:
         print(
             "vanillayolo: stopped; an interrupted training goes on with 'train model=.../last.pt resume'",
