@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from vanillayolo import VanillaYOLO
-from vanillayolo.deploy.layers import layer_report
+from vanillayolo.deploy.layer_report import layer_report
 from vanillayolo.deploy.onnx_graph import int8_convolutions
 from vanillayolo.deploy.quantize import FORMATS, merged_network, quantize_export
 from vanillayolo.study.latency import machine

@@ -48,6 +48,7 @@ def set_environment() -> None:
 
 
 set_environment()
+pytest_plugins = ["detectors"]  # loaded after this module: they import Ultralytics
 
 
 # ---------------------------------------------------------------------------------------------------------------------

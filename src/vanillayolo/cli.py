@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vanillayolo import commands
-from vanillayolo.errors import UsageError, VanillaYOLOError, closest
+from vanillayolo.errors import UsageError, VanillaYOLOError, VerificationError, closest
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": commands.demo,
@@ -18,6 +18,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "predict": commands.predict,
     "track": commands.track,
     "export": commands.export,
+    "verify": commands.verify,
     "collapse": commands.collapse,
     "compare": commands.compare,
     "ablate": commands.ablate,
@@ -29,7 +30,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "version": commands.version,
 }
 #: Keys whose values are text, however they look.
-TEXTS = {"model", "models", "path", "folder", "data", "name", "project", "weights"}
+TEXTS = {"model", "models", "reference", "path", "folder", "data", "name", "project", "weights"}
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
@@ -83,7 +84,7 @@ def parse(arguments: Sequence[str]) -> tuple[Callable[..., None], dict[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0 on success, 2 on a user's mistake, told in one line.
+    """Run a command; return 0 on success, 2 on a user's mistake, 1 for a file that fails its proof, told in one line.
 
     Args:
         argv: the words after the program's name; the process's own by default.
@@ -97,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         function(**settings)
     except VanillaYOLOError as error:
         print(f"vanillayolo: {' '.join(str(error).split())}", file=sys.stderr)
-        return 2
+        return 1 if isinstance(error, VerificationError) else 2
     except KeyboardInterrupt:
         print(
             "vanillayolo: stopped; an interrupted training goes on with 'train model=.../last.pt resume'",

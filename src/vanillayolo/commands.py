@@ -51,10 +51,30 @@ def _run_stream(results: Any) -> None:
 
 
 def export(model: str, **settings: Any) -> None:
-    """Export the merged network: model=best.pt format=onnx|openvino|torchscript|ncnn|..."""
-    from vanillayolo import VanillaYOLO
+    """Export the merged network, verified: model=best.pt format=torchscript|onnx|openvino|ncnn|litert|executorch."""
+    from vanillayolo.deploy import export as run
 
-    print(VanillaYOLO(model).export(**settings))
+    print(run(model, **settings))
+
+
+def verify(
+    model: str,
+    reference: str,
+    data: str | None = None,
+    source: str | None = None,
+    imgsz: Any = None,
+    split: str = "val",
+    images: int = 8,
+    conf: float | None = None,
+    iou: float = 0.7,
+) -> None:
+    """Compare an exported file with its checkpoint: model=best.onnx reference=best.pt [data=FILE.yaml] [source=...]."""
+    from vanillayolo.deploy import verify as run
+
+    result = run(model, reference, data, source, imgsz, split, images, conf, iou)
+    result.save(Path(model))
+    print(result)
+    result.check()
 
 
 def convert(model: str, path: str | None = None) -> None:

@@ -2,5 +2,7 @@
 
 from .collapse import Collapsed, collapse, load_collapsed
 from .equality import Equality
+from .export import Exported, export
+from .verify import Verification, verify
 
-__all__ = ["Collapsed", "Equality", "collapse", "load_collapsed"]
+__all__ = ["Collapsed", "Equality", "Exported", "Verification", "collapse", "export", "load_collapsed", "verify"]

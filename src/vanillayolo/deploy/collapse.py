@@ -114,7 +114,7 @@ def compare(
     return equality
 
 
-def _known_data(model: VanillaYOLO) -> str | None:
+def known_data(model: VanillaYOLO) -> str | None:
     """Return the data YAML of the checkpoint's training where it and its images are still there."""
     data = (model.ckpt or {}).get("train_args", {}).get("data")
     try:
@@ -165,7 +165,7 @@ def collapse(
 
     args = dict((model.ckpt or {}).get("train_args") or {})
     size = imgsz or args.get("imgsz") or (224 if task == "classify" else 640)
-    images, where = example_images(model.checked_data(data, ("val",)) if data else _known_data(model), source)
+    images, where = example_images(model.checked_data(data, ("val",)) if data else known_data(model), source)
     before, after = (sum(p.numel() for p in m.parameters()) for m in (network, merged))
     with written_whole(target) as temporary:
         record = {"format": FORMAT, "parameters": {"training": before, "merged": after}}

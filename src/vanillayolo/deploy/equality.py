@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -10,8 +11,10 @@ from torch import Tensor
 
 from vanillayolo.yolo.inference import suppress
 
-#: A box is matched when the other network has one of its class that overlaps at least so much.
+#: A box is matched when the other network has one of its class that overlaps at least so much,
 MATCH_IOU = 0.9
+#: with a score that differs by at most so much.
+MATCH_SCORE = 0.02
 
 
 @dataclass
@@ -61,27 +64,48 @@ class Equality:
         parts = [f"{d.name} {d.absolute:.2g} ({d.relative:.1e} relative)" for d in self.outputs]
         return f"{self.images} images: largest difference {', '.join(parts)}; boxes matched {self.matched}/{self.boxes}"
 
-    def add(self, reference: Tensor, other: Tensor, conf: float = 0.25) -> None:
+    def add(
+        self,
+        reference: Tensor,
+        other: Tensor,
+        conf: float = 0.25,
+        iou: float = MATCH_IOU,
+        score: float = MATCH_SCORE,
+    ) -> None:
         """Add one batch of raw outputs ``[batch, 4 + classes, anchors]`` of both networks."""
         reference, other = reference.double(), other.double()
-        self.images += reference.shape[0]
         for output, part in zip(self.outputs, (slice(0, 4), slice(4, None)), strict=True):
             largest = float((reference[:, part] - other[:, part]).abs().max())
+            largest = largest if math.isfinite(largest) else math.inf  # NaN is below and above nothing
             scale = float(reference[:, part].abs().max())
             output.absolute = max(output.absolute, largest)
             output.relative = max(output.relative, largest / scale if scale else largest)
-        for a, b in zip(suppress(reference.float(), conf), suppress(other.float(), conf), strict=True):
-            matched = count_matches(a, b)
-            self.boxes += len(a)
-            self.matched += matched
-            self.extra += len(b) - matched
+        least = max(conf - score, conf / 2)
+        both = (suppress(raw.float(), least) for raw in (reference, other))
+        for a, b in zip(*both, strict=True):
+            self.add_boxes(a, b, conf, iou, score)
+
+    def add_boxes(
+        self, reference: Tensor, other: Tensor, conf: float, iou: float = MATCH_IOU, score: float = MATCH_SCORE
+    ) -> None:
+        """Add the final boxes ``[n, 6]`` of one image.
+
+        Boxes with a score of ``conf`` have to be found by the other network; a bit below, they may be: a box whose
+        score is rounded across the threshold is no difference.
+        """
+        self.images += 1
+        sure, other_sure = (boxes[boxes[:, 4] >= conf] for boxes in (reference, other))
+        self.boxes += len(sure)
+        self.matched += count_matches(sure, other, iou, score)
+        self.extra += len(other_sure) - count_matches(other_sure, reference, iou, score)
 
 
-def count_matches(a: Tensor, b: Tensor, iou: float = MATCH_IOU) -> int:
-    """Return how many boxes ``[n, 6]`` of ``a`` have one of the same class in ``b``, each used once."""
+def count_matches(a: Tensor, b: Tensor, iou: float = MATCH_IOU, score: float = MATCH_SCORE) -> int:
+    """Return how many boxes ``[n, 6]`` of ``a`` have one of the same class and score in ``b``, each used once."""
     if not len(a) or not len(b):
         return 0
-    overlap = box_iou(a[:, :4], b[:, :4]) * (a[:, 5:6] == b[None, :, 5])
+    near = (a[:, None, 4] - b[None, :, 4]).abs() <= score
+    overlap = box_iou(a[:, :4], b[:, :4]) * (a[:, 5:6] == b[None, :, 5]) * near
     matched = 0
     while overlap.numel() and float(overlap.max()) >= iou:
         row, column = divmod(int(overlap.argmax()), overlap.shape[1])

@@ -68,10 +68,15 @@ def read_image(path: str | Path) -> np.ndarray:
     return np.asarray(image)
 
 
-def letterbox(image: np.ndarray, imgsz: int) -> Tensor:
-    """Return the network's input ``[1, 3, imgsz, imgsz]``: letterboxed (grey 114, centred), RGB, divided by 255."""
-    square = LetterBox((imgsz, imgsz))(image=image)
-    return torch.from_numpy(np.ascontiguousarray(square[..., ::-1].transpose(2, 0, 1))).float()[None] / 255
+def letterbox(image: np.ndarray, imgsz: int | tuple[int, int]) -> Tensor:
+    """Return the network's input ``[1, 3, height, width]``: letterboxed (grey 114, centred), RGB, divided by 255.
+
+    Args:
+        image: BGR ``[height, width, 3]`` uint8.
+        imgsz: side of a square, or height and width, pixels.
+    """
+    boxed = LetterBox((imgsz, imgsz) if isinstance(imgsz, int) else imgsz)(image=image)
+    return torch.from_numpy(np.ascontiguousarray(boxed[..., ::-1].transpose(2, 0, 1))).float()[None] / 255
 
 
 def cropped(image: np.ndarray, imgsz: int) -> Tensor:

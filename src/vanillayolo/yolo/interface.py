@@ -230,13 +230,17 @@ class VanillaYOLO(Model):
         return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
 
     def export(self, **kwargs: Any) -> str:
-        """Export the merged network; see ``vanillayolo export`` for the verified way."""
-        self._check_settings("export", kwargs)
-        if kwargs.get("int8") or kwargs.get("quantize") in (8, "8", "int8", "w8a16"):  # calibrates on images
-            kwargs["data"] = self.checked_data(
-                kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs)
-            )
-        return str(super().export(**kwargs))
+        """Write the merged network in another format, verified; see :func:`vanillayolo.deploy.export`.
+
+        A classifier's files are written as Ultralytics does.
+        """
+        from vanillayolo.deploy import export  # deploy/ stands above yolo/: imported when asked for
+
+        self._check_is_pytorch_model()
+        if self.task == "classify":
+            self._check_settings("export", kwargs)
+            return str(super().export(**kwargs))
+        return str(export(self, **kwargs).path)
 
     def collapse(self, path: str | Path | None = None, **kwargs: Any) -> Any:
         """Write the merged network in stock classes; see :func:`vanillayolo.deploy.collapse`."""

@@ -1,3 +1,5 @@
+"""Fixtures: a detector that is trained in seconds, and one whose boxes are many, with the scenes they are for."""
+
 from __future__ import annotations
 
 from collections.abc import Callable

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from vanillayolo.deploy import collapse
-from vanillayolo.deploy.layers import Sums, layer_report
+from vanillayolo.deploy.layer_report import Sums, layer_report
 from vanillayolo.deploy.quantize import FORMATS, merged_network, quantize_export
 from vanillayolo.errors import UsageError, VerificationError
 from vanillayolo.yolo.exporting import export_float

@@ -1,0 +1,158 @@
+"""From a checkpoint to a file of another library, proven by itself: what is not proven does not keep its name."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vanillayolo.errors import CheckpointError, DataError, UsageError, closest
+from vanillayolo.nn.reparameterize import check_mergeable
+from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo.files import format_settings, quantize_word, write_file
+from vanillayolo.yolo.interface import check_imgsz, resolve_data
+
+from .formats import FORMATS, check_format, check_packages, int8_formats
+from .verify import Verification, verify
+
+#: Settings of our own, beside Ultralytics' of the format.
+OWN = {"imgsz", "device", "half", "int8", "quantize", "source", "split", "verify", "verbose"}
+NMS = {"conf", "iou", "max_det", "agnostic_nms"}
+UNVERIFIED = "-unverified"
+
+
+@dataclass
+class Exported:
+    """What an export wrote.
+
+    Attributes:
+        path: the file or folder.
+        format: its format.
+        verification: its proof; None where it was not asked for.
+        record: the proof as JSON, beside the file.
+    """
+
+    path: Path
+    format: str
+    verification: Verification | None = None
+    record: Path | None = None
+
+    def __str__(self) -> str:
+        """Return path and proof."""
+        return f"{self.path}: not verified" if self.verification is None else f"{self.path}\n{self.verification}"
+
+
+def check_settings(format: str, settings: dict[str, Any]) -> Any:
+    """Return the precision asked for (Ultralytics' ``quantize``), or refuse what the format has not.
+
+    Raises:
+        UsageError: for a setting or value that the format does not take.
+    """
+    word = quantize_word(settings)
+    known = OWN | format_settings(format) | (NMS if settings.get("nms") else set())
+    for key in settings:
+        if word != 8 and key not in known:
+            raise UsageError(f"export format={format} has no key {key!r}: {closest(key, sorted(known))}")
+    chosen = FORMATS[format]
+    if word == 8 and not chosen.int8:
+        raise UsageError(f"int8 is not available for {format}; it is for {', '.join(int8_formats())}.")
+    if word == 16 and not chosen.half:
+        raise UsageError(f"float16 is not available for {format} on a CPU; give half=False.")
+    if word not in (None, 8, 16):
+        raise UsageError(f"quantize={settings.get('quantize')!r}: allowed are 32, 16 and 8.")
+    if settings.get("imgsz") is not None:
+        check_imgsz(settings["imgsz"])
+    for key in ("batch", "opset"):
+        value = settings.get(key)
+        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
+            raise UsageError(f"{key}={value!r}: give a whole number, 1 or more.")
+    return word
+
+
+def write_int8(checkpoint: Path, target: Path, format: str, data: str, settings: dict[str, Any]) -> Path:
+    """Write an int8 file calibrated on the training split.
+
+    Raises:
+        UsageError: where the quantiser is not there.
+    """
+    try:
+        from .quantize import quantize_export  # type: ignore[import-not-found, unused-ignore]
+    except ModuleNotFoundError as error:
+        raise UsageError(f"int8 is not available for {format}.") from error
+    kept = {k: v for k, v in settings.items() if k not in {"half", "int8", "quantize", "device", "verbose", "batch"}}
+    return Path(quantize_export(checkpoint, format=format, data=data, path=target, **kept))
+
+
+def place(made: Path, target: Path) -> Path:
+    """Move a finished file or folder to its name, in the place of an earlier one."""
+    if target.is_dir() and not target.is_symlink():
+        shutil.rmtree(target)
+    os.replace(made, target)
+    return target
+
+
+def unverified(target: Path, ending: str) -> Path:
+    """Return the name of a file that is not what its checkpoint computes: ``best-unverified.onnx``."""
+    return target.with_name(f"{target.name.removesuffix(ending)}{UNVERIFIED}{ending}")
+
+
+def export(
+    model: VanillaYOLO | str | Path, format: str = "torchscript", data: str | None = None, **settings: Any
+) -> Exported:
+    """Write the merged network in another format beside its checkpoint, and compare the file with PyTorch.
+
+    Args:
+        model: a trained detector or its checkpoint.
+        format: one of ``FORMATS``.
+        data: data YAML for mAP of file and PyTorch; with int8, also for calibration.
+        **settings: Ultralytics' export settings of the format (``imgsz``, ``half``, ``dynamic``, ``nms`` ...); with
+            ``int8=True``, those of the quantiser; ``source`` and ``split`` of the comparison; ``verify=False`` leaves
+            it out.
+
+    Raises:
+        UsageError: for an unknown format or setting, or missing packages.
+        DataError: for int8 without data.
+        MergeError: when a slope is below 1.
+        VerificationError: when the file is not what the checkpoint computes; it is kept with ``-unverified`` in its
+            name.
+    """
+    format = check_format(format)
+    word = check_settings(format, settings)
+    if word == 8 and not data:
+        raise DataError("data is missing: int8 is calibrated on the training split of data=FILE.yaml.")
+    check_packages(format)
+    model = model if isinstance(model, VanillaYOLO) else VanillaYOLO(model)
+    network = model.model
+    if not isinstance(network, nn.Module):
+        raise CheckpointError(f"{model.model_name}: an exported file; export takes a checkpoint (.pt).")
+    check_mergeable(network)
+    checked = resolve_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
+    comparison = {k: settings.pop(k) for k in ("source", "split") if k in settings}
+    proven = settings.pop("verify", True)
+
+    origin = Path(str(model.ckpt_path or model.model_name or "model"))
+    ending = FORMATS[format].int8 if word == 8 else FORMATS[format].ending
+    target = origin.with_name(f"{origin.stem}{ending}") if model.ckpt_path else Path(f"{origin.stem}{ending}")
+    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as name:
+        folder = Path(name)
+        if word == 8:
+            made = write_int8(origin, folder / target.name, format, str(checked), settings)
+        else:
+            asked = {k: v for k, v in settings.items() if k not in {"half", "int8"}}
+            asked |= {"format": format, "quantize": word}
+            made = write_file(network, folder, origin.stem, asked, model.callbacks)
+        if not proven:
+            return Exported(place(made, target), format)
+        inside = {k: settings[k] for k in ("conf", "iou") if settings.get("nms") and k in settings}
+        result = verify(made, model, checked, **comparison, **inside)
+        target = target if result.verified else unverified(target, ending)
+        result.file = target.name
+        place(made, target)
+    record = result.save(target)
+    result.check()
+    return Exported(target, format, result, record)

@@ -1,0 +1,47 @@
+"""What an exported graph is made of: its operators, the precision it computes in."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+#: Operators that stand for numbers, not for work.
+CONSTANTS = {"Constant", "Parameter", "Result"}
+QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", "FakeQuantize"}
+
+
+def nodes(path: str | Path) -> Iterator[tuple[str, str]]:
+    """Yield name and operator type of every node of an ONNX file or an OpenVINO folder."""
+    path = Path(path)
+    if path.suffix == ".onnx":
+        import onnx
+
+        for node in onnx.load(path, load_external_data=False).graph.node:
+            yield node.name, node.op_type
+    else:
+        import openvino
+
+        xml = path if path.is_file() else next(path.glob("*.xml"))
+        for operation in openvino.Core().read_model(xml).get_ordered_ops():
+            yield operation.get_friendly_name(), operation.get_type_name()
+
+
+def operators(path: str | Path, part: str = "") -> Counter[str]:
+    """Return how often a file has each operator, constants left out.
+
+    Args:
+        path: an ONNX file or an OpenVINO folder.
+        part: count only nodes with this in their names: a module's, as the exporters write it (``/model.0/`` in ONNX,
+            ``model.0.`` in OpenVINO).
+    """
+    return Counter(kind for name, kind in nodes(path) if part in name and kind not in CONSTANTS)
+
+
+def precision(path: str | Path, format: str, metadata: dict[str, Any]) -> str:
+    """Return ``float32``, ``float16`` or ``int8``: what the exporter says, int8 where the graph itself shows it."""
+    if format in {"onnx", "openvino"} and QUANTIZERS & set(operators(path)):
+        return "int8"
+    asked = (metadata.get("args") or {}).get("quantize")
+    return {None: "float32", 32: "float32", 16: "float16"}.get(asked, "int8")

@@ -1,0 +1,349 @@
+"""The numerical proof of an exported file: raw outputs, final boxes and mAP against PyTorch, with tolerances."""
+
+from __future__ import annotations
+
+import copy
+import json
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vanillayolo.data.paths import write_text_whole
+from vanillayolo.errors import CheckpointError, UsageError, VerificationError
+from vanillayolo.nn.reparameterize import check_mergeable
+from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo.files import ExportedFile, mean_average_precision
+from vanillayolo.yolo.inference import letterbox, raw_output, read_image, suppress
+from vanillayolo.yolo.interface import check_imgsz, resolve_data
+
+from .collapse import example_images, known_data
+from .equality import Equality
+from .formats import check_packages, format_of
+from .graph import precision
+
+
+@dataclass(frozen=True)
+class Tolerance:
+    """What may differ.
+
+    Attributes:
+        raw: largest difference of an output, as a share of its largest magnitude; None: not asked.
+        boxes: share of the boxes of each side that the other has to find too.
+        iou: overlap from which a box is found.
+        score: difference of its scores up to which it is.
+        map: by how much mAP50-95 may be lower.
+        reason: why.
+    """
+
+    raw: float | None
+    boxes: float
+    iou: float
+    score: float
+    map: float
+    reason: str
+
+
+#: By precision of the file.
+TOLERANCES = {
+    "float32": Tolerance(
+        1e-4,
+        0.95,
+        0.9,
+        0.001,
+        0.002,
+        "the same sums in another order: some 60 layers of roundings of 6e-8; suppression decides near-ties by them",
+    ),
+    "float16": Tolerance(
+        0.03, 0.9, 0.8, 0.05, 0.005, "11 bits: 5e-4 a rounding, and box sides are sums over 16 bins times the stride"
+    ),
+    "int8": Tolerance(None, 0.75, 0.7, 0.25, 0.01, "8 bits: single outputs move by design; boxes and mAP have to stay"),
+}
+#: Differences below this are none: libraries approximate the sigmoid of a score to some 1e-7, however small the score.
+ROUNDING = 1e-6
+#: Formats whose libraries compute float32 less exactly, with the tolerance that replaces the one above.
+BY_FORMAT: dict[tuple[str, str], Tolerance] = {}
+
+
+@dataclass
+class MeanAveragePrecision:
+    """mAP of the file and of PyTorch on the same squares.
+
+    Attributes:
+        data: data YAML.
+        split: its split.
+        imgsz: side of the squares, pixels.
+        file: mAP50-95 and mAP50 of the file.
+        reference: those of PyTorch.
+    """
+
+    data: str
+    split: str
+    imgsz: int
+    file: tuple[float, float]
+    reference: tuple[float, float]
+
+
+@dataclass
+class Verification:
+    """What a file was found to compute.
+
+    Attributes:
+        file: its name.
+        reference: name of the checkpoint.
+        format: Ultralytics' word for its format.
+        precision: ``float32``, ``float16`` or ``int8``.
+        suppressed: whether suppression is inside the file: then it has final boxes only.
+        source: where the images are from.
+        conf: score from which boxes are compared.
+        records: differences by size of the input (``640x640``, height first).
+        map: with data only.
+        note: what could not be compared, and why.
+    """
+
+    file: str
+    reference: str
+    format: str
+    precision: str
+    suppressed: bool
+    source: str
+    conf: float = 0.25
+    records: dict[str, Equality] = field(default_factory=dict)
+    map: MeanAveragePrecision | None = None
+    note: str = ""
+
+    @property
+    def tolerance(self) -> Tolerance:
+        """What this file may differ by."""
+        return BY_FORMAT.get((self.format, self.precision), TOLERANCES[self.precision])
+
+    @property
+    def breaches(self) -> list[str]:
+        """What is out of tolerance, worst output first, one line each; empty where the file is proven."""
+        allowed, found = self.tolerance, []
+        raw = [] if self.suppressed or allowed.raw is None else list(self.records.items())
+        worst = [
+            (output, size)
+            for size, record in raw
+            for output in record.outputs
+            if output.relative > (allowed.raw or 0) and output.absolute > ROUNDING
+        ]
+        for output, size in sorted(worst, key=lambda pair: -pair[0].relative):
+            found.append(
+                f"{output.name} at {size} differ by {output.absolute:.3g} "
+                f"({output.relative:.2e} relative, allowed {allowed.raw:g})"
+            )
+        for size, record in self.records.items():
+            missed = record.boxes - record.matched + record.extra
+            if not math.isfinite(record.worst.relative):
+                found.append(f"{record.worst.name} at {size} are not finite")
+            if missed > (1 - allowed.boxes) * (record.boxes + record.matched + record.extra) + 1e-9:
+                found.append(
+                    f"boxes at {size}: {record.matched} of {record.boxes} found, {record.extra} too many "
+                    f"(allowed: {allowed.boxes:.0%} the same)"
+                )
+        if self.suppressed and not self.map and not any(r.boxes + r.extra for r in self.records.values()):
+            found.append(f"no box with a score of {self.conf:.2g} to compare by; give source= or data= with objects")
+        if self.map and self.map.reference[0] - self.map.file[0] > allowed.map:
+            found.append(
+                f"mAP50-95 {self.map.file[0]:.4f}, PyTorch {self.map.reference[0]:.4f} (allowed {allowed.map:g} less)"
+            )
+        return found
+
+    @property
+    def verified(self) -> bool:
+        """Whether everything is within tolerance."""
+        return not self.breaches
+
+    def check(self) -> None:
+        """Raise VerificationError, naming what is worst, unless everything is within tolerance."""
+        if breaches := self.breaches:
+            raise VerificationError(f"{self.file}: not what {self.reference} computes: {'; '.join(breaches)}.")
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything as plain data."""
+        return {**asdict(self), "tolerance": asdict(self.tolerance), "breaches": self.breaches}
+
+    def save(self, path: Path) -> Path:
+        """Write ``NAME.verify.json`` beside a file and return its path."""
+        target = path.with_name(f"{path.name}.verify.json")
+        write_text_whole(target, json.dumps(self.to_dict(), indent=1) + "\n")
+        return target
+
+    def __str__(self) -> str:
+        """Return a table."""
+        allowed = self.tolerance
+        rows = [("input", "output", "absolute", "relative", "allowed")]
+        for size, record in self.records.items() if not self.suppressed else ():
+            limit = "-" if allowed.raw is None else f"{allowed.raw:.0e}"
+            rows += [(size, d.name, f"{d.absolute:.2e}", f"{d.relative:.2e}", limit) for d in record.outputs]
+        widths = [max(len(row[i]) for row in rows) for i in range(5)]
+        lines = ["  " + "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
+        lines = lines if len(rows) > 1 else []
+        for size, record in self.records.items():
+            lines.append(
+                f"  boxes at {size} with a score of {self.conf:.3g}: {record.matched}/{record.boxes} found, "
+                f"{record.extra} more, in {record.images} images ({self.source})"
+            )
+        if self.map:
+            lines.append(
+                f"  mAP50-95 {self.map.file[0]:.4f}, PyTorch {self.map.reference[0]:.4f}; "
+                f"mAP50 {self.map.file[1]:.4f}, PyTorch {self.map.reference[1]:.4f} "
+                f"({Path(self.map.data).name}, {self.map.split}, squares of {self.map.imgsz} px)"
+            )
+        lines += [f"  {self.note}"] if self.note else []
+        head = "verified" if self.verified else "NOT VERIFIED: " + "; ".join(self.breaches)
+        return "\n".join([f"{self.file} ({self.format}, {self.precision}) against {self.reference}: {head}", *lines])
+
+
+def merged_reference(model: VanillaYOLO) -> nn.Module:
+    """Return a merged float32 copy of a detector.
+
+    Raises:
+        CheckpointError: for an exported file.
+        MergeError: when a slope is below 1.
+    """
+    if not isinstance(model.model, nn.Module):
+        raise CheckpointError(f"{model.model_name}: an exported file; the reference is a checkpoint (.pt).")
+    check_mergeable(model.model)
+    network: Any = copy.deepcopy(model.model).float().eval()
+    return network.fuse(verbose=False)
+
+
+def input_sizes(file: ExportedFile, imgsz: Any, name: str) -> list[tuple[int, int]]:
+    """Return the sizes to compare at: the file's own; another, not square, where it takes any."""
+    if imgsz is not None:
+        check_imgsz(imgsz)
+        size = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
+        if file.imgsz is not None and not file.dynamic and size != file.imgsz:
+            raise UsageError(f"imgsz={imgsz}: {name} was made for {file.imgsz[0]}x{file.imgsz[1]} pixels only.")
+    elif file.imgsz is None:
+        raise UsageError(f"{name} does not say its size; give imgsz=.")
+    else:
+        size = file.imgsz
+    if not file.dynamic:
+        return [size]
+    return [size, (max(32, size[0] * 3 // 4 // 32 * 32), max(32, size[1] // 2 // 32 * 32))]
+
+
+def sure_enough(reference: nn.Module, images: list[Tensor]) -> float:
+    """Return the score from which boxes are compared: 0.25, or, where no box is so sure, half the highest score."""
+    highest = max(float(raw_output(reference, x)[:, 4:].max()) for x in images)
+    return 0.25 if highest >= 0.25 else highest / 2
+
+
+def compare(
+    file: ExportedFile, reference: nn.Module, images: list[Tensor], conf: float, allowed: Tolerance, iou: float
+) -> Equality:
+    """Compare a file with a network on inputs ``[1, 3, height, width]`` of one size.
+
+    Raises:
+        VerificationError: when the shapes of their outputs differ.
+    """
+    record = Equality()
+    for x in images:
+        expected, got = raw_output(reference, x), file(x)
+        if file.suppressed:
+            boxes = suppress(expected, max(conf - 2 * allowed.score, conf / 4), iou)[0]
+            record.add_boxes(boxes, got[0][got[0][:, 4] > 0], conf, allowed.iou, allowed.score)
+            continue
+        if got.shape != expected.shape:
+            raise VerificationError(f"output {list(got.shape)}, not {list(expected.shape)} as its reference has.")
+        record.add(expected, got, conf, allowed.iou, allowed.score)
+    return record
+
+
+def verify(
+    model: str | Path,
+    reference: VanillaYOLO | str | Path,
+    data: str | None = None,
+    source: str | Path | None = None,
+    imgsz: Any = None,
+    split: str = "val",
+    images: int = 8,
+    conf: float | None = None,
+    iou: float = 0.7,
+) -> Verification:
+    """Compare an exported file with the checkpoint it was made from. Nothing is raised for a breach: see ``breaches``.
+
+    Args:
+        model: the file or folder.
+        reference: the checkpoint.
+        data: data YAML: with it, mAP of both on the same squares, and its images serve.
+        source: image or folder to compare on; images of ``data``, else of the
+            training's own data, else generated scenes, by default.
+        imgsz: side or height and width, pixels, where the file does not say or takes any.
+        split: split of ``data`` for mAP.
+        images: how many images to compare outputs on, at most.
+        conf: smallest score that suppression inside the file lets through (Ultralytics' 0.25 by default).
+        iou: overlap it suppresses from.
+
+    Raises:
+        UsageError: when a file, size or setting does not fit.
+        CheckpointError: when the reference is no checkpoint.
+        MergeError: when a slope of the reference is below 1.
+        VerificationError: when the file's outputs have other shapes than the reference's.
+    """
+    path = Path(model)
+    if not path.exists():
+        raise UsageError(f"model={str(model)!r}: no such file; give an exported file or folder.")
+    checkpoint = reference if isinstance(reference, VanillaYOLO) else VanillaYOLO(reference)
+    network = merged_reference(checkpoint)
+    checked = resolve_data(data, ("val", split)) if data else None
+    files, where = example_images(checked or known_data(checkpoint), source, images)
+    file = open_file(path)
+    sizes = input_sizes(file, imgsz, path.name)
+    origin = Path(str(checkpoint.ckpt_path or checkpoint.model_name or "model")).name
+    kind = precision(path, file.format, file.metadata)
+    result = Verification(path.name, origin, file.format, kind, file.suppressed, where)
+    inputs = {f"{h}x{w}": [letterbox(read_image(p), (h, w)) for p in files] for h, w in sizes}
+    allowed = result.tolerance
+    inside = (0.25 if conf is None else conf) + allowed.score  # below, only PyTorch has boxes
+    result.conf = inside if file.suppressed else sure_enough(network, next(iter(inputs.values())))
+    for size, batch in inputs.items():
+        try:
+            result.records[size] = compare(file, network, batch, result.conf, allowed, iou)
+        except VerificationError as error:
+            raise VerificationError(f"{path.name} at {size}: {error}") from error
+    if checked:
+        add_map(result, path, file, network, sizes[0], checked, split, conf)
+    return result
+
+
+def add_map(
+    result: Verification,
+    path: Path,
+    file: ExportedFile,
+    network: nn.Module,
+    size: tuple[int, int],
+    data: str,
+    split: str,
+    conf: float | None,
+) -> None:
+    """Add mAP of file and network, both on letterboxed squares, with the suppression that the file has inside."""
+    if size[0] != size[1]:
+        result.note = f"mAP not taken: Ultralytics validates on squares, the file takes {size[0]}x{size[1]}"
+        return
+    conf = (0.25 if conf is None else conf) if file.suppressed else None
+    file_map, network_map = (
+        mean_average_precision(m, data, size[0], split, conf, single_label=file.suppressed) for m in (path, network)
+    )
+    result.map = MeanAveragePrecision(data, split, size[0], file_map, network_map)
+
+
+def open_file(path: Path) -> ExportedFile:
+    """Open an exported file for running.
+
+    Raises:
+        UsageError: for a checkpoint, or when its library is not installed.
+        CheckpointError: when the file is damaged.
+    """
+    format = format_of(path)
+    check_packages(format, run_only=True)
+    try:
+        return ExportedFile(path)
+    except Exception as error:  # each library raises types of its own for a damaged file
+        reason = " ".join(str(error).split())[:160] or type(error).__name__
+        raise CheckpointError(f"{path}: cannot be opened as {format} ({reason}); export it again.") from error

@@ -1,0 +1,195 @@
+"""Exported files by way of Ultralytics: writing one, reading what it says of itself, running it, its mAP."""
+
+from __future__ import annotations
+
+import copy
+import logging
+import tempfile
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from ultralytics.cfg import get_cfg
+from ultralytics.engine.exporter import Exporter, export_formats
+from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.nn.backends.base import BaseBackend
+from ultralytics.nn.backends.openvino import OpenVINOBackend
+from ultralytics.utils import LOGGER
+from ultralytics.utils.checks import check_version
+from ultralytics.utils.nms import non_max_suppression
+
+from vanillayolo.errors import UsageError
+
+
+class Float32OpenVINO(OpenVINOBackend):
+    """OpenVINO that computes in float32: on processors with AMX its own choice is bfloat16, whatever the file holds."""
+
+    def load_model(self, weight: str | Path) -> None:
+        """Load as Ultralytics does, then compile for float32."""
+        super().load_model(weight)
+        self.compile_model.keywords["config"]["INFERENCE_PRECISION_HINT"] = self.ov.Type.f32
+        folder = Path(weight)
+        xml = folder if folder.is_file() else next(folder.glob("*.xml"))
+        self.ov_compiled_model = self.compile_model(self.ov.Core().read_model(xml))
+
+
+@contextmanager
+def float32_runtimes() -> Iterator[None]:
+    """Let whatever Ultralytics opens meanwhile compute in float32 where the file does."""
+    before = AutoBackend._BACKEND_MAP
+    AutoBackend._BACKEND_MAP = {**before, "openvino": Float32OpenVINO}
+    try:
+        yield
+    finally:
+        AutoBackend._BACKEND_MAP = before
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Let Ultralytics report warnings and errors only."""
+    level = LOGGER.level
+    LOGGER.setLevel(max(level, logging.WARNING))
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
+
+
+class ExportedFile:
+    """An exported detector, run by its own library in float32 where the file is float32.
+
+    Args:
+        path: the file or folder.
+
+    Attributes:
+        format: Ultralytics' word for the format (``onnx``).
+        metadata: what the exporter wrote into the file; empty where it is another's.
+        imgsz: height and width of its input, pixels; None where the file does not say.
+        dynamic: whether it takes other sizes.
+        suppressed: whether suppression is inside: it returns final boxes.
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        with float32_runtimes(), quiet():
+            self._backend = AutoBackend(str(path), device=torch.device("cpu"), verbose=False)
+        self.format = str(self._backend.format)
+        self.metadata: dict[str, Any] = dict(self._backend.metadata)
+        size = self.metadata.get("imgsz")
+        self.imgsz = None if size is None else ((size, size) if isinstance(size, int) else (int(size[0]), int(size[1])))
+        self.dynamic = bool(self.metadata.get("dynamic"))
+        self.suppressed = bool(self.metadata.get("end2end"))
+
+    def __call__(self, x: Tensor) -> Tensor:
+        """Return what the file computes from ``[batch, 3, height, width]``.
+
+        Returns:
+            ``[batch, 4 + classes, anchors]`` (xywh in pixels, scores), or, with suppression inside,
+            ``[batch, boxes, 6]`` (xyxy in pixels, score, class; score 0 where there is no box).
+        """
+        with torch.inference_mode():
+            out = self._backend(x)
+        return torch.as_tensor(np.array(out[0] if isinstance(out, (tuple, list)) else out))
+
+
+class SingleLabelValidator(DetectionValidator):
+    """Validation with one class a box, as suppression inside an exported file has it; Ultralytics counts several."""
+
+    def postprocess(self, preds: Tensor) -> list[dict[str, Tensor]]:
+        """Suppress with the best class of each box only."""
+        a = self.args
+        boxes = non_max_suppression(preds, a.conf, a.iou, max_det=a.max_det, end2end=self.end2end)
+        return [{"bboxes": x[:, :4], "conf": x[:, 4], "cls": x[:, 5], "extra": x[:, 6:]} for x in boxes]
+
+
+def mean_average_precision(
+    model: nn.Module | Path,
+    data: str,
+    imgsz: int,
+    split: str = "val",
+    conf: float | None = None,
+    single_label: bool = False,
+) -> tuple[float, float]:
+    """Return mAP50-95 and mAP50 of a network or an exported file, on images letterboxed to squares.
+
+    Args:
+        model: a detector, or the path of a file.
+        data: a checked data YAML.
+        imgsz: side of the square, pixels.
+        split: split of the data.
+        conf: smallest score that counts; Ultralytics' own where not given.
+        single_label: count the best class of a box only.
+    """
+    settings = {"data": data, "imgsz": imgsz, "split": split, "conf": conf, "batch": 4, "rect": False, "plots": False}
+    settings |= {"verbose": False, "mode": "val", "task": "detect", "device": "cpu"}
+    with tempfile.TemporaryDirectory() as folder, float32_runtimes(), quiet():
+        kind = SingleLabelValidator if single_label else DetectionValidator
+        validator = kind(args=settings, save_dir=Path(folder) / "val")
+        validator(model=copy.deepcopy(model) if isinstance(model, nn.Module) else str(model))
+    return float(validator.metrics.box.map), float(validator.metrics.box.map50)
+
+
+def metadata_of(path: str | Path) -> dict[str, Any]:
+    """Return what an exporter wrote into a file, without its library; empty where there is nothing."""
+    return dict(BaseBackend.read_metadata(path))
+
+
+def format_settings(format: str) -> set[str]:
+    """Return the settings, beside size and precision, that Ultralytics' exporter takes for one of its formats."""
+    table = export_formats()
+    return set(table["Arguments"][table["Argument"].index(format)])
+
+
+def quantize_word(settings: dict[str, Any]) -> Any:
+    """Return the precision asked for as Ultralytics' ``quantize``: None (float32), 16, 8 or another of its words.
+
+    Raises:
+        UsageError: for a word that is none.
+    """
+    asked = settings.get("quantize") or (8 if settings.get("int8") else 16 if settings.get("half") else None)
+    try:
+        word = get_cfg(overrides={"quantize": asked}).quantize
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise UsageError(f"export: {' '.join(str(error).split())}") from error
+    return None if word == 32 else word
+
+
+def missing_packages(requirements: Iterable[str]) -> list[str]:
+    """Return those of ``name>=1.2`` that are not installed in such a version."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    missing = []
+    for requirement in requirements:
+        name = requirement.split("<")[0].split(">")[0].split("=")[0]
+        try:
+            fits = (
+                check_version(version(name), requirement[len(name) :]) if requirement != name else bool(version(name))
+            )
+        except PackageNotFoundError:
+            fits = False
+        if not fits:
+            missing.append(requirement)
+    return missing
+
+
+def write_file(network: nn.Module, folder: Path, stem: str, settings: dict[str, Any], callbacks: Any = None) -> Path:
+    """Export a copy of a network into a folder with Ultralytics' exporter, with nothing of this machine inside.
+
+    Args:
+        network: the detector; the exporter merges it.
+        folder: an empty folder.
+        stem: name of the file without suffix.
+        settings: Ultralytics' export settings.
+        callbacks: Ultralytics' callbacks.
+    """
+    network = copy.deepcopy(network)
+    args = dict(getattr(network, "args", None) or {})
+    network.pt_path = str(folder / f"{stem}.pt")  # type: ignore[assignment]  # the exporter names its file by it
+    network.args = {"imgsz": args.get("imgsz", 640), "data": ""}  # type: ignore[assignment]  # it describes the file
+    fixed = {"imgsz": args.get("imgsz", 640), "batch": 1, "verbose": False, "mode": "export", "task": "detect"}
+    with quiet():  # it would name the folder, which is not where the file will be
+        return Path(str(Exporter(overrides={**fixed, **settings}, _callbacks=callbacks)(model=network)))

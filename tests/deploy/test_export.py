@@ -1,0 +1,210 @@
+from __future__ import annotations
+
+import importlib
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vanillayolo import VanillaYOLO, cli
+from vanillayolo.deploy import export, verify
+from vanillayolo.deploy import formats as formats_module
+from vanillayolo.deploy.formats import FORMATS
+from vanillayolo.deploy.graph import operators
+from vanillayolo.errors import DataError, MergeError, UsageError, VerificationError
+from vanillayolo.nn import set_negative_slope
+from vanillayolo.yolo import files
+from vanillayolo.yolo.files import metadata_of, missing_packages
+
+export_module = importlib.import_module("vanillayolo.deploy.export")  # the package's name is the function
+
+
+@pytest.fixture
+def best(lively: Path, tmp_path: Path) -> Path:
+    """A checkpoint alone in its folder."""
+    path = tmp_path / "best.pt"
+    path.write_bytes(lively.read_bytes())
+    return path
+
+
+def needs(format: str) -> None:
+    chosen = FORMATS[format]
+    missing = missing_packages([*chosen.running, *chosen.making])
+    if missing:
+        pytest.skip(f"needs {', '.join(missing)}: pip install 'vanillayolo[{chosen.extra}]'")
+
+
+def names(folder: Path) -> set[str]:
+    return {p.name for p in folder.iterdir()}
+
+
+CASES: list[tuple[str, dict[str, Any]]] = [
+    ("torchscript", {}),
+    ("onnx", {}),
+    ("onnx", {"dynamic": True}),
+    ("onnx", {"nms": True}),
+    ("onnx", {"half": True}),
+    ("onnx", {"batch": 2}),
+    ("openvino", {}),
+    ("openvino", {"dynamic": True}),
+    ("openvino", {"half": True}),
+    ("ncnn", {}),
+    ("litert", {}),
+    ("executorch", {}),
+]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("format", "settings"), CASES, ids=lambda v: v if isinstance(v, str) else "-".join(v))
+def test_every_format_computes_what_pytorch_does(
+    format: str, settings: dict[str, Any], best: Path, lively_data: Path
+) -> None:
+    needs(format)
+    source = lively_data.parent / "images" / "val"
+    settings = {"imgsz": 64, "source": source, "simplify": False, **settings}
+    if format != "onnx":
+        del settings["simplify"]
+    result = export(best, format=format, **settings)
+    assert result.path == best.with_name(f"best{FORMATS[format].ending}")
+    assert result.record is not None
+    assert names(best.parent) == {"best.pt", result.path.name, result.record.name}
+    proof = result.verification
+    assert proof is not None
+    assert proof.format == format
+    assert proof.precision == ("float16" if settings.get("half") else "float32")
+    assert proof.suppressed == bool(settings.get("nms"))
+    assert len(proof.records) == (2 if settings.get("dynamic") else 1)
+    assert sum(record.boxes for record in proof.records.values()) > 10
+    if proof.precision == "float32" and not proof.suppressed:
+        assert all(0 <= record.worst.relative < 5e-5 for record in proof.records.values())
+    assert str(best.parent) not in json.dumps(metadata_of(result.path))
+    assert len(VanillaYOLO(result.path).predict(source, imgsz=64, verbose=False)) == 4
+
+
+@pytest.mark.slow
+def test_with_data_the_file_has_the_map_of_pytorch_with_suppression_inside_too(best: Path, lively_data: Path) -> None:
+    needs("onnx")
+    result = export(best, format="onnx", data=str(lively_data), imgsz=64, nms=True, conf=0.1, simplify=False)
+    assert result.verification is not None
+    maps = result.verification.map
+    assert maps is not None
+    assert maps.reference[0] > 0.05
+    assert maps.file == pytest.approx(maps.reference, abs=1e-3)
+    assert "mAP50-95" in str(result)
+
+
+BACKBONE = {
+    "onnx": ("/model.0/", {"Conv", "MaxPool", "Relu"}),
+    # a convolution with bias is two nodes in OpenVINO; a depthwise one is GroupConvolution
+    "openvino": ("model.0.", {"Convolution", "GroupConvolution", "Add", "MaxPool", "Relu"}),
+}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", BACKBONE)
+def test_the_backbone_is_convolution_pool_and_relu(format: str, best: Path) -> None:
+    needs(format)
+    part, allowed = BACKBONE[format]
+    found = operators(export(best, format=format, imgsz=64, verify=False).path, part)
+    assert set(found) == allowed
+
+
+@pytest.mark.slow
+def test_a_file_that_is_not_the_network_is_kept_as_unverified(
+    best: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    original = files.write_file
+
+    def wrong(network: torch.nn.Module, *rest: Any) -> Path:
+        with torch.no_grad():
+            network.model[-1].cv2[0][-1].weight.mul_(1.1)  # type: ignore[index, union-attr, operator]
+        try:
+            return original(network, *rest)
+        finally:
+            with torch.no_grad():
+                network.model[-1].cv2[0][-1].weight.div_(1.1)  # type: ignore[index, union-attr, operator]
+
+    monkeypatch.setattr(export_module, "write_file", wrong)
+    assert cli.main(["export", f"model={best}", "format=torchscript", "imgsz=64"]) == 1
+    err = capsys.readouterr().err
+    assert "boxes at 64x64 differ by" in err
+    assert err.count("\n") == 1
+    assert names(best.parent) == {
+        "best.pt",
+        "best-unverified.torchscript",
+        "best-unverified.torchscript.verify.json",
+    }
+    with pytest.raises(VerificationError, match="best-unverified"):
+        export(best, imgsz=64)
+    assert not verify(best.with_name("best-unverified.torchscript"), best).verified
+
+
+@pytest.mark.slow
+def test_a_failing_export_leaves_nothing_and_an_earlier_file_as_it_was(
+    best: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    earlier = best.with_name("best.torchscript")
+    earlier.write_bytes(b"before")
+
+    def fail(network: Any, folder: Path, stem: str, *_: Any) -> Path:
+        (folder / f"{stem}.torchscript").write_bytes(b"half")
+        raise RuntimeError("the tracer gave up")
+
+    monkeypatch.setattr(export_module, "write_file", fail)
+    with pytest.raises(RuntimeError, match="gave up"):
+        export(best, imgsz=64)
+    assert names(best.parent) == {"best.pt", "best.torchscript"}
+    assert earlier.read_bytes() == b"before"
+
+
+@pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({"format": "onxn"}, "did you mean onnx"),
+        ({"format": "mnn"}, "left out"),
+        ({"format": "engine"}, "collapsed checkpoint"),
+        ({"format": "onnx", "dynamyc": True}, "did you mean dynamic"),
+        ({"format": "ncnn", "dynamic": True}, "has no key 'dynamic'"),
+        ({"format": "torchscript", "int8": True, "data": "x.yaml"}, "int8 is not available for torchscript"),
+        ({"format": "torchscript", "half": True}, "float16 is not available"),
+        ({"format": "onnx", "quantize": "w8a16"}, "allowed are 32, 16 and 8"),
+        ({"format": "onnx", "quantize": 7}, "quantize"),
+        ({"format": "onnx", "imgsz": 7}, "at least 32"),
+        ({"format": "onnx", "batch": 0}, "batch=0"),
+    ],
+)
+def test_a_mistake_is_told_before_any_work(settings: dict[str, Any], told: str, best: Path) -> None:
+    with pytest.raises(UsageError, match=told) as error:
+        export(best, **settings)
+    assert "\n" not in str(error.value)
+    assert names(best.parent) == {"best.pt"}
+
+
+def test_int8_without_data_and_a_slope_below_1_are_refused(best: Path) -> None:
+    with pytest.raises(DataError, match="training split"):
+        export(best, format="openvino", int8=True)
+    model = VanillaYOLO(best)
+    set_negative_slope(model.model, 0.5)
+    with pytest.raises(MergeError, match=r"slope 0\.5"):
+        model.export(format="torchscript")
+    assert names(best.parent) == {"best.pt"}
+
+
+def test_a_missing_package_is_one_line_and_code_2(
+    best: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(formats_module, "missing_packages", lambda requirements: list(requirements)[:1])
+    for format in ("onnx", "ncnn", "litert", "executorch"):
+        assert cli.main(["export", f"model={best}", f"format={format}"]) == 2
+        err = capsys.readouterr().err
+        assert f"pip install 'vanillayolo[{FORMATS[format].extra}]'" in err
+        assert err.count("\n") == 1
+    assert names(best.parent) == {"best.pt"}
+
+
+def test_versions_of_packages_are_read() -> None:
+    assert missing_packages(["torch", "torch>=2.6", "ultralytics>=8.4.190,<8.5"]) == []
+    wanted = ["torch>=99", "no-such-package", "torch==1.0"]
+    assert missing_packages(wanted) == wanted
