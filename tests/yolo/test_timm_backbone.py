@@ -37,7 +37,7 @@ def test_maps_have_the_strides_and_channels_promised_at_any_size(network: str) -
 
 def test_the_neck_is_yolo11s_and_the_letter_scales_it() -> None:
     for letter in "ns":
-        cfg, stock = model_yaml(f"yolo11{letter}-timm-{SMALL}"), model_yaml(f"yolo11{letter}-vanillanet")
+        cfg, stock = model_yaml(f"yolo11{letter}-timm-{SMALL}"), model_yaml(f"yolo11{letter}-vanillanet", neck="yolo11")
         assert cfg["head"] == stock["head"]
         assert cfg["scales"] == stock["scales"]
 

@@ -16,7 +16,7 @@ from ultralytics.utils import YAML
 
 from vanillayolo.errors import CheckpointError, ModelNameError
 
-from .architecture import is_model_name, load_yaml
+from .architecture import is_model_name, load_yaml, near
 from .interface import VanillaYOLO, can_resume
 from .model import ROWS, VanillaDetectionModel
 from .modules import VanillaBackbone
@@ -58,10 +58,11 @@ def _stock(name: str) -> Model:
         if guess_model_task(cfg) != "detect" or "RTDETRDecoder" in str(cfg["head"][-1]):
             raise ValueError("not a YOLO detector")
     except (FileNotFoundError, ValueError, KeyError) as error:
-        reason = " ".join(str(error).split())[:120]
+        stem, reason = name.removesuffix(".yaml"), " ".join(str(error).split())[:120]
+        hint = near(stem)
         raise ModelNameError(
-            f"model {name.removesuffix('.yaml')!r}: neither ours ('vanillayolo info' lists them, "
-            f"yolo11n-timm-NAME takes any of timm's) nor one of Ultralytics' detectors such as yolo11n ({reason})."
+            f"model {stem!r}: neither ours nor one of Ultralytics' detectors such as yolo11n ({reason}): "
+            + (hint if hint.startswith("did") else f"{hint}; yolo11n-timm-NAME takes any of timm's.")
         ) from None
     return _with_all_cores(YOLO(name, task="detect"))
 

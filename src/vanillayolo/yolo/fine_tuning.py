@@ -64,8 +64,9 @@ class FineTuning:
 
 
 def stage_names(model: Any) -> list[str]:
-    """Return the names of a model's stages: ``stem``, ``stages.0``, ..."""
-    return ["stem", *(f"stages.{i}" for i in range(len(model.model[0].stages)))]
+    """Return the names of a model's stages: ``stem``, ``stages.0``, ...; none where the backbone is one of timm's."""
+    stages = getattr(model.model[0], "stages", None)
+    return [] if stages is None else ["stem", *(f"stages.{i}" for i in range(len(stages)))]
 
 
 def freeze_entries(freeze: Any, stages: Any) -> Any:
@@ -95,7 +96,8 @@ def check_stages(freeze: Any, model: Any) -> None:
     for entry in freeze if isinstance(freeze, (list, tuple)) else ():
         name = str(entry).removeprefix("0.")
         if str(entry).startswith("0.") and name not in known:
-            raise UsageError(f"freeze_stages: {name!r}: {closest(name, known)}")
+            hint = closest(name, known) if known else "the backbone is one of timm's; freeze=1 holds all of it."
+            raise UsageError(f"freeze_stages: {name!r}: {hint}")
 
 
 def freezes_backbone(freeze: Any) -> bool:

@@ -197,8 +197,13 @@ class VanillaYOLO(Model):
         if kwargs.get("weights") and (self.ckpt or isinstance(kwargs.get("pretrained"), (str, Path))):
             raise UsageError(f"weights={kwargs['weights']}: {self.model_name} has weights already; omit one of them.")
         check_settings(kwargs, kwargs.get("freeze"))
-        if kwargs.get("decay") and not getattr(self.model, "collapses", True):
-            raise UsageError(f"decay={kwargs['decay']}: {self.model_name} has no pairs to train deep; leave decay out.")
+        if not getattr(self.model, "collapses", True):
+            for key in ("decay", "layer_decay", "backbone_lr"):
+                if kwargs.get(key) not in (None, 0, 1):
+                    raise UsageError(
+                        f"{key}={kwargs[key]}: {self.model_name} has no pairs to train deep and no stages of ours; "
+                        f"leave {key} out."
+                    )
         if isinstance(kwargs.get("pretrained"), (str, Path)):
             check_weights(VanillaYOLO(kwargs["pretrained"]).model, f"pretrained={kwargs['pretrained']}")
         if kwargs.get("resume"):
