@@ -186,7 +186,7 @@ def merged_network(checkpoint: str | Path) -> nn.Module:
         CheckpointError: for a file that is no checkpoint.
         MergeError: when a slope is below 1.
     """
-    network = VanillaYOLO(checkpoint).model
+    network: Any = VanillaYOLO(checkpoint).model
     if not isinstance(network, nn.Module):
         raise CheckpointError(f"{checkpoint}: an exported file; int8 starts from a checkpoint (.pt).")
     network = copy.deepcopy(network).float().eval()
