@@ -91,10 +91,9 @@ def info(model: str | None = None, imgsz: int = 640) -> None:
     if not isinstance(network, nn.Module):
         raise UsageError(f"info model={model}: an exported file; give a name, a YAML or a checkpoint.")
     slope = get_negative_slope(network)
-    strides = [int(s) for s in network.stride]
-    print(
-        f"{model}: strides {strides}, " + ("merged" if slope is None else f"slope {slope:g}")
-    )
+    described: Any = network
+    strides = [int(s) for s in described.stride]
+    print(f"{model}: strides {strides}, " + ("merged" if slope is None else f"slope {slope:g}"))
     for form, cost in both_forms(network, imgsz).items():
         print(f"{form:>14}: {cost.parameters:>12,} parameters, {cost.gflops:8.2f} GFLOPs at {imgsz} px")
 
