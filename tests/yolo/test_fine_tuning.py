@@ -28,7 +28,7 @@ def test_factors_are_those_of_timm() -> None:
 
 def test_learning_rates_of_a_run_and_of_its_resume(run: Path, quick: dict[str, Any], tmp_path: Path) -> None:
     best = run / "weights" / "best.pt"
-    seen: list[dict[str, tuple[float, float]]] = []
+    seen: list[dict[str, float]] = []
 
     def rates(trainer: Any) -> None:
         names = {id(p): n for n, p in trainer.model.named_parameters()}

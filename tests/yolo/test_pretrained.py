@@ -80,7 +80,7 @@ def test_golden_logits(shared_file: Callable[[str], Path], tmp_path: Path, asser
 
 def test_other_number_of_classes_keeps_the_new_classifier(weights: Path, tmp_path: Path) -> None:
     model = VanillaYOLO(classifier_file(tmp_path, classes=3))
-    with pytest.raises(CheckpointError, match=r"does not fit|do not fit"):
+    with pytest.raises(CheckpointError, match=r"do(es)? not fit"):
         load_pretrained(model.model, weights)  # act_num differs
     model = VanillaYOLO(classifier_file(tmp_path, classes=3), weights=weights)
     assert model.model.eval()(torch.rand(1, 3, 64, 64))[1].shape == (1, 3)

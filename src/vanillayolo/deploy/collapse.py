@@ -23,6 +23,7 @@ from vanillayolo.errors import CheckpointError, DataError, MergeError, UsageErro
 from vanillayolo.nn import is_merged
 from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo.deep_trainer import student
 from vanillayolo.yolo.inference import (
     checkpoint,
     cropped,
@@ -144,10 +145,9 @@ def collapse(
         CheckpointError: when the file is missing or damaged.
     """
     model = model if isinstance(model, VanillaYOLO) else VanillaYOLO(model)
-    network: Any = model.model
-    task = str(model.task)
-    if not isinstance(network, nn.Module):
+    if not isinstance(model.model, nn.Module):
         raise CheckpointError(f"{model.model_name}: an exported file; collapse takes a checkpoint (.pt).")
+    network, task = student(model.model), str(model.task)
     origin = Path(str(model.ckpt_path or model.model_name or "model"))
     target = Path(path) if path else origin.with_name(f"{origin.stem}-collapsed.pt")
     if target.suffix != ".pt":

@@ -99,8 +99,9 @@ class DeepTrainingMixin(_Trainer):
         stages = overrides.pop("freeze_stages", None)
         given = {key: overrides.pop(key, None) for keys in self.sections.values() for key in keys}
         self.settings = {key: value for key, value in given.items() if value is not None}
-        overrides["freeze"] = freeze_entries(overrides.get("freeze"), stages)
-        check_settings(self.settings, overrides["freeze"])  # before anything is written
+        if stages:  # without, a resumed run keeps what its checkpoint holds
+            overrides["freeze"] = freeze_entries(overrides.get("freeze"), stages)
+        check_settings(self.settings, overrides.get("freeze"))  # before anything is written
         super().__init__(cfg, overrides, _callbacks)
         if self.resume and self.settings:
             LOGGER.warning(f"Resume ignores {sorted(self.settings)}, using checkpoint values.")

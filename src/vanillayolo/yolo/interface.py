@@ -25,7 +25,7 @@ from .model import VanillaDetectionModel
 from .offline import place_fonts
 from .presets import with_preset
 from .pretrained import find_weights, fit_yaml, load_pretrained
-from .trainer import TRAIN_KEYS, VanillaTrainer, check_settings, use_all_cores
+from .trainer import TRAIN_KEYS, VanillaTrainer, check_settings, student, use_all_cores
 
 #: Keyword arguments of Ultralytics' methods that are not settings.
 METHOD_KEYS = {"source", "stream", "persist", "trainer", "validator", "predictor", "half", "int8", "prompts"}
@@ -322,6 +322,7 @@ def check_weights(weights: Any, name: str) -> None:
 
 def check_training_form(model: Any, name: str) -> None:
     """Raise CheckpointError for a merged or folded network: its weights fit no network that trains."""
+    model = student(model)
     if (is_merged(model) and getattr(model, "collapses", True)) or model.is_fused():
         raise CheckpointError(
             f"{name}: is merged; only the training form trains. Give the checkpoint from before "

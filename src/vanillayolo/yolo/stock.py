@@ -155,7 +155,7 @@ def to_stock(model: VanillaDetectionModel | VanillaClassificationModel) -> Any:
     """
     if model.model[0].adaptive_pool:
         raise MergeError(
-            "the adaptive-pool variant pools odd sizes in a way of its own, which no stock row does: "
+            "the adaptive-pool variant pads to multiples of 24 or pools odd sizes, which no stock row does: "
             "use the merged network here or export it (vanillayolo export), or choose another variant."
         )
     if not is_merged(model) or not model.is_fused():

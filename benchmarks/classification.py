@@ -1,0 +1,181 @@
+"""Top-1 of small classifiers under one budget: VanillaNet-6 at a share of its width against timm's networks.
+
+    python benchmarks/classification.py --data path/to/cifar10_small [--name cifar10_small] [--crops bccd.yaml]
+        [--models vanillanet-6-w0.125-cls resnet18 fasternet_t0] [--seeds 0 1 2] [--set epochs=20]
+
+Every network is trained by the same trainer, data, augmentation, optimizer and number of epochs (timm's are put into
+the trainer's model as they are; they have no pairs, so nothing is trained deep). A run whose JSON exists is not
+trained again; an interrupted one is resumed where the network is ours, else begun anew. Writes
+benchmarks/classification/NAME_MODEL_seedS.json, one a run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from torch import nn
+from ultralytics.models.yolo.classify import ClassificationTrainer, ClassificationValidator
+from ultralytics.nn.tasks import ClassificationModel
+
+from vanillayolo import VanillaYOLO
+from vanillayolo.cli import parse_value
+from vanillayolo.data import check_folders, make_crops
+from vanillayolo.study.cost import cost
+from vanillayolo.study.latency import machine
+from vanillayolo.yolo.architecture import is_model_name
+
+PROTOCOL: dict[str, Any] = {
+    "epochs": 30,
+    "imgsz": 64,
+    "batch": 64,
+    "optimizer": "AdamW",
+    "lr0": 0.002,
+    "weight_decay": 0.02,
+    "cos_lr": True,
+    "warmup_epochs": 2.0,
+    "auto_augment": None,
+    "plots": False,
+}
+MODELS = ("vanillanet-6-w0.125-cls", "resnet18", "fasternet_t0")
+RESULTS = Path(__file__).parent / "classification"
+
+
+class TimmHead(nn.Module):
+    """A timm network that answers as Ultralytics' classification models do."""
+
+    def __init__(self, name: str, classes: int) -> None:
+        super().__init__()
+        self.network = timm.create_model(name, num_classes=classes)
+
+    def forward(self, x: torch.Tensor) -> Any:
+        logits = self.network(x)
+        return logits if self.training else (logits.softmax(1), logits)
+
+
+class TimmModel(ClassificationModel):
+    """A timm network under Ultralytics' trainer: its one row."""
+
+    def __init__(self, name: str, classes: int) -> None:
+        cfg = {"nc": classes, "backbone": [[-1, 1, "nn.Identity", []]], "head": []}
+        super().__init__(cfg, nc=classes, verbose=False)
+        head: Any = TimmHead(name, classes)
+        head.f, head.i, head.type, head.np = -1, 0, name, sum(p.numel() for p in head.parameters())
+        self.model = nn.Sequential(head)
+
+
+class TimmTrainer(ClassificationTrainer):
+    """Ultralytics' own trainer with a timm network in it; the best average is validated as it stands."""
+
+    timm_name = ""
+
+    def get_model(self, cfg: Any = None, weights: Any = None, verbose: bool = True) -> TimmModel:
+        return TimmModel(self.timm_name, self.data["nc"])
+
+    def setup_model(self) -> None:
+        if not isinstance(self.model, nn.Module):
+            self.model = self.get_model()
+
+    def get_validator(self) -> ClassificationValidator:
+        return super().get_validator()
+
+    def final_eval(self) -> None:
+        """The last epoch's figures are those of the average; nothing is opened from a file."""
+
+
+def train_ours(model: str, run: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], nn.Module]:
+    """Train, or go on with, one of our classifiers; return its figures and the merged network."""
+    last, best = run / "weights" / "last.pt", run / "weights" / "best.pt"
+    rows = read_rows(run)
+    if len(rows) < settings["epochs"]:
+        where = {"project": str(run.parent), "name": run.name, "exist_ok": True}
+        if last.exists() and rows:
+            VanillaYOLO(last).train(resume=True)
+        else:
+            VanillaYOLO(model).train(**settings, **where)
+    trained = VanillaYOLO(best)
+    metrics = trained.val(data=settings["data"], imgsz=settings["imgsz"], plots=False, verbose=False)
+    merged = trained.model.float().eval()
+    parameters = sum(p.numel() for p in merged.parameters())
+    return {"top1_best_merged": metrics.top1, "parameters_training": parameters}, merged.fuse(verbose=False)
+
+
+def train_timm(model: str, run: Path, settings: dict[str, Any]) -> tuple[dict[str, Any], nn.Module]:
+    """Train a timm network in the same trainer from its beginning; return its figures and the network."""
+    TimmTrainer.timm_name = model
+    where = {"project": str(run.parent), "name": run.name, "exist_ok": True, "model": "yolo11n-cls.yaml"}
+    trainer = TimmTrainer(overrides={**settings, **where, "task": "classify"})
+    trainer.train()
+    network = trainer.ema.ema.model.float().eval()
+    return {"parameters_training": sum(p.numel() for p in network.parameters())}, network
+
+
+def read_rows(run: Path) -> list[dict[str, str]]:
+    """Return the rows of a run's results.csv."""
+    path = run / "results.csv"
+    if not path.exists():
+        return []
+    with path.open() as file:
+        return list(csv.DictReader(file))
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, help="classification folder")
+    parser.add_argument("--crops", type=Path, help="detection data YAML whose boxes are cut out instead")
+    parser.add_argument("--name", help="name of the data in the results")
+    parser.add_argument("--models", nargs="+", default=list(MODELS))
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--runs", type=Path, default=Path("runs") / "classification")
+    parser.add_argument("--most", type=int, default=1000, help="crops of one class in one split at most")
+    parser.add_argument("--set", nargs="*", default=[], metavar="KEY=VALUE")
+    given = parser.parse_args()
+    if (given.data is None) == (given.crops is None):
+        parser.error("give --data or --crops")
+    name = given.name or (given.data.name if given.data else f"{given.crops.stem}_crops")
+    folder = given.data
+    if folder is None:
+        folder = given.runs.resolve() / name
+        if not folder.exists():
+            make_crops(given.crops, folder, most=given.most)
+    settings = {**PROTOCOL, **{k: parse_value(v) for k, v in (pair.split("=", 1) for pair in given.set)}}
+    RESULTS.mkdir(exist_ok=True)
+    for seed in given.seeds:
+        for model in given.models:
+            out = RESULTS / f"{name}_{model}_seed{seed}.json"
+            if out.exists():
+                continue
+            run = given.runs.resolve() / f"{name}_{model}_seed{seed}"
+            full = {**settings, "data": str(check_folders(folder)), "seed": seed}
+            train = train_ours if is_model_name(model) else train_timm
+            figures, network = train(model, run, full)
+            rows = read_rows(run)
+            top1 = [float(row["metrics/accuracy_top1"]) for row in rows]
+            measured = cost(network, settings["imgsz"])
+            record = {
+                "date": date.today().isoformat(),
+                "data": name,
+                "model": model,
+                "seed": seed,
+                "settings": settings,
+                "machine": machine(),
+                "top1_last_epoch": top1[-1],
+                "top1_best_epoch": max(top1),
+                "top1_per_epoch": top1,
+                "training_seconds": float(rows[-1]["time"]),
+                "parameters": measured.parameters,
+                "gflops": measured.gflops,
+                **figures,
+            }
+            out.write_text(json.dumps(record, indent=1) + "\n")
+            print(out, top1[-1])
+
+
+if __name__ == "__main__":
+    main()
