@@ -300,7 +300,7 @@ torch.manual_seed(0)
 block = randomize_batchnorm(make_stage(4, 6, 2, 1)).double().train()
 set_negative_slope(block, 0.3)
 set_lean(block, mode)
-x = torch.randn(2, 2, 4, 8, 8, dtype=torch.float64)
+x = torch.randn(2, 4, 4, 8, 8, dtype=torch.float64)  # two steps of four images, two for each process
 torch.distributed.init_process_group("gloo", init_method=f"file://{store}", rank=rank, world_size=2)
 model = nn.parallel.DistributedDataParallel(block, find_unused_parameters=True)  # as Ultralytics wraps it
 for images in x:
