@@ -67,12 +67,17 @@ def verify(
     images: int = 8,
     conf: float | None = None,
     iou: float = 0.7,
+    layers: bool = False,
 ) -> None:
-    """Compare an exported file with its checkpoint: model=best.onnx reference=best.pt [data=FILE.yaml] [source=...]."""
+    """Compare a file with its checkpoint: model=best.onnx reference=best.pt [data=FILE.yaml source=... layers=True]."""
     from vanillayolo.deploy import verify as run
+    from vanillayolo.deploy.layer_report import layer_report
+    from vanillayolo.deploy.verify import comparison_images
 
     result = run(model, reference, data, source, imgsz, split, images, conf, iou)
     result.save(Path(model))
+    if layers:
+        print(layer_report(model, reference, comparison_images(reference, data, source, split, images)[0]), end="\n\n")
     print(result)
     result.check()
 

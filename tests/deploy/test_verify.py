@@ -148,7 +148,8 @@ def test_a_file_of_other_weights_is_found_out_on_the_command_line(
     assert "NOT VERIFIED" in out
     assert err.count("\n") == 1
     assert "differ by" in err
-    assert cli.main([*words[:2], f"reference={lively}"]) == 0
+    assert cli.main([*words[:2], f"reference={lively}", "layers=True"]) == 0
+    assert "stem" in capsys.readouterr().out
     assert json.loads((exported.path.parent / f"{exported.path.name}.verify.json").read_text())["breaches"] == []
 
 

@@ -255,6 +255,29 @@ def compare(
     return record
 
 
+def comparison_images(
+    reference: VanillaYOLO | str | Path,
+    data: str | Path | None = None,
+    source: str | Path | None = None,
+    split: str = "val",
+    images: int = 8,
+) -> tuple[list[Path], str]:
+    """Return the images that a file and its checkpoint are compared on, and where they are from.
+
+    Args:
+        reference: the checkpoint, whose training's own data serve where nothing else is given.
+        data: data YAML whose validation images serve.
+        source: image or folder instead.
+        split: another split of ``data`` that has to be there.
+        images: how many, at most.
+    """
+    if data or source:
+        return example_images(resolve_data(data, ("val", split)) if data else None, source, images)
+    return example_images(
+        known_data(reference if isinstance(reference, VanillaYOLO) else VanillaYOLO(reference)), None, images
+    )
+
+
 def verify(
     model: str | Path,
     reference: VanillaYOLO | str | Path,
@@ -292,7 +315,7 @@ def verify(
     checkpoint = reference if isinstance(reference, VanillaYOLO) else VanillaYOLO(reference)
     network = merged_reference(checkpoint)
     checked = resolve_data(data, ("val", split)) if data else None
-    files, where = example_images(checked or known_data(checkpoint), source, images)
+    files, where = comparison_images(checkpoint, checked, source, split, images)
     file = open_file(path)
     sizes = input_sizes(file, imgsz, path.name)
     origin = Path(str(checkpoint.ckpt_path or checkpoint.model_name or "model")).name
