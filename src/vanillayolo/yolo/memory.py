@@ -20,7 +20,7 @@ from ultralytics.utils import DEFAULT_CFG
 #: Cells of the coarsest map on each side of the image that the prediction runs a whole step on, at most; with fewer
 #: than the series activation's kernel has, other kernels of the libraries run than in larger images.
 PROBE = 8
-#: What a CPU trains at a time where nobody says: more takes memory and gains no speed there.
+#: What a CPU trains at a time at most where nobody says: Ultralytics' own default.
 CPU_BATCH = 16
 #: Share of the free memory that a batch may take where nobody says: Ultralytics' own. The rest is for what is not
 #: counted: the libraries' scratch memory, a heap in pieces (measured: up to 1.5 times), images on their way.
