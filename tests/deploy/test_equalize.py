@@ -58,8 +58,8 @@ def test_links_reach_through_pool_and_concatenation_into_neck_and_head(merged: A
     assert inside.relu
     tap = links["model.0.stages.0.act.1"]
     assert not tap.relu
-    assert {r.name for r in tap.readers} == {"model.0.stages.1.pair", "model.11.cv1.conv"}
-    neck_first = network.model[11].cv1.conv.in_channels - network.model[0].out_channels[0]
+    assert {r.name for r in tap.readers} == {"model.0.stages.1.pair", "model.11.pair"}
+    neck_first = network.model[11].pair.in_channels - network.model[0].out_channels[0]
     assert {r.first for r in tap.readers} == {0, neck_first}
     assert all("cv3" not in name for name in links)  # behind SiLU no scale moves
 

@@ -40,7 +40,7 @@ def names(folder: Path) -> set[str]:
     return {p.name for p in folder.iterdir()}
 
 
-CASES: list[tuple[str, dict[str, Any]]] = [
+CASES: list[Any] = [
     ("torchscript", {}),
     ("onnx", {}),
     ("onnx", {"dynamic": True}),
@@ -51,8 +51,8 @@ CASES: list[tuple[str, dict[str, Any]]] = [
     ("openvino", {"dynamic": True}),
     ("openvino", {"half": True}),
     ("ncnn", {}),
-    ("litert", {}),
-    ("executorch", {}),
+    pytest.param("litert", {}, marks=pytest.mark.heavy),
+    pytest.param("executorch", {}, marks=pytest.mark.heavy),
 ]
 
 
