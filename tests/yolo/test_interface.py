@@ -171,7 +171,11 @@ def test_settings_that_fail_late_in_ultralytics_are_refused_early(
 
 def test_without_data_nothing_is_fetched_in_its_place(tiny_yaml: Path, scenes: Path, tmp_path: Path) -> None:
     model = VanillaYOLO(tiny_yaml)
-    for ask in (model.val, lambda: model.export(format="onnx", int8=True), lambda: model.export(quantize=8)):
+    for ask in (
+        model.val,
+        lambda: model.export(format="onnx", int8=True),
+        lambda: model.export(format="openvino", quantize=8),
+    ):
         with pytest.raises(DataError, match="data is missing"):
             ask()
     with pytest.raises(DataError, match=r"nowhere\.yaml"):
@@ -203,12 +207,12 @@ def test_merged_weights_are_not_given_to_a_network_in_training_form(
     assert not (tmp_path / "runs").exists()
 
 
-def test_files_that_are_no_detector_are_told_apart(tmp_path: Path) -> None:
+def test_files_that_we_cannot_use_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no weights")
     (tmp_path / "folder").mkdir()
     torch.save({"weight": torch.zeros(2)}, tmp_path / "state.pt")
-    YOLO("yolo11n-cls.yaml", verbose=False).save(tmp_path / "classifier.pt")
-    told = {"notes.txt": "neither", "folder": "neither", "state.pt": "not a loadable", "classifier.pt": "classify"}
+    YOLO("yolo11n-seg.yaml", verbose=False).save(tmp_path / "segmenter.pt")
+    told = {"notes.txt": "neither", "folder": "neither", "state.pt": "not a loadable", "segmenter.pt": "segment"}
     for name, reason in told.items():
         with pytest.raises(CheckpointError, match=reason) as error:
             VanillaYOLO(tmp_path / name)
