@@ -79,6 +79,7 @@ def measure(calls: Mapping[str, Callable[[], object]], rounds: int = 20, warmup:
     times: dict[str, list[float]] = {name: [] for name in calls}
     for i in range(-warmup, rounds):
         for name in list(calls)[:: -1 if i % 2 else 1]:
+            calls[name]()  # not timed: the threads of the one before still spin, waiting for more, on the same cores
             begin = time.perf_counter()
             calls[name]()
             if i >= 0:
