@@ -18,8 +18,8 @@ quick: lint
 	$(QUIET) $(BIN)/python -m pytest -m "not slow"
 
 lint: $(VENV)/installed
-	$(BIN)/ruff check src tests benchmarks
-	$(BIN)/ruff format --check src tests benchmarks
+	$(BIN)/ruff check src tests benchmarks examples
+	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
 
 wheel: $(VENV)/installed
