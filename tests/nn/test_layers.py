@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vanillayolo.nn import DeepPair, SeriesActivation, randomize_batchnorm
-from vanillayolo.nn.layers import HalvingMaxPool2d, checkpointed, init_weights
+from vanillayolo.nn.layers import HalvingMaxPool2d, checkpointed, init_weights, start_at_identity
 
 few = settings(max_examples=25, deadline=None)
 
@@ -157,6 +157,19 @@ def test_initialisation_is_the_authors() -> None:
             assert torch.equal(m.weight, torch.ones_like(m.weight))
             assert not m.bias.any()
             assert not m.running_mean.any()
+
+
+@pytest.mark.parametrize("act_num", [0, 2, 3])
+def test_begun_at_the_identity_a_series_activation_is_near_relu(act_num: int) -> None:
+    torch.manual_seed(0)
+    module = SeriesActivation(16, act_num)
+    init_weights(module)
+    noise = module.conv.weight.detach().clone()
+    start_at_identity(module)
+    x = torch.randn(2, 16, 9, 9)
+    # ReLU and what the noise alone would have given, to rounding
+    expected = torch.relu(x) + F.conv2d(torch.relu(x), noise, padding=act_num, groups=16)
+    torch.testing.assert_close(module.conv(torch.relu(x)), expected)
 
 
 def test_random_statistics_are_reproducible_and_leave_convolutions_alone() -> None:

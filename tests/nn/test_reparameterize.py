@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
-from vanillayolo.errors import MergeError
+from vanillayolo.errors import MergeError, UsageError
 from vanillayolo.nn import (
     VARIANTS,
     DeepPair,
@@ -24,7 +24,7 @@ from vanillayolo.nn import (
     set_negative_slope,
     vanillanet_variant,
 )
-from vanillayolo.nn.reparameterize import FOLD, fold, fold_pair, replace_modules
+from vanillayolo.nn.reparameterize import FOLD, fold, fold_pair, join_pairs, replace_modules
 
 few = settings(max_examples=20, deadline=None)
 variants = pytest.mark.parametrize("variant", list(VARIANTS))
@@ -308,3 +308,65 @@ def test_folded_network_is_the_same_function_and_merges_on(slope: float, assert_
         else:
             with pytest.raises(MergeError):
                 reparameterize(folded)
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Joined: one convolution that trains on
+
+
+def joined_network(variant: str = "7") -> VanillaNet:
+    return join_pairs(copy.deepcopy(network(variant).double()))  # type: ignore[return-value]
+
+
+def test_joined_is_the_same_function_and_merges_to_the_same(assert_near: Callable[..., None]) -> None:
+    net, joined = network("7").double(), joined_network()
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    assert get_negative_slope(joined) == 1
+    assert not is_merged(joined)
+    assert sum(p.numel() for p in joined.parameters()) < sum(p.numel() for p in net.parameters())
+    with torch.no_grad():
+        assert_near(joined(images), net(images), 1e-12)  # float64 rounding
+        assert_near(reparameterize(joined)(images), net(images), 1e-12)
+        assert_near(replace_modules(copy.deepcopy(joined), FOLD)(images), net(images), 1e-12)
+        assert_near(reparameterize(replace_modules(copy.deepcopy(joined), FOLD))(images), net(images), 1e-12)
+    merged, want = reparameterize(joined).state_dict(), reparameterize(net).state_dict()
+    assert merged.keys() == want.keys()
+
+
+def test_joining_twice_is_joining_once() -> None:
+    once = joined_network()
+    assert same_state(state_of(join_pairs(copy.deepcopy(once))), state_of(once))
+
+
+def test_a_joined_network_trains_and_then_merges(assert_near: Callable[..., None]) -> None:
+    joined = joined_network().train()
+    optimizer = torch.optim.SGD(joined.parameters(), 0.1)
+    for _ in range(2):
+        optimizer.zero_grad()
+        joined(torch.randn(2, 3, 64, 64, dtype=torch.float64)).square().mean().backward()
+        assert all(p.grad is not None for p in joined.parameters())
+        optimizer.step()
+    joined.eval()
+    images = torch.randn(2, 3, 64, 64, dtype=torch.float64)
+    with torch.no_grad():
+        assert_near(reparameterize(joined)(images), joined(images), 1e-12)
+
+
+def test_only_slope_one_joins_and_a_joined_pair_stays_there() -> None:
+    net = network("5")
+    net.stages[1].pair.negative_slope = 0.5
+    before = state_of(net)
+    with pytest.raises(MergeError, match=r"stages\.1\.pair has slope 0\.5"):
+        join_pairs(net)
+    assert same_state(state_of(net), before)
+    joined = joined_network()
+    with pytest.raises(UsageError, match="only slope 1 is left"):
+        set_negative_slope(joined, 0.5)
+    set_negative_slope(joined, 1.0)
+
+
+def test_a_joined_network_scripts() -> None:
+    joined = joined_network().float()
+    images = torch.randn(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(torch.jit.script(joined)(images), joined(images))

@@ -20,7 +20,8 @@ from vanillayolo.nn import (
     reparameterize,
     vanillanet_variant,
 )
-from vanillayolo.nn.weights import translate_keys
+from vanillayolo.nn.reparameterize import join_pairs
+from vanillayolo.nn.weights import describe_weights, translate_keys
 
 
 def network(seed: int = 0, **kwargs: Any) -> VanillaNet:
@@ -132,6 +133,29 @@ def test_safetensors(tmp_path: Path, merged: bool) -> None:
     assert report.form == ("merged" if merged else "training")
     assert not report.missing
     assert same_function(net, source)
+
+
+def test_weights_of_joined_pairs(tmp_path: Path) -> None:
+    source = network()
+    join_pairs(source)
+    save_file(source.state_dict(), tmp_path / "joined.safetensors")
+    about = describe_weights(source.state_dict())
+    assert (about.form, about.dims, about.act_num, about.num_classes) == (
+        "joined",
+        tuple(info["num_chs"] for info in source.feature_info),
+        3,
+        5,
+    )
+    net = network(seed=1)  # two convolutions a pair until the file says otherwise
+    report = load_official_weights(net, tmp_path / "joined.safetensors")
+    assert report.form == "joined"
+    assert (report.missing, report.unexpected, report.shape) == ([], [], [])
+    assert same_function(net, source)
+    other = VanillaNet(dims=(8, 16), strides=(2,), num_classes=5)
+    before = set(other.state_dict())
+    with pytest.raises(CheckpointError, match="training form"):
+        load_official_weights(other, source.state_dict())
+    assert set(other.state_dict()) == before  # a refusal changes nothing
 
 
 def test_old_torch_files_without_zip(tmp_path: Path) -> None:

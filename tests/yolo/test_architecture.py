@@ -47,6 +47,11 @@ def test_every_name_resolves(name: str) -> None:
     yaml.safe_dump(cfg)  # nothing in it but what YAML knows
 
 
+def test_an_unknown_start_of_the_series_activation_lists_those_there_are(tiny_cfg: dict[str, Any]) -> None:
+    with pytest.raises(ModelNameError, match="series_init 'dirac': allowed: noise, identity"):
+        resolve(tiny_cfg | {"series_init": "dirac"})
+
+
 def test_each_call_gives_a_dict_of_its_own() -> None:
     first = model_yaml("yolo11n-vanillanet-5")
     before = copy.deepcopy(first)

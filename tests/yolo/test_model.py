@@ -428,6 +428,19 @@ def test_settings_travel_in_the_yaml(tiny_cfg: dict[str, Any]) -> None:
     assert {k: v.shape for k, v in again.state_dict().items()} == {k: v.shape for k, v in model.state_dict().items()}
 
 
+def test_series_activations_begin_as_the_yaml_says(tiny_cfg: dict[str, Any]) -> None:
+    centres = {}
+    for init in ("noise", "identity"):
+        torch.manual_seed(0)
+        model = VanillaDetectionModel(tiny_cfg | {"series_init": init}, verbose=False)
+        acts = [m for m in model.modules() if isinstance(m, SeriesActivation)]
+        centres[init] = [m.conv.weight[:, 0, m.act_num, m.act_num].detach() for m in acts]
+        assert model.yaml["series_init"] == init
+    assert len(centres["noise"]) > 2
+    for noise, identity in zip(centres["noise"], centres["identity"], strict=True):
+        torch.testing.assert_close(identity, noise + 1)
+
+
 def test_augmented_prediction(tiny_cfg: dict[str, Any]) -> None:
     with torch.no_grad():
         detections, _ = detector(tiny_cfg)(torch.rand(1, 3, 64, 64), augment=True)

@@ -92,11 +92,16 @@ def set_negative_slope(model: nn.Module, slope: float) -> None:
     """Set the slope of every deep pair: 0 is ReLU, 1 the identity.
 
     Raises:
-        UsageError: when the slope is outside 0 to 1.
+        UsageError: when the slope is outside 0 to 1, or below 1 where the pairs are joined; nothing is changed then.
     """
     if not 0 <= slope <= 1:
         raise UsageError(f"negative slope {slope!r}: give a number from 0 (ReLU) to 1 (identity).")
-    for _, pair in deep_pairs(model):
+    pairs = list(deep_pairs(model))
+    if slope != 1 and (joined := next((name for name, pair in pairs if pair.is_joined), None)):
+        raise UsageError(
+            f"negative slope {slope:g}: {joined} is one convolution since its slope reached 1; only slope 1 is left."
+        )
+    for _, pair in pairs:
         pair.negative_slope = float(slope)
 
 

@@ -81,7 +81,11 @@ class DeepPair(nn.Module):
     Attributes:
         negative_slope: the paper's lambda, a plain float: it is in no state dict, because an averaged model must
             not average it.
+        is_joined: whether the two convolutions have become one, to be trained on at slope 1
+            (:func:`vanillayolo.nn.reparameterize.join_pairs`): ``conv1`` then, with ``norm2`` after it.
     """
+
+    __jit_unused_properties__ = ["is_joined"]
 
     def __init__(
         self,
@@ -98,7 +102,7 @@ class DeepPair(nn.Module):
         self.conv1 = nn.Conv2d(in_channels, mid, kernel_size, stride, padding)
         self.norm1: nn.Module = nn.BatchNorm2d(mid, eps=BN_EPS)
         self.negative_slope = 1.0
-        self.conv2 = nn.Conv2d(mid, out_channels, 1)
+        self.conv2: nn.Module = nn.Conv2d(mid, out_channels, 1)
         self.norm2: nn.Module = nn.BatchNorm2d(out_channels, eps=BN_EPS) if norm_last else nn.Identity()
 
     def forward(self, x: Tensor) -> Tensor:
@@ -107,6 +111,11 @@ class DeepPair(nn.Module):
         if self.negative_slope != 1.0:
             x = F.leaky_relu(x, self.negative_slope)
         return self.norm2(self.conv2(x))
+
+    @property
+    def is_joined(self) -> bool:
+        """Whether the two convolutions are one already."""
+        return isinstance(self.conv2, nn.Identity)
 
     def extra_repr(self) -> str:
         """Name the slope in the printed module."""
@@ -136,6 +145,19 @@ def init_weights(module: nn.Module) -> None:
                 nn.init.zeros_(m.bias)
         elif isinstance(m, nn.BatchNorm2d):
             m.reset_parameters()
+
+
+def start_at_identity(module: nn.Module) -> None:
+    """Let every series activation begin as the ReLU that it generalises: 1 is added to its kernel's centre.
+
+    Begun as the authors do, with nothing but noise of 0.02, the convolution first blurs each map over its whole kernel,
+    and the trace of a small object is lost in it. A depthwise kernel that starts as the identity keeps it; equation 6
+    is the same.
+    """
+    with torch.no_grad():
+        for m in module.modules():
+            if isinstance(m, SeriesActivation):
+                m.conv.weight[:, :, m.act_num, m.act_num] += 1.0
 
 
 def randomize_batchnorm(module: nn.Module, seed: int = 0) -> nn.Module:

@@ -66,12 +66,20 @@ def set_lean(model: nn.Module, mode: str) -> None:
 
 
 class Plan(NamedTuple):
-    """What a stage computes, beside its tensors."""
+    """What a stage computes, beside its tensors.
 
-    norms: tuple[nn.BatchNorm2d, nn.BatchNorm2d, nn.BatchNorm2d]
+    Attributes:
+        norms: of the first convolution (not in a joined pair), of the second, of the depthwise one.
+        slope: of the leaky ReLU between.
+        first: stride and padding of the first convolution; None in a joined pair.
+        second: stride and padding of the second, or only, one.
+        pool: the stage's pooling.
+    """
+
+    norms: tuple[nn.BatchNorm2d, ...]
     slope: float
-    stride: list[int]  # of the first convolution
-    padding: list[int]
+    first: tuple[list[int], list[int]] | None
+    second: tuple[list[int], list[int]]
     pool: nn.Module
 
 
@@ -91,29 +99,34 @@ class _LeanStage(torch.autograd.Function):
 
     Names: ``z1`` and ``z2`` are the outputs of the pair's convolutions, ``hidden`` the map between them, ``r`` ReLU's
     output, ``u`` the depthwise convolution's; ``w``, ``b`` weight and bias of a convolution (``wd``: the depthwise
-    one's), ``g``, ``o`` of a normalisation.
+    one's), ``g``, ``o`` of a normalisation. A joined pair has no first convolution: ``hidden`` is the input then, and
+    ``w1`` to ``o1`` are None.
     """
 
     @staticmethod
     @custom_fwd(device_type="cpu")
-    def forward(ctx: Any, plan: Plan, x: Tensor, *params: Tensor) -> Tensor:
+    def forward(ctx: Any, plan: Plan, x: Tensor, *params: Any) -> Tensor:
         w1, b1, g1, o1, w2, b2, g2, o2, wd, g3, o3 = params
-        z1 = convolve(x, w1, b1, plan.stride, plan.padding)
-        s1 = measure(plan.norms[0], z1)
-        hidden = rectified_(normalize_(z1, s1, g1, o1), plan.slope)
+        *norms, norm2, norm3 = plan.norms
+        hidden, measured = x, []
+        if plan.first is not None:
+            z1 = convolve(x, w1, b1, *plan.first)
+            measured = [measure(norms[0], z1)]
+            hidden = rectified_(normalize_(z1, measured[0], g1, o1), plan.slope)
+            del z1  # every map goes as soon as it may: the next one needs the memory
         sign = falling(g2)
-        z2 = convolve(hidden, turned(w2, sign), turned(b2, sign), [1, 1], [0, 0])
-        del z1, hidden  # every map goes as soon as it may: the next one needs the memory
-        s2 = measure(plan.norms[1], z2, sign)
+        z2 = convolve(hidden, turned(w2, sign), turned(b2, sign), *plan.second)
+        del hidden
+        s2 = measure(norm2, z2, sign)
         r, _ = pooled(z2, pool_geometry(plan.pool, z2))
         del z2
         r = normalize_(r, s2, g2.abs(), o2).relu_()
         u = depthwise(r, wd)
         del r
-        s3 = measure(plan.norms[2], u)
-        ctx.plan = plan
-        ctx.of_batch = [s.of_batch for s in (s1, s2, s3)]
-        ctx.save_for_backward(x, *params, *s1[:2], *s2[:2], *s3[:2])
+        s3 = measure(norm3, u)
+        measured += [s2, s3]
+        ctx.plan, ctx.of_batch = plan, [s.of_batch for s in measured]
+        ctx.save_for_backward(x, *params, *(t for s in measured for t in s[:2]))
         return normalize_(u, s3, g3, o3)
 
     @staticmethod
@@ -124,14 +137,16 @@ class _LeanStage(torch.autograd.Function):
         saved = ctx.saved_tensors  # once: under a checkpoint of somebody's this computes
         x, w1, b1, g1, o1, w2, b2, g2, o2, wd, g3, _, *kept = saved
         need_x, need_w1, need_w2, need_wd = (ctx.needs_input_grad[i] for i in (1, 2, 6, 10))
-        s1, s2, s3 = (
+        *first, s2, s3 = (
             Statistics(kept[2 * i], kept[2 * i + 1], ctx.of_batch[i], norm.eps) for i, norm in enumerate(plan.norms)
         )
-        z1 = convolve(x, w1, b1, plan.stride, plan.padding)
-        hidden = rectified_(normalize_(z1, s1, g1, o1, torch.empty_like(z1)), plan.slope)
+        hidden = z1 = x
+        if plan.first is not None:
+            z1 = convolve(x, w1, b1, *plan.first)
+            hidden = rectified_(normalize_(z1, first[0], g1, o1, torch.empty_like(z1)), plan.slope)
         sign = falling(g2)
         w2_turned = turned(w2, sign)
-        z2 = convolve(hidden, w2_turned, turned(b2, sign), [1, 1], [0, 0])
+        z2 = convolve(hidden, w2_turned, turned(b2, sign), *plan.second)
         geometry = pool_geometry(plan.pool, z2)
         r, index = pooled(z2, geometry)
         r = normalize_(r, s2, g2.abs(), o2, None if geometry else torch.empty_like(r)).relu_()
@@ -147,21 +162,21 @@ class _LeanStage(torch.autograd.Function):
         del index
         grad, grad_g2, grad_o2 = normalize_backward(grad, z2, s2, g2.abs())
         del z2
-        back, grad_w2 = convolve_backward(grad, hidden, w2_turned, [1, 1], [0, 0], [True, need_w2])
-        assert back is not None  # asked for
-        grad = back
-        del back
-        if plan.slope != 1.0:
-            grad = aten.leaky_relu_backward.grad_input(grad, hidden, plan.slope, True, grad_input=grad)
-        del hidden
-        grad, grad_g1, grad_o1 = normalize_backward(grad, z1, s1, g1)
-        del z1
-        grad_x, grad_w1 = convolve_backward(grad, x, w1, plan.stride, plan.padding, [need_x, need_w1])
-
+        need_hidden = need_x if plan.first is None else True
+        back, grad_w2 = convolve_backward(grad, hidden, w2_turned, *plan.second, [need_hidden, need_w2])
         grad_b2 = turned(bias_gradient(s2, g2.abs(), grad_o2), sign)
-        second = (grad_w2 if grad_w2 is None else turned(grad_w2, sign), grad_b2, turned(grad_g2, sign), grad_o2)
-        first = (grad_w1, bias_gradient(s1, g1, grad_o1), grad_g1, grad_o1)
-        grads = (grad_x, *first, *second, grad_wd, grad_g3, grad_o3)
+        second = (None if grad_w2 is None else turned(grad_w2, sign), grad_b2, turned(grad_g2, sign), grad_o2)
+        of_first: tuple[Tensor | None, ...] = (None, None, None, None)
+        if plan.first is not None:
+            assert back is not None  # asked for
+            grad = back
+            if plan.slope != 1.0:
+                grad = aten.leaky_relu_backward.grad_input(grad, hidden, plan.slope, True, grad_input=grad)
+            del hidden
+            grad, grad_g1, grad_o1 = normalize_backward(grad, z1, first[0], g1)
+            back, grad_w1 = convolve_backward(grad, x, w1, *plan.first, [need_x, need_w1])
+            of_first = (grad_w1, bias_gradient(first[0], g1, grad_o1), grad_g1, grad_o1)
+        grads = (back, *of_first, *second, grad_wd, grad_g3, grad_o3)
         return None, *(
             None if g is None or not need else g.to(t.dtype)
             for g, need, t in zip(grads, ctx.needs_input_grad[1:], saved, strict=False)
@@ -175,12 +190,14 @@ def is_standard(stage: Any) -> bool:
         return False
     if type(stage.pool) not in (nn.Identity, nn.MaxPool2d, HalvingMaxPool2d):
         return False
-    convs = (pair.conv1, pair.conv2, activation.conv)
-    norms = (pair.norm1, pair.norm2, activation.norm)
+    layers = [pair.conv1, pair.norm2, activation.conv, activation.norm]
+    if not pair.is_joined:
+        layers += [pair.norm1, pair.conv2]
+    norms = [m for m in layers if isinstance(m, nn.BatchNorm2d)]
     return (
         not any(is_heard(m) for m in (pair, activation, stage.pool))
-        and all(is_bare(m) and isinstance(m, nn.Conv2d) for m in convs)
-        and all(is_bare(m) and isinstance(m, nn.BatchNorm2d) for m in norms)
+        and all(map(is_bare, layers))
+        and len(norms) == len(layers) // 2
         and all(m.affine and m.track_running_stats for m in norms)
     )
 
@@ -203,10 +220,15 @@ def lean_forward(stage: Any, x: Tensor) -> Tensor:
     if not x.is_cpu or type(x) is not Tensor or x.dtype not in (torch.float32, torch.float64, torch.bfloat16):
         return checkpointed(stage, x, stage.plain)
     pair, activation = stage.pair, stage.act
-    conv1, norm1, conv2, norm2 = pair.conv1, pair.norm1, pair.conv2, pair.norm2
-    plan = Plan(
-        (norm1, norm2, activation.norm), pair.negative_slope, list(conv1.stride), list(conv1.padding), stage.pool
-    )
-    layers = (conv1, norm1, conv2, norm2)
+    geometry = (list(pair.conv1.stride), list(pair.conv1.padding))
+    if pair.is_joined:
+        layers = [pair.conv1, pair.norm2]
+        plan = Plan((pair.norm2, activation.norm), 1.0, None, geometry, stage.pool)
+    else:
+        layers = [pair.conv1, pair.norm1, pair.conv2, pair.norm2]
+        norms = (pair.norm1, pair.norm2, activation.norm)
+        plan = Plan(norms, pair.negative_slope, geometry, ([1, 1], [0, 0]), stage.pool)
     params = [p for layer in layers for p in (layer.weight, layer.bias)]
-    return _LeanStage.apply(plan, x, *params, activation.conv.weight, activation.norm.weight, activation.norm.bias)
+    missing = [None] * (8 - len(params))
+    tail = (activation.conv.weight, activation.norm.weight, activation.norm.bias)
+    return _LeanStage.apply(plan, x, *missing, *params, *tail)

@@ -6,6 +6,7 @@ merge. Only tensors are read: no pickled object is ever run.
 
 from __future__ import annotations
 
+import copy
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +17,8 @@ import torch
 from torch import Tensor, nn
 
 from vanillayolo.errors import CheckpointError
+
+from .reparameterize import join_pairs
 
 #: (pattern of the authors' key, our key). The authors' series activation owns its weight, ours its convolution.
 TRAINING_KEYS = [
@@ -57,7 +60,7 @@ class LoadReport:
         missing: keys of the network that the file has not.
         unexpected: keys of the file that the network has not.
         shape: keys of both with another shape, as ``key: file shape, network shape``.
-        form: ``training`` or ``merged``.
+        form: ``training``, ``joined`` or ``merged``, as in :class:`WeightsForm`.
     """
 
     loaded: list[str] = field(default_factory=list)
@@ -75,6 +78,13 @@ class LoadReport:
 def is_merged_form(state: Mapping[str, Tensor]) -> bool:
     """Return whether the authors' keys are those of a merged network."""
     return any(re.match(r"stem\.0\.", key) for key in state)
+
+
+def form_of(ours: Mapping[str, Tensor]) -> str:
+    """Return the form of a VanillaNet whose keys are ours: ``training``, ``joined`` or ``merged``."""
+    if "stem.pair.weight" in ours:
+        return "merged"
+    return "joined" if "stem.pair.conv1.weight" in ours and "stem.pair.conv2.weight" not in ours else "training"
 
 
 def translate_keys(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -145,7 +155,7 @@ class WeightsForm:
     """What the weights themselves say of their network.
 
     Attributes:
-        form: ``training`` or ``merged``.
+        form: ``training``, ``joined`` (one convolution in place of each pair, to be trained on) or ``merged``.
         dims: widths of the stem and of every stage.
         act_num: the paper's n, from the kernel of the series activations.
         num_classes: classes of the classifier; 0 without one.
@@ -164,8 +174,12 @@ def describe_weights(state: Mapping[str, Tensor]) -> WeightsForm:
         CheckpointError: when they are of another network.
     """
     ours = translate_keys(state)
-    merged = "stem.pair.weight" in ours
-    act, pair = ("act.1.weight", "pair.weight") if merged else ("act.conv.weight", "pair.conv2.weight")
+    form = form_of(ours)
+    act, pair = {
+        "training": ("act.conv.weight", "pair.conv2.weight"),
+        "joined": ("act.conv.weight", "pair.conv1.weight"),
+        "merged": ("act.1.weight", "pair.weight"),
+    }[form]
     blocks = ["stem", *(f"stages.{i}" for i in range(len(ours)) if f"stages.{i}.{act}" in ours)]
     if any(f"{block}.{act}" not in ours or ours[f"{block}.{act}"].dim() != 4 for block in blocks):
         first = next(iter(state), "none")
@@ -174,7 +188,7 @@ def describe_weights(state: Mapping[str, Tensor]) -> WeightsForm:
         )
     head = ours.get(f"{CLASSIFIER}{pair}")
     return WeightsForm(
-        form="merged" if merged else "training",
+        form=form,
         dims=tuple(int(ours[f"{block}.{act}"].shape[0]) for block in blocks),
         act_num=(int(ours[f"stem.{act}"].shape[-1]) - 1) // 2,
         num_classes=0 if head is None else int(head.shape[0]),
@@ -216,7 +230,7 @@ def convert_weights(source: str | Path, target: str | Path | None = None) -> tup
 
 
 def load_official_weights(net: nn.Module, source: str | Path | Mapping[str, Tensor], strict: bool = True) -> LoadReport:
-    """Load the authors' weights, or ours, into a VanillaNet of the same form.
+    """Load the authors' weights, or ours, into a VanillaNet of the same form (which joined weights join first).
 
     The classifier is loaded where it fits and left alone where it does not (another number of classes, or none).
 
@@ -230,9 +244,12 @@ def load_official_weights(net: nn.Module, source: str | Path | Mapping[str, Tens
         CheckpointError: when nothing fits, or, if strict, not everything does.
     """
     state = dict(source) if isinstance(source, Mapping) else read_tensors(source)
-    own = net.state_dict()
     theirs = translate_keys(state)
-    report = LoadReport(form="merged" if is_merged_form(state) or "stem.pair.weight" in theirs else "training")
+    report = LoadReport(form=form_of(theirs))
+    own = net.state_dict()
+    own_form = form_of(own)
+    if report.form == "joined" and own_form == "training":
+        own = join_pairs(copy.deepcopy(net)).state_dict()
     fitting: dict[str, Tensor] = {}
     for key, value in theirs.items():
         if key not in own:
@@ -247,11 +264,12 @@ def load_official_weights(net: nn.Module, source: str | Path | Mapping[str, Tens
     wrong = [k for k in (*report.missing, *report.unexpected, *report.shape) if not k.startswith(CLASSIFIER)]
     wrong = [k for k in wrong if not k.endswith("num_batches_tracked")]
     if not any(not k.startswith(CLASSIFIER) for k in fitting) or (strict and wrong):
-        form = "merged" if "stem.pair.weight" in own else "training"
         what = "weights do not fit" if isinstance(source, Mapping) else f"{source}: does not fit"
         raise CheckpointError(
-            f"{what}: {report}; first: {wrong[0] if wrong else 'none loaded'}; the network is in {form} form "
+            f"{what}: {report}; first: {wrong[0] if wrong else 'none loaded'}; the network is in {own_form} form "
             "(build it with the file's widths, act_num and merged=True or False)."
         )
+    if report.form == "joined":
+        join_pairs(net)
     net.load_state_dict(fitting, strict=False)
     return report

@@ -64,6 +64,7 @@ class ShortcutStage(nn.Module):
 def shallow(pair: DeepPair) -> nn.Module:
     """Return the one convolution, with its normalisation, that a pair stands for."""
     first, last = pair.conv1, pair.conv2
+    assert isinstance(last, nn.Conv2d)  # not joined: nothing has been trained yet
     conv = nn.Conv2d(first.in_channels, last.out_channels, first.kernel_size, first.stride, first.padding)  # type: ignore[arg-type]
     norm = nn.BatchNorm2d(last.out_channels, eps=BN_EPS) if isinstance(pair.norm2, nn.BatchNorm2d) else nn.Identity()
     return nn.Sequential(conv, norm)

@@ -1,8 +1,8 @@
 """From a model name to a model YAML: every network of the package is generated from the tables here.
 
 The YAML is Ultralytics' own format with two composite rows where VanillaNet stands, three keys of ours at the top
-(``family``, ``neck``, ``deep_training``; a fourth, ``lean_training``, where asked for) and everything spelled out, so
-that people can edit it.
+(``family``, ``neck``, ``deep_training``; ``series_init`` and ``lean_training`` where they are not the usual) and
+everything spelled out, so that people can edit it.
 """
 
 from __future__ import annotations
@@ -107,6 +107,14 @@ NECKS["plain"] = [
 
 
 FAMILY_NECK = {"compact": "plain", "paper": "published"}
+#: How the series activations begin: as the authors' noise, or as the ReLU that they generalise.
+SERIES_INITS = ("noise", "identity")
+#: What a family has of its own. The compact one starts its series activations at the identity, which its small objects
+#: need (docs/method.md). Beside a backbone of the paper's width, computing neck and head twice costs next to nothing.
+FAMILY_KEYS: dict[str, Yaml] = {
+    "compact": {"series_init": "identity"},
+    "paper": {"lean_training": {"lean": "max"}},
+}
 SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
 NAME = re.compile(
     r"yolo11(?P<letter>[nslmx])-vanillanet(?:-(?P<variant>\d+(?:_x1_5)?(?:_ada_pool)?))?(?P<paper>-paper)?"
@@ -221,6 +229,7 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
         "family": {"name": family, "variant": variant, "width": scale.width},
         "neck": neck,
         "deep_training": {"decay": round(1 / 3, 6), "decay_shape": "linear"},
+        **copy.deepcopy(FAMILY_KEYS[family]),
         "backbone": backbone,
         "head": copy.deepcopy(NECKS[neck]),
     }
@@ -291,6 +300,8 @@ def check_yaml(cfg: object, source: str) -> Yaml:
             f"model {source!r}: key {missing[0]!r} is missing (necks known by name: {', '.join(NECKS)}); "
             "'vanillayolo yaml model=NAME' prints a whole one."
         )
+    if (init := cfg.get("series_init", SERIES_INITS[0])) not in SERIES_INITS:
+        raise ModelNameError(f"model {source!r}: series_init {init!r}: {closest(str(init), SERIES_INITS)}")
     return cfg
 
 

@@ -18,10 +18,12 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import DeepTraining, get_negative_slope, set_negative_slope
+from vanillayolo.nn.reparameterize import is_joined
 
 from .architecture import Yaml, resolve
 from .fine_tuning import FineTuning, build_lamb, freeze_entries, freezes_backbone, scale_groups
-from .lean_training import LeanTraining
+from .joining import join_training
+from .lean_training import LEAN_KEYS, LeanTraining
 from .pretrained import find_weights, fit_yaml, load_pretrained
 
 if TYPE_CHECKING:
@@ -32,7 +34,7 @@ else:
 #: Our training keys by the key of the model's YAML that they travel under: Ultralytics' arguments are a closed list.
 SECTIONS: dict[str, tuple[str, ...]] = {
     "deep_training": ("decay", "decay_shape"),
-    "lean_training": ("lean", "bfloat16"),
+    "lean_training": LEAN_KEYS,
     "fine_tuning": ("weights", "layer_decay", "backbone_lr"),
 }
 #: ... and ``freeze_stages``, which becomes Ultralytics' own ``freeze``.
@@ -77,6 +79,15 @@ def check_settings(settings: dict[str, Any], freeze: Any = None) -> None:
         )
 
 
+def check_form(weights: Any, decay: float | None) -> None:
+    """Raise UsageError where weights whose pairs are one convolution each are to be trained deep once more."""
+    if decay and weights is not None and is_joined(weights):
+        raise UsageError(
+            f"decay={decay}: the checkpoint's pairs are one convolution each since they reached slope 1 (join=true); "
+            "only slope 1 is left to train: leave decay out."
+        )
+
+
 class DeepTrainingMixin(_Trainer):
     """What makes a trainer of Ultralytics train deep, whatever the task; it stands before that trainer's class.
 
@@ -107,6 +118,7 @@ class DeepTrainingMixin(_Trainer):
             LOGGER.warning(f"Resume ignores {sorted(self.settings)}, using checkpoint values.")
             self.settings = {}
         self._last_slope: float | None = None
+        self._joined_at: int | None = None
         for event, callback in CALLBACKS.items():
             if callback not in self.callbacks[event]:  # several processes: Ultralytics carries the parent's over
                 self.callbacks[event].append(callback)
@@ -125,6 +137,7 @@ class DeepTrainingMixin(_Trainer):
         self._write_sections(cfg, weights)
         settings = {**cfg.get("deep_training", {}), **section(self.settings, "deep_training")}
         slope = None if weights is None else get_negative_slope(weights)
+        check_form(weights, self.settings.get("decay"))
         if weights is None and cfg.get("fine_tuning", {}).get("weights"):
             slope = 1.0  # official weights are finished ones
             settings["start"] = 0.0 if "decay" in self.settings else slope
@@ -229,6 +242,36 @@ class DeepTrainingMixin(_Trainer):
             return self._last_slope if self._last_slope is not None else self._resumed_slope()
         return self.deep_training.epoch_slope(self.epoch - 1, self.epochs) if self.epoch > 0 else 1.0
 
+    # -- one convolution in place of two -------------------------------------------------------------------------------
+
+    def join(self) -> None:
+        """At slope 1, where asked for, train each pair as the one convolution that it is from this epoch on.
+
+        Not in several processes or compiled: both hold on to the parameters that the network had.
+        """
+        network = student(self.model)
+        wanted = LeanTraining.from_dict(network.yaml.get("lean_training")).join
+        if not wanted or get_negative_slope(network) != 1 or is_joined(network):
+            return
+        if self.world_size > 1 or self.args.compile:
+            if RANK in {-1, 0} and self.epoch == self.start_epoch:
+                LOGGER.warning("join=true: not in several processes or with compile=True; the pairs stay two.")
+            return
+        count = join_training(network, student(self.ema.ema), self.optimizer)
+        self.ema._pairs = None  # the average's list of tensors, made anew at its next step
+        self._joined_at = self.epoch
+        LOGGER.info(f"{colorstr('join:')} {count} pairs are one convolution each from epoch {self.epoch + 1} on")
+
+    def _handle_nan_recovery(self, epoch: int) -> bool:
+        """Recover as Ultralytics does, but not in the epoch of joining: last.pt is of the other form then."""
+        broken = self.loss is not None and not self.loss.isfinite()
+        if broken and epoch == self._joined_at and epoch > self.start_epoch:
+            raise RuntimeError(
+                f"the loss is not finite in epoch {epoch + 1}, in which the pairs were joined; "
+                f"go on from {self.last} with resume and a smaller learning rate, or train with join=false"
+            )
+        return bool(super()._handle_nan_recovery(epoch))
+
     # -- what is written ---------------------------------------------------------------------------------------------
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
@@ -273,8 +316,9 @@ def on_train_start(trainer: DeepTrainingMixin) -> None:
 
 
 def on_train_epoch_start(trainer: DeepTrainingMixin) -> None:
-    """Apply the epoch's slope."""
+    """Apply the epoch's slope, and what it allows."""
     trainer.apply_slope()
+    trainer.join()
 
 
 def on_train_batch_start(trainer: DeepTrainingMixin) -> None:

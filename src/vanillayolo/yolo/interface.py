@@ -20,6 +20,7 @@ from vanillayolo.nn import is_merged
 
 from .architecture import is_classifier, is_model_name, resolve
 from .classify import CLASSIFY_KEYS, VanillaClassificationModel, VanillaClassificationTrainer
+from .deep_trainer import check_form
 from .merging import MergingMixin
 from .model import VanillaDetectionModel
 from .offline import place_fonts
@@ -191,6 +192,7 @@ class VanillaYOLO(Model):
         self._check_is_pytorch_model()
         if isinstance(self.model, torch.nn.Module):
             check_training_form(self.model, str(self.model_name))
+            check_form(self.model, kwargs.get("decay"))
         self._check_settings("train", kwargs, extra=TASK_KEYS[str(self.task)])
         if self.task == "classify" and (preset := kwargs.pop("preset", None)) and not kwargs.get("resume"):
             kwargs = with_preset(str(preset), self.model.yaml.get("family", {}).get("variant"), kwargs)

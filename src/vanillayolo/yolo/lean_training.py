@@ -1,4 +1,4 @@
-"""The settings of lean training: what is kept for the backward pass, and in which type CPUs compute.
+"""The settings of lean training: what is kept for the backward pass, in which type CPUs compute, in which form.
 
 They travel in the model YAML's ``lean_training`` key, as ``deep_training`` does: so a resumed run, several processes
 and fine-tuning have them without state of their own.
@@ -14,8 +14,12 @@ import torch
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import LEAN_MODES
 
+LEAN_KEYS = ("lean", "bfloat16", "join")
+
 #: Whether training on CPUs runs in bfloat16 where nobody says; None: where the CPU has instructions for it.
 BFLOAT16: bool | None = False
+#: Whether pairs become one convolution for the rest of a training where nobody says.
+JOIN = False
 #: How much a detector keeps where nobody says.
 LEAN = "auto"
 
@@ -37,19 +41,23 @@ class LeanTraining:
     Attributes:
         lean: one of ``vanillayolo.nn.LEAN_MODES``; see :func:`vanillayolo.nn.set_lean`.
         bfloat16: whether CPUs compute in bfloat16; None (``auto`` in a YAML): where they have instructions for it.
+        join: whether each pair, from the first epoch at slope 1 on, is trained as the one convolution that it is.
 
     Raises:
-        UsageError: for a mode that is none, or a type that is neither true, false nor auto.
+        UsageError: for a mode that is none, or a value that is neither true, false nor, for ``bfloat16``, auto.
     """
 
     lean: str = LEAN
     bfloat16: bool | None = BFLOAT16
+    join: bool = JOIN
 
     def __post_init__(self) -> None:
         if not isinstance(self.lean, str) or self.lean not in LEAN_MODES:
             raise UsageError(f"lean={self.lean!r}: allowed are {', '.join(LEAN_MODES)}.")
         if self.bfloat16 is not None and not isinstance(self.bfloat16, bool):
             raise UsageError(f"bfloat16={self.bfloat16!r}: allowed are true, false, auto (where the CPU has it).")
+        if not isinstance(self.join, bool):
+            raise UsageError(f"join={self.join!r}: allowed are true, false.")
 
     @property
     def wants_bfloat16(self) -> bool:
@@ -64,14 +72,14 @@ class LeanTraining:
             UsageError: for a key that does not exist.
         """
         settings = settings or {}
-        if not isinstance(settings, dict) or (unknown := sorted(set(settings) - {"lean", "bfloat16"})):
+        if not isinstance(settings, dict) or (unknown := sorted(set(settings) - set(LEAN_KEYS))):
             given = unknown[0] if isinstance(settings, dict) else settings
-            raise UsageError(f"lean_training key {given!r}: allowed are lean, bfloat16.")
+            raise UsageError(f"lean_training key {given!r}: allowed are {', '.join(LEAN_KEYS)}.")
         words: dict[str, dict[Any, Any]] = {
             "lean": {False: "off"},
             "bfloat16": {"auto": None},
         }  # False is YAML's reading of a bare off
-        return cls(**{key: _word(value, words[key]) for key, value in settings.items()})
+        return cls(**{key: _word(value, words.get(key, {})) for key, value in settings.items()})
 
 
 def _word(value: Any, words: dict[Any, Any]) -> Any:

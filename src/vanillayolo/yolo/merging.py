@@ -10,7 +10,7 @@ from ultralytics.utils import LOGGER
 
 from vanillayolo.nn import get_negative_slope, set_negative_slope
 from vanillayolo.nn.layers import DeepPair, SeriesActivation
-from vanillayolo.nn.reparameterize import FOLD, MERGE, replace_modules
+from vanillayolo.nn.reparameterize import FOLD, MERGE, is_joined, join_pairs, replace_modules
 
 from .lean_training import BFLOAT16, LeanTraining
 
@@ -99,14 +99,16 @@ class MergingMixin(_Model):
         return wanted and img.device.type == "cpu" and img.dtype == next(self.parameters()).dtype == torch.float32
 
     def load(self, weights: Any, verbose: bool = True) -> None:
-        """Load weights as Ultralytics does, and with them the slope and the BN settings they belong to.
+        """Load weights as Ultralytics does, and with them the form, the slope and the BN settings they belong to.
 
         Args:
             weights: checkpoint dict or model.
             verbose: print how many tensors were transferred.
         """
-        super().load(weights, verbose)
         source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
+        if is_joined(source):
+            join_pairs(self)
+        super().load(weights, verbose)
         slope = get_negative_slope(source)
         if slope is not None:
             set_negative_slope(self, slope)

@@ -13,7 +13,7 @@ from ultralytics.utils.torch_utils import initialize_weights
 
 from vanillayolo.errors import ModelNameError, VanillaYOLOError
 from vanillayolo.nn import set_lean
-from vanillayolo.nn.layers import BN_EPS, checkpointed
+from vanillayolo.nn.layers import BN_EPS, checkpointed, is_heard, start_at_identity
 
 from .architecture import Yaml, collapses, resolve, scaled_channels
 from .lean_training import LeanTraining
@@ -108,6 +108,8 @@ class VanillaDetectionModel(MergingMixin, DetectionModel):
             ) from error
         use_yolo11_head(self)
         self._set_strides()
+        if yaml_dict.get("series_init") == "identity":
+            start_at_identity(self)
         for bn in vanilla_batchnorms(self):
             # Ultralytics sets 1e-3 everywhere: weights made with 1e-6 would be another function.
             bn.eps, bn.momentum = BN_EPS, 0.03
@@ -129,9 +131,12 @@ class VanillaDetectionModel(MergingMixin, DetectionModel):
         return collapses(self.yaml)
 
     def _predict_once(self, x: Any, profile: bool = False, embed: Any = None) -> Any:
-        """Run the rows; with ``lean`` at ``max``, neck and head keep their inputs only while training."""
+        """Run the rows; with ``lean`` at ``max``, neck and head keep their inputs only while training.
+
+        Not where somebody listens to a row (a teacher does): the second computation would call the hook again.
+        """
         plain = self.lean != "max" or not self.training or not torch.is_grad_enabled() or profile or embed
-        if plain or torch.compiler.is_compiling():
+        if plain or torch.compiler.is_compiling() or any(map(is_heard, self.model)):
             return super()._predict_once(x, profile, embed)
         return checkpointed(self.model[1:], self.model[0](x), self._neck_and_head)
 

@@ -85,8 +85,7 @@ def official_view(model: Any) -> nn.Module:
     view, rows = nn.Module(), model.model
     view.stem, view.stages = rows[0].stem, rows[0].stages
     if isinstance(rows[-1], VanillaClassify):
-        view.head = nn.Module()
-        view.head.pair = rows[-1].pair
+        view.head = rows[-1]
     return view
 
 

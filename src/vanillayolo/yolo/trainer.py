@@ -13,6 +13,7 @@ from ultralytics.utils.torch_utils import autocast
 
 from vanillayolo.nn import set_negative_slope
 from vanillayolo.nn.deep_training import deep_pairs
+from vanillayolo.nn.reparameterize import is_joined
 
 from .allocator import freed_memory_kept
 from .architecture import Yaml, resolve
@@ -75,7 +76,8 @@ class VanillaTrainer(DeepTrainingMixin, DetectionTrainer):
         """Give the network the slope of the run's first epoch meanwhile: at 1, as it was built, it would keep less."""
         network = student(self.model)
         slopes = [(pair, pair.negative_slope) for _, pair in deep_pairs(network)]
-        set_negative_slope(network, self.deep_training.epoch_slope(0, self.epochs))
+        if not is_joined(network):
+            set_negative_slope(network, self.deep_training.epoch_slope(0, self.epochs))
         try:
             yield network
         finally:
