@@ -99,14 +99,15 @@ def check_readable(images: Sequence[str], owner: str) -> None:
     Raises:
         DataError: If none can, naming the first.
     """
-    if not any(_is_readable(image) for image in images):  # in a sound dataset only one is opened
+    if not any(is_readable(image) for image in images):  # in a sound dataset only one is opened
         raise DataError(
             f"{owner}: none of {len(images)} images can be read, first {images[0]}; copy or convert them again "
             f"(sides of {SMALLEST_IMAGE} pixels and more)"
         )
 
 
-def _is_readable(image: str) -> bool:
+def is_readable(image: str) -> bool:
+    """Return whether an image file can be read and is large enough."""
     if image.lower().endswith(PLUGIN_SUFFIXES):
         return True
     try:
