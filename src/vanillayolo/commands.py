@@ -135,6 +135,8 @@ def yaml(model: str = "yolo11n-vanillanet", path: str | None = None) -> None:
         sys.stdout.write(text)
     elif Path(path).exists():
         raise UsageError(f"path={path}: exists; give another name or remove it.")
+    elif not Path(path).parent.is_dir():
+        raise UsageError(f"path={path}: no folder {Path(path).parent}; make it, or give another name.")
     else:
         Path(path).write_text(text, encoding="utf-8")
         print(path)
@@ -157,6 +159,7 @@ def demo(folder: str = "demo", **settings: Any) -> None:
     """Train, validate, collapse and predict on scenes the package makes itself (a few minutes on 2 cores)."""
     from vanillayolo.study.demo import demo as run
 
+    _check_keys("demo", run, settings)
     print(run(folder, **settings))
 
 

@@ -4,6 +4,8 @@ import os
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import yaml
 from hypothesis import given
@@ -16,6 +18,7 @@ from vanillayolo.errors import DataError
 
 SHARED = Path(os.environ.get("VANILLAYOLO_SHARED") or Path(__file__).parents[2].parent / "shared")
 GOOD_ROW = "0 0.5 0.5 0.2 0.2\n"
+PICTURE = cv2.imencode(".jpg", np.zeros((16, 16, 3), np.uint8))[1].tobytes()
 
 
 @pytest.fixture(autouse=True)
@@ -33,7 +36,7 @@ def dataset(root: Path, labels: dict[str, str] | None = None, **keys: Any) -> Pa
     for name in ("train/a", "train/b", "val/c"):
         image = root / "images" / f"{name}.jpg"
         image.parent.mkdir(parents=True, exist_ok=True)
-        image.write_bytes(b"not looked into")
+        image.write_bytes(PICTURE)
     for name, text in labels.items():
         label = root / "labels" / f"{name}.txt"
         label.parent.mkdir(parents=True, exist_ok=True)
@@ -182,6 +185,18 @@ def test_label_file_that_is_no_text_is_told(tmp_path: Path) -> None:
     file = dataset(tmp_path)
     (tmp_path / "labels/train/a.txt").write_bytes(b"\xff\xfe0\x00")
     assert "not UTF-8 text" in refusal(file)
+
+
+def test_images_of_which_none_can_be_read_are_told(tmp_path: Path) -> None:
+    file = dataset(tmp_path)
+    (tmp_path / "images/train/a.jpg").write_bytes(b"no picture")
+    assert check_data(file) == file  # b is one
+    (tmp_path / "images/train/b.jpg").write_bytes(cv2.imencode(".png", np.zeros((4, 40, 3), np.uint8))[1].tobytes())
+    message = refusal(file)
+    assert "pets.yaml: train: none of 2 images can be read" in message
+    assert message.count("a.jpg") == 1
+    (tmp_path / "images/train/c.heic").write_bytes(b"for a plugin to read")
+    assert check_data(file) == file
 
 
 def test_split_without_any_label_file_says_where_labels_belong(tmp_path: Path) -> None:

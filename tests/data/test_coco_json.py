@@ -5,6 +5,7 @@ import os
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 import pytest
 import yaml
@@ -16,6 +17,7 @@ from vanillayolo.data.coco_file import CocoFile, CocoImage
 from vanillayolo.errors import DataError
 
 SHARED = Path(os.environ.get("VANILLAYOLO_SHARED") or Path(__file__).parents[2].parent / "shared")
+PICTURE = cv2.imencode(".jpg", np.zeros((50, 100, 3), np.uint8))[1].tobytes()
 COCO128 = SHARED / "datasets" / "coco128"
 
 
@@ -42,7 +44,7 @@ def dataset(root: Path, content: object | None = None, **keys: Any) -> Path:
     """Write a dataset whose train and val are the same folder and JSON file; return its data YAML."""
     pictures = root / "pictures"
     (pictures / "sub").mkdir(parents=True)
-    (pictures / "a.jpg").write_bytes(b"a")
+    (pictures / "a.jpg").write_bytes(PICTURE)
     (pictures / "sub" / "b.png").write_bytes(b"b")
     text = content if isinstance(content, str) else json.dumps(content or coco())
     (root / "boxes.json").write_text(text, encoding="utf-8")
@@ -129,7 +131,7 @@ def test_copies_stand_in_where_links_are_not_allowed(tmp_path: Path, monkeypatch
     monkeypatch.setattr(os, "link", refused)
     view = convert_coco(dataset(tmp_path / "copies"))
     copy = view.parent / "images/train/a.jpg"
-    assert copy.read_bytes() == b"a"
+    assert copy.read_bytes() == PICTURE
     assert not copy.samefile(tmp_path / "copies/pictures/a.jpg")
 
 

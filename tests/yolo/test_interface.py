@@ -85,6 +85,54 @@ def test_labels_out_of_range_stop_a_training_before_it_begins(tiny_yaml: Path, s
     assert not (tmp_path / "runs").exists()
 
 
+def test_weights_that_changed_on_disk_are_noticed(tiny_yaml: Path, tmp_path: Path) -> None:
+    path = tmp_path / "best.pt"
+    VanillaYOLO(tiny_yaml).save(path)
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 0x40  # one bit of one weight
+    path.write_bytes(content)
+    with pytest.raises(CheckpointError, match="damaged at"):
+        VanillaYOLO(path)
+
+
+def test_exported_file_that_does_not_open_is_one_line(lively_data: Path, tmp_path: Path) -> None:
+    (tmp_path / "best.onnx").write_bytes(b"no network" * 100)
+    model = VanillaYOLO(tmp_path / "best.onnx")
+    where = {"project": str(tmp_path / "runs")}
+    image = next((lively_data.parent / "images" / "val").iterdir())
+    for ask in (lambda: model.val(data=str(lively_data), **where), lambda: model.predict(image, **where)):
+        with pytest.raises(CheckpointError, match=r"best\.onnx: cannot be opened") as error:
+            ask()
+        assert "\n" not in str(error.value)
+    with pytest.raises(CheckpointError, match=r"\.pt"):
+        model.train(data=str(lively_data), **where)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize("verb", ["predict", "track"])
+def test_source_of_which_nothing_can_be_read_is_refused(verb: str, tiny_yaml: Path, tmp_path: Path) -> None:
+    model = VanillaYOLO(tiny_yaml)
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "broken").mkdir()
+    (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
+    (tmp_path / "film.mp4").write_bytes(b"no video")
+    (tmp_path / "list.txt").write_text("nowhere.jpg\n")
+    told = {
+        "empty": "No images or videos",
+        "broken": "none of 1 images can be read",
+        "film.mp4": "video",
+        "list.txt": "nowhere.jpg does not exist",
+        "*.tiff": "No images or videos",
+    }
+    for name, reason in told.items():
+        with pytest.raises(UsageError, match=reason) as error:
+            getattr(model, verb)(str(tmp_path / name), project=str(tmp_path / "runs"))
+        assert "\n" not in str(error.value)
+    with pytest.raises(UsageError, match=r"did you mean botsort\.yaml"):
+        model.track(0, tracker="botsrt.yaml")
+    assert not (tmp_path / "runs").exists()
+
+
 def test_wrong_source_and_tuner_are_refused(tiny_yaml: Path) -> None:
     model = VanillaYOLO(tiny_yaml)
     with pytest.raises(UsageError, match="no such file"):
@@ -138,7 +186,7 @@ def test_everything_runs_merged_and_leaves_the_network_as_it_was(
         # One function in two runtimes, float32 sums in another order: boxes in pixels.
         torch.testing.assert_close(ours.boxes.data, theirs.boxes.data, atol=1e-2, rtol=0)
     assert again.val(data=str(lively_data), plots=False, **where).box.map == pytest.approx(square, abs=1e-3)
-    with pytest.raises(TypeError, match=r"\.pt"):
+    with pytest.raises(CheckpointError, match=r"\.pt"):
         again.train(data=str(lively_data))
 
 
@@ -158,6 +206,19 @@ def test_exported_backbone_is_convolution_pool_and_relu(trained: VanillaYOLO, tm
         ({"optimizer": "AdamW2"}, "did you mean AdamW"),
         ({"cfg": "nowhere.yaml"}, "no such file"),
         ({"freeze": 1, "decay": 0.5}, "freeze=1"),
+        ({"batch": 0}, "batch=0: give 1 or more"),
+        ({"batch": -5}, "batch=-5"),
+        ({"batch": 2.5}, r"batch=2\.5"),
+        ({"batch": float("nan")}, "batch=nan"),
+        ({"time": -1}, "time=-1"),
+        ({"workers": -1}, "workers=-1"),
+        ({"quantize": 8}, "does not merge exactly"),
+        ({"classes": "abc"}, "classes=abc"),
+        ({"freeze": "abc"}, "freeze=abc: give a count"),
+        ({"freeze": 100}, "freeze=100: give a count of rows, 0 to 18"),
+        ({"freeze": [0, 19]}, "list of rows"),
+        ({"freeze": list(range(19))}, "nothing trains"),
+        ({"freeze_stages": "stages.9"}, r"stages\.9"),
     ],
 )
 def test_settings_that_fail_late_in_ultralytics_are_refused_early(

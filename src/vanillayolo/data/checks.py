@@ -19,7 +19,7 @@ from vanillayolo.data.data_yaml import (
     read_yaml,
     split_entries,
 )
-from vanillayolo.data.label_files import LabelRules, check_labels, list_images
+from vanillayolo.data.label_files import LabelRules, check_labels, check_readable, list_images
 from vanillayolo.data.paths import cache_dir, write_text_whole
 from vanillayolo.errors import DataError, closest
 
@@ -66,6 +66,7 @@ def check_data(data: str | Path, splits: Sequence[str] = ("train", "val"), *, da
         places = [_existing(root, entry, owner) for entry in entries[split]]
         images = [image for place in places for image in list_images(place, owner)]
         check_labels(images, rules, owner)
+        check_readable(images, owner)
     return source.file if _resolves_alike(source, root) else _resolved_copy(source, root)
 
 

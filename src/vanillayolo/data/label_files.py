@@ -9,6 +9,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+from PIL import Image
+
 from vanillayolo.data.paths import IMAGE_SUFFIXES, is_image_name, label_path
 from vanillayolo.errors import DataError
 
@@ -18,6 +20,8 @@ training, which this check is there to prevent; within it, the rounding of label
 
 FLOAT32_STEP = 1e-6  # Ultralytics subtracts in float32, which may round up
 WORKERS = 8
+PLUGIN_SUFFIXES = (".avif", ".heic", ".heif", ".dng")  # Pillow reads them by plugins only: Ultralytics' affair
+SMALLEST_IMAGE = 10  # pixels a side; Ultralytics leaves out what is smaller
 CHUNK = 256  # files per task: a task per file would spend more on queues than on reading
 
 
@@ -83,6 +87,35 @@ def _read_list(file: Path, owner: str) -> list[str]:
             "lines relative to the list's folder start with ./"
         )
     return images
+
+
+def check_readable(images: Sequence[str], owner: str) -> None:
+    """Check that an image can be read; Ultralytics leaves out the others, saying so, and fails when none is left.
+
+    Args:
+        images: Paths of image files.
+        owner: What to name in an error, such as ``data.yaml: train``.
+
+    Raises:
+        DataError: If none can, naming the first.
+    """
+    if not any(is_readable(image) for image in images):  # in a sound dataset only one is opened
+        raise DataError(
+            f"{owner}: none of {len(images)} images can be read, first {images[0]}; copy or convert them again "
+            f"(sides of {SMALLEST_IMAGE} pixels and more)"
+        )
+
+
+def is_readable(image: str) -> bool:
+    """Return whether an image file can be read and is large enough."""
+    if image.lower().endswith(PLUGIN_SUFFIXES):
+        return True
+    try:
+        with Image.open(image) as opened:
+            opened.verify()
+            return min(opened.size) >= SMALLEST_IMAGE
+    except Exception:  # Pillow's readers raise whatever they stumble over: OSError, SyntaxError, ValueError, ...
+        return False
 
 
 def check_labels(images: Sequence[str], rules: LabelRules, owner: str) -> None:

@@ -88,6 +88,8 @@ def demo(folder: str | Path = "demo", model: str = "yolo11n-vanillanet", epochs:
         epochs: length of the training.
     """
     begin = time.perf_counter()
+    detector = VanillaYOLO(model)  # what cannot run is told before anything is written
+    VanillaYOLO._check_settings("train", {"epochs": epochs})
     root = Path(folder).resolve()
     data = make_scenes(root / "scenes", **SCENES)
     for old in ("train", "val", "val-untrained", "predict"):
@@ -96,7 +98,6 @@ def demo(folder: str | Path = "demo", model: str = "yolo11n-vanillanet", epochs:
     imgsz = TRAINING["imgsz"]
 
     untrained = VanillaYOLO(model).val(data=str(data), imgsz=imgsz, name="val-untrained", plots=False, **common)
-    detector = VanillaYOLO(model)
     detector.train(data=str(data), name="train", **{**TRAINING, "epochs": epochs}, **common)
     best = Path(detector.trainer.best)
     trained = detector.metrics.box.map

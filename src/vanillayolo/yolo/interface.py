@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from ultralytics.engine.exporter import export_formats
 from ultralytics.engine.model import Model
 from ultralytics.models.yolo.classify import ClassificationPredictor, ClassificationValidator
 from ultralytics.models.yolo.detect import DetectionPredictor, DetectionValidator
+from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import DEFAULT_CFG_DICT, ONLINE, ROOT, SETTINGS, YAML
 from ultralytics.utils.torch_utils import select_device
 
@@ -19,8 +21,10 @@ from vanillayolo.errors import CheckpointError, DataError, ModelNameError, Usage
 from vanillayolo.nn import is_merged
 
 from .architecture import is_classifier, is_model_name, resolve
+from .arguments import check_classes, check_freeze, check_numbers, check_quantize, check_source, check_tracker
 from .classify import CLASSIFY_KEYS, VanillaClassificationModel, VanillaClassificationTrainer
 from .deep_trainer import check_form
+from .fine_tuning import check_stages, freeze_entries
 from .merging import MergingMixin
 from .model import VanillaDetectionModel
 from .offline import place_fonts
@@ -139,6 +143,7 @@ class VanillaYOLO(Model):
             raise CheckpointError(f"{weights}: neither a checkpoint (.pt) nor an exported file (.onnx, ...).")
         if path.suffix == ".pt" and path.stat().st_size == 0:
             raise CheckpointError(f"{weights}: empty file; give a finished checkpoint, or train again.")
+        check_undamaged(path)
         try:
             super()._load(weights, task)
         except (ModelNameError, CheckpointError):
@@ -152,6 +157,16 @@ class VanillaYOLO(Model):
             ) from error
         if self.task not in TASKS:
             raise CheckpointError(f"{weights}: made for task={self.task}; VanillaYOLO detects and classifies.")
+
+    def _check_opens(self, device: Any) -> None:
+        """Raise CheckpointError for an exported file that its library does not open, before anything is written."""
+        if isinstance(self.model, torch.nn.Module) or self.predictor is not None:
+            return
+        try:
+            AutoBackend(str(self.model), device=select_device(device, verbose=False), verbose=False)
+        except Exception as error:  # every library has its own
+            reason = " ".join(str(error).split())[:160]
+            raise CheckpointError(f"{self.model_name}: cannot be opened ({reason}); export it again.") from error
 
     def load(self, weights: Any = "best.pt") -> VanillaYOLO:
         """Load weights, and the slope they belong to, into the network at hand.
@@ -189,17 +204,21 @@ class VanillaYOLO(Model):
             DataError: for a dataset that cannot be trained on.
             CheckpointError: when the network at hand is merged: there is nothing left to train deep.
         """
-        self._check_is_pytorch_model()
-        if isinstance(self.model, torch.nn.Module):
-            check_training_form(self.model, str(self.model_name))
-            check_form(self.model, kwargs.get("decay"))
+        network: Any = student(self.model)
+        if not isinstance(network, torch.nn.Module):
+            raise CheckpointError(f"{self.model_name}: an exported file does not train; give the checkpoint (.pt).")
+        check_training_form(network, str(self.model_name))
+        check_form(network, kwargs.get("decay"))
         self._check_settings("train", kwargs, extra=TASK_KEYS[str(self.task)])
+        check_quantize(kwargs.get("quantize"))
         if self.task == "classify" and (preset := kwargs.pop("preset", None)) and not kwargs.get("resume"):
-            kwargs = with_preset(str(preset), self.model.yaml.get("family", {}).get("variant"), kwargs)
+            kwargs = with_preset(str(preset), network.yaml.get("family", {}).get("variant"), kwargs)
         if kwargs.get("weights") and (self.ckpt or isinstance(kwargs.get("pretrained"), (str, Path))):
             raise UsageError(f"weights={kwargs['weights']}: {self.model_name} has weights already; omit one of them.")
+        check_freeze(kwargs.get("freeze"), len(network.model))
+        check_stages(freeze_entries(None, kwargs.get("freeze_stages")), network)
         check_settings(kwargs, kwargs.get("freeze"))
-        if not getattr(self.model, "collapses", True):
+        if not getattr(network, "collapses", True):
             for key in ("decay", "layer_decay", "backbone_lr"):
                 if kwargs.get(key) not in (None, 0, 1):
                     raise UsageError(
@@ -221,19 +240,19 @@ class VanillaYOLO(Model):
         self._check_settings("val", kwargs)
         data = kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs)
         kwargs["data"] = self.checked_data(data, ("val", kwargs.get("split", "val")))
+        self._check_opens(kwargs.get("device"))
         return super().val(validator=validator, **kwargs)
 
     def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
         """Predict with the merged network.
 
         Raises:
-            UsageError: for a key that does not exist, or a source file that is not there.
+            UsageError: for a key that does not exist, or a source that is not there or cannot be read.
         """
         self._check_settings("predict", kwargs)
-        if source is None or source == "":
-            raise UsageError("source is missing: give an image, a folder, a video, a URL or a camera number.")
-        if isinstance(source, (str, Path)) and not (_is_pattern(str(source)) or Path(source).exists()):
-            raise UsageError(f"source={str(source)!r}: no such file or folder.")
+        check_source(source)
+        check_tracker(kwargs.get("tracker"))
+        self._check_opens(kwargs.get("device"))
         return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
 
     def export(self, **kwargs: Any) -> str:
@@ -297,6 +316,8 @@ class VanillaYOLO(Model):
             check_imgsz(kwargs["imgsz"])
         if (name := kwargs.get("optimizer")) is not None and str(name).lower() not in map(str.lower, OPTIMIZERS):
             raise UsageError(f"optimizer={name!r}: {closest(str(name), OPTIMIZERS)}")
+        check_numbers(kwargs)
+        check_classes(kwargs.get("classes"))
         settings = {k: v for k, v in kwargs.items() if k in DEFAULT_CFG_DICT and v is not None}
         try:
             get_cfg(overrides=settings)
@@ -305,6 +326,18 @@ class VanillaYOLO(Model):
         except (TypeError, ValueError, SyntaxError) as error:
             reason = str(error).strip().split("\n\n")[0]  # what follows is a table of the machine's devices
             raise UsageError(f"{mode}: {' '.join(reason.split())}") from error
+
+
+def check_undamaged(path: Path) -> None:
+    """Raise CheckpointError when bytes of a checkpoint changed since it was written: torch would load them in silence."""
+    if path.suffix == ".pt" and zipfile.is_zipfile(path):
+        with zipfile.ZipFile(path) as archive:
+            try:
+                damaged = archive.testzip()
+            except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
+                damaged = str(error)
+        if damaged:
+            raise CheckpointError(f"{path}: not a loadable checkpoint (damaged at {damaged}); copy or train it again.")
 
 
 def can_resume(ckpt: dict[str, Any] | None) -> bool:
@@ -330,13 +363,6 @@ def check_training_form(model: Any, name: str) -> None:
             f"{name}: is merged; only the training form trains. Give the checkpoint from before "
             "(best.pt), or load it again where fuse() was called."
         )
-
-
-def _is_pattern(source: str) -> bool:
-    """Return whether a source is a camera, a URL, a screen, a stream list or a glob: for Ultralytics to resolve."""
-    if source.isdigit() or source.startswith("screen") or source.endswith(".streams"):
-        return True
-    return "://" in source or any(c in source for c in "*?[")
 
 
 def check_imgsz(imgsz: object) -> None:

@@ -1,0 +1,94 @@
+"""Settings that Ultralytics takes as they come, although no training means them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ultralytics.data.loaders import LoadImagesAndVideos
+from ultralytics.utils import ROOT
+
+from vanillayolo.data.label_files import is_readable
+from vanillayolo.errors import UsageError, closest
+
+#: By key: whether a number will do, and what will. Ultralytics checks types, and the ranges of its other keys.
+NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
+    "batch": (lambda x: x == -1 or 0 < x < 1 or (x >= 1 and x == int(x)), "1 or more, -1 (what fits), or a share of 1"),
+    "time": (lambda x: x > 0, "more than 0 hours"),
+    "workers": (lambda x: x >= 0, "0 or more"),
+}
+
+
+def check_numbers(settings: dict[str, Any]) -> None:
+    """Raise UsageError for a number outside its range; types are Ultralytics' to check."""
+    for key, (fits, allowed) in NUMBERS.items():
+        value = settings.get(key)
+        if isinstance(value, (int, float)) and not fits(value):
+            raise UsageError(f"{key}={value}: give {allowed}.")
+
+
+def check_freeze(freeze: Any, rows: int) -> None:
+    """Raise UsageError for a ``freeze`` that names no row of the network, or leaves nothing to train.
+
+    Args:
+        freeze: Ultralytics' setting: how many rows from the first on, or a list of rows or of parts of names.
+        rows: rows of the network.
+    """
+    if freeze is None:
+        return
+    listed = isinstance(freeze, (list, tuple))
+    entries = list(freeze) if listed else [freeze]
+    named = [x for x in entries if listed and isinstance(x, str)]
+    numbers = [x for x in entries if isinstance(x, int) and not isinstance(x, bool) and 0 <= x < rows]
+    if len(named) + len(numbers) < len(entries):
+        raise UsageError(f"freeze={freeze}: give a count of rows, 0 to {rows - 1}, or a list of rows, like [0,4].")
+    if len(set(numbers)) == rows:
+        raise UsageError(f"freeze={freeze}: holds every row, so that nothing trains; leave one out.")
+
+
+def check_quantize(quantize: Any) -> None:
+    """Raise UsageError for training with fake quantisation: its pairs would not merge exactly."""
+    if str(quantize) not in {"None", "32"}:
+        raise UsageError(
+            f"quantize={quantize}: a network trained with rounded weights does not merge exactly; train without, "
+            "then 'vanillayolo export int8=True data=...'."
+        )
+
+
+def check_classes(classes: Any) -> None:
+    """Raise UsageError unless ``classes`` is a class number or a list of them."""
+    numbers = classes if isinstance(classes, (list, tuple)) else [classes]
+    if classes is not None and not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
+        raise UsageError(f"classes={classes}: give class numbers, like 0 or [0,2].")
+
+
+def check_tracker(tracker: Any) -> None:
+    """Raise UsageError for a tracker that is neither a YAML file nor one of Ultralytics' own."""
+    folder = ROOT / "cfg" / "trackers"
+    if tracker is not None and not Path(tracker).is_file() and not (folder / str(tracker)).is_file():
+        known = sorted(file.name for file in folder.glob("*.yaml"))
+        raise UsageError(f"tracker={str(tracker)!r}: no such file; {closest(str(tracker), known)}")
+
+
+def is_live(source: str) -> bool:
+    """Return whether a source is a camera, a URL, a screen or a list of streams, which only opening would check."""
+    return source.isdigit() or source.startswith("screen") or source.endswith(".streams") or "://" in source
+
+
+def check_source(source: Any) -> None:
+    """Raise UsageError for a source that names no file, or none that can be read."""
+    if source is None or (isinstance(source, str) and not source):
+        raise UsageError("source is missing: give an image, a folder, a video, a URL or a camera number.")
+    if not isinstance(source, (str, Path)) or is_live(str(source)):
+        return
+    if "*" not in str(source) and not Path(source).exists():
+        raise UsageError(f"source={str(source)!r}: no such file or folder.")
+    try:
+        loader = LoadImagesAndVideos(source)
+    except (OSError, UnicodeDecodeError) as error:
+        reason = " ".join(str(error).split())[:80]
+        raise UsageError(f"source={str(source)!r}: {reason}; give images, videos or a folder of them.") from error
+    loader.close()
+    if not any(loader.video_flag) and not any(is_readable(file) for file in loader.files):
+        raise UsageError(f"source={str(source)!r}: none of {len(loader.files)} images can be read; copy them again.")
