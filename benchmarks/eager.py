@@ -2,7 +2,8 @@
 
     python benchmarks/eager.py [--imgsz 320] [--rounds 20] [--models yolo11n-vanillanet ...]
 
-Writes benchmarks/eager.json and prints the table; exit code 1 where a merged network is the slower one.
+Writes benchmarks/eager.json and prints the table; exit code 1 where a merged network is the slower one. A case is
+timed in one go, both forms in turns; a run that was interrupted goes on with the cases that are not there yet.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from typing import Any
 import torch
 
 from vanillayolo.nn import randomize_batchnorm
-from vanillayolo.study.latency import machine, measure
+from vanillayolo.study.latency import load, machine, measure
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.trainer import available_cores
@@ -48,6 +49,20 @@ def compare(networks: dict[str, Any], batch: int, layout: str, imgsz: int, round
     return record | {"ratio": record["merged"]["median"] / record["training form"]["median"]}
 
 
+def key(name: str, batch: int, layout: str) -> str:
+    return f"{name} batch {batch} {layout}"
+
+
+def begin(given: argparse.Namespace) -> dict[str, Any]:
+    """Return the record to go on with: the file's where machine and settings are the same."""
+    same = {"machine": machine(), "imgsz": given.imgsz, "rounds": given.rounds}
+    old = json.loads(given.out.read_text()) if given.out.exists() else {}
+    if all(old.get(k) == v for k, v in same.items()):
+        return old
+    command = " ".join(["python benchmarks/eager.py", *sys.argv[1:]])
+    return {"date": date.today().isoformat(), "command": command, **same, "load": load(), "milliseconds": {}}
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=MODELS)
@@ -56,28 +71,21 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     torch.set_num_threads(available_cores())
-    record: dict[str, Any] = {
-        "date": date.today().isoformat(),
-        "command": "python benchmarks/eager.py " + " ".join(sys.argv[1:]),
-        "machine": machine(),
-        "imgsz": given.imgsz,
-        "rounds": given.rounds,
-        "milliseconds": {},
-    }
-    slower = 0
+    record = begin(given)
+    rows = record["milliseconds"]
     for name in given.models:
-        networks = forms(name)
-        for batch in (1, 8):
-            for layout in LAYOUTS:
-                row = compare(networks, batch, layout, given.imgsz, given.rounds)
-                record["milliseconds"][f"{name} batch {batch} {layout}"] = row
-                slower += row["ratio"] > NOISE
-                form = f"{row['training form']['median']:9.1f} {row['merged']['median']:9.1f}  {row['ratio']:.2f}"
-                print(f"{name:28} batch {batch} {layout:14} {form}", flush=True)
+        cases = [(batch, layout) for batch in (1, 8) for layout in LAYOUTS]
+        missing = [case for case in cases if key(name, *case) not in rows]
+        networks = forms(name) if missing else {}
+        for batch, layout in cases:
+            if (batch, layout) in missing:
+                rows[key(name, batch, layout)] = compare(networks, batch, layout, given.imgsz, given.rounds)
                 given.out.write_text(json.dumps(record, indent=1) + "\n")
-    print(
-        f"{slower} of {len(record['milliseconds'])} cases in which the merged network is slower than its training form"
-    )
+            row = rows[key(name, batch, layout)]
+            form = f"{row['training form']['median']:9.1f} {row['merged']['median']:9.1f}  {row['ratio']:.2f}"
+            print(f"{name:28} batch {batch} {layout:14} {form}", flush=True)
+    slower = sum(row["ratio"] > NOISE for row in rows.values())
+    print(f"{slower} of {len(rows)} cases in which the merged network is slower than its training form")
     return 1 if slower else 0
 
 

@@ -1,15 +1,18 @@
-"""float32 against int8: mAP on a split, with and without equalisation and bias correction, file by file.
+"""float32 against int8: mAP of trained checkpoints on a split of their data, file by file, all in one JSON.
 
-    python benchmarks/int8.py best.pt [other.pt ...] --data bccd.yaml [--split test] [--imgsz 320] [--out NAME]
+    python benchmarks/int8.py NAME=best.pt [NAME=other.pt ...] --data bccd.yaml [--split test] [--imgsz 320]
+    python benchmarks/readme_table.py
 
-What is in the JSON already is not done again, so that an interrupted run goes on. All files are validated alike: by
-their own library, square letterboxed images, batch 1. Calibration is on the training split. Writes
-benchmarks/int8_NAME.json and, with --layers, the noise of every layer.
+Any number of checkpoints, any number of runs, any data: each network is kept under its name and its data, and what is
+there already of the same file is not done again. All files are validated alike: by their own library, square
+letterboxed images, batch 1, what is not int8 in float32. Calibration is on the training split. `--cases all` takes
+equalisation and bias correction away, one by one and both; `--layers 8` adds the noise of every layer on 8 images.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import json
 import tempfile
 import time
@@ -17,14 +20,18 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from vanillayolo import VanillaYOLO
 from vanillayolo.deploy.layer_report import layer_report
-from vanillayolo.deploy.onnx_graph import int8_convolutions
+from vanillayolo.deploy.onnx_graph import int8_convolutions, module_name
 from vanillayolo.deploy.quantize import FORMATS, merged_network, quantize_export
 from vanillayolo.study.latency import machine
 from vanillayolo.yolo.exporting import export_float
+from vanillayolo.yolo.files import float32_runtimes
 from vanillayolo.yolo.inference import dataset_images
 
+OUT = Path(__file__).parent / "int8.json"
 #: What is compared: the format and the settings that differ from the defaults; None for the float32 file.
 CASES: dict[str, tuple[str, dict[str, Any]] | None] = {"float32": None}
 for _format in FORMATS:
@@ -35,12 +42,15 @@ for _format in FORMATS:
         f"{_format} int8, no bias correction": (_format, {"bias_correction": False}),
         f"{_format} int8, neither": (_format, {"equalize": "off", "bias_correction": False}),
     }
+#: float32 and what `export int8=True` writes.
+MAIN = ["float32", *(f"{_format} int8" for _format in FORMATS)]
 
 
 def scores(file: Path, data: str, split: str, imgsz: int) -> dict[str, Any]:
     """Return the figures of a file on square images, each padded alike: what float32 and int8 share."""
     settings = {"rect": False, "batch": 1, "plots": False, "verbose": False, "workers": 0}
-    box = VanillaYOLO(file).val(data=data, split=split, imgsz=imgsz, **settings).box
+    with float32_runtimes():
+        box = VanillaYOLO(file).val(data=data, split=split, imgsz=imgsz, **settings).box
     return {"map": float(box.map), "map50": float(box.map50), "map_per_class": [float(v) for v in box.maps]}
 
 
@@ -56,7 +66,9 @@ def run_case(checkpoint: Path, case: tuple[str, dict[str, Any]] | None, given: A
     record: dict[str, Any] = {"seconds_to_make": round(time.perf_counter() - begin, 1)}
     if case is not None:
         found = int8_convolutions(file)
+        backbone = [int8 for name, int8 in found.items() if module_name(name).startswith("model.0.")]
         record["int8_convolutions"] = [sum(found.values()), len(found)]
+        record["int8_convolutions_of_the_backbone"] = [sum(backbone), len(backbone)]
         if given.layers:
             report = layer_report(file, checkpoint, dataset_images(given.data, "train")[: given.layers])
             record["layers"] = report.to_dict()["layers"]
@@ -65,30 +77,48 @@ def run_case(checkpoint: Path, case: tuple[str, dict[str, Any]] | None, given: A
     return record
 
 
+def entry(models: dict[str, Any], name: str, file: Path, given: Any) -> dict[str, Any]:
+    """Return a network's record: the one that is there where file and size are the same, else a new one."""
+    network = merged_network(file)
+    backbone = [n for n, m in network.named_modules() if isinstance(m, torch.nn.Conv2d) and n.startswith("model.0.")]
+    about = {
+        "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),
+        "data": Path(given.data).stem,
+        "imgsz": given.imgsz,
+        "parameters": sum(p.numel() for p in network.parameters()),
+        "backbone_convolutions": len(backbone),
+    }
+    key = f"{name} on {about['data']}"
+    old = models.get(key, {})
+    if any(old.get(k) != v for k, v in about.items()):
+        models[key] = {**about, "cases": {}}
+    models[key] |= {"date": date.today().isoformat(), "machine": machine()}
+    return models[key]
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("checkpoints", nargs="+", type=Path, help="file, or NAME=file")
+    parser.add_argument("checkpoints", nargs="+", help="file, or NAME=file")
     parser.add_argument("--data", required=True)
     parser.add_argument("--split", nargs="+", default=["test"])
     parser.add_argument("--imgsz", type=int, default=320)
-    parser.add_argument("--cases", nargs="+", default=list(CASES), choices=list(CASES))
+    parser.add_argument("--cases", nargs="+", default=MAIN, choices=["all", *CASES])
     parser.add_argument("--layers", type=int, default=0, metavar="IMAGES")
-    parser.add_argument("--out", default=date.today().isoformat())
+    parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
-    out = Path(__file__).parent / f"int8_{given.out}.json"
-    record: dict[str, Any] = json.loads(out.read_text()) if out.exists() else {"models": {}}
-    record |= {"date": date.today().isoformat(), "machine": machine(), "imgsz": given.imgsz}
+    record: dict[str, Any] = json.loads(given.out.read_text()) if given.out.exists() else {"models": {}}
     for checkpoint in given.checkpoints:
-        name, _, file = str(checkpoint).rpartition("=")
-        done = record["models"].setdefault(name or Path(file).parent.parent.name or Path(file).stem, {})
-        for case in given.cases:
+        name, _, file = checkpoint.rpartition("=")
+        name = name or Path(file).parent.parent.name or Path(file).stem
+        done = entry(record["models"], name, Path(file), given)["cases"]
+        for case in CASES if "all" in given.cases else given.cases:
             if case in done and all(split in done[case] for split in given.split):
                 continue
             with tempfile.TemporaryDirectory() as folder:
-                done[case] = run_case(Path(file), CASES[case], given, Path(folder))
-            out.write_text(json.dumps(record, indent=1) + "\n")
+                done[case] = done.get(case, {}) | run_case(Path(file), CASES[case], given, Path(folder))
+            given.out.write_text(json.dumps(record, indent=1) + "\n")
             figures = ", ".join(f"{split} {100 * done[case][split]['map']:.2f}" for split in given.split)
-            print(f"{name or file}: {case}: mAP50-95 {figures}", flush=True)
+            print(f"{name}: {case}: mAP50-95 {figures} ({done[case]['seconds_to_make']:.0f} s to make)", flush=True)
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""Put the figures of the benchmark files into the README: python benchmarks/readme_table.py [--check].
+"""Put the figures of the benchmark files into README and docs: python benchmarks/readme_table.py [--check].
 
-A table of the README stands between `<!-- table: KIND -->` and `<!-- end table -->`, with the record's file where it
+A table of theirs stands between `<!-- table: KIND -->` and `<!-- end table -->`, with the record's file where it
 is not the kind's own: `<!-- table: compare compare_bccd_2026-11-24.json -->`. `compare.json` and `ablate.json` of
 `vanillayolo compare` and `vanillayolo ablate` are such records as they are: copy them here under a dated name.
 """
@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vanillayolo.study.ablation_report import ablation_tables, statement
+from vanillayolo.study.benchmark import render, share_of_peak
 from vanillayolo.study.records import markdown
 from vanillayolo.study.report import accuracy_table, cost_table, latency_text, protocol_text
 from vanillayolo.study.results import judged_split
@@ -61,11 +62,91 @@ def ablate_tables(record: dict[str, Any]) -> str:
     return "\n\n".join([*parts, statement(record), f"`{record['command']}`"])
 
 
+FORMS = ("training form", "merged")
+PUBLISHED = "yolo11n-vanillanet-5-paper"
+#: Goals for the published model: share of the float32 matmul peak, and times faster in int8.
+GOALS = {"peak": 0.9, "int8": 7.0}
+#: What stands for a kind's own record before its first run.
+PENDING = "Not measured yet."
+#: Points of mAP50-95 that int8 may cost.
+INT8_GOAL = 0.5
+
+
+def speed_table(record: dict[str, Any]) -> str:
+    """Return a record of `vanillayolo benchmark`, its command, and what the published model reaches."""
+    parts = [render(record)]
+    if PUBLISHED in record["models"] and f"{PUBLISHED}:training" in record["models"]:
+        merged, training = (record["models"][f"{PUBLISHED}{form}"]["milliseconds"] for form in ("", ":training"))
+        before = training["onnxruntime"]["median"]
+        float32, int8 = (before / merged[backend]["median"] for backend in ("onnxruntime", "openvino-int8"))
+        share = share_of_peak(record, PUBLISHED) or 0.0
+        parts.append(
+            f"The published model, against its training form in ONNX Runtime float32 ({before:.0f} ms): merged, there, "
+            f"{float32:.2f} times faster, at {share:.0%} of the float32 peak (goal {GOALS['peak']:.0%}); merged, int8 "
+            f"in OpenVINO, {int8:.1f} times faster (goal {GOALS['int8']:g})."
+        )
+    load = record["machine"].get("load")
+    about = "" if load is None else f", load of the machine before {load:g}"
+    return "\n\n".join([*parts, f"{record['date']}{about}. `{record['command']}`"])
+
+
+def int8_table(record: dict[str, Any]) -> str:
+    """Return mAP50-95 of float32 and int8 files, and in how many int8 costs no more than it may."""
+    formats = {"onnx int8": "ONNX Runtime int8", "openvino int8": "OpenVINO int8"}
+    rows = [
+        f"| checkpoint, data | px | float32 | {' | '.join(formats.values())} | backbone convolutions in int8 |",
+        "|---|---:|---:|---:|---:|---:|",
+    ]
+    costs, whole = [], True
+    for name, model in record["models"].items():
+        cases = model["cases"]
+        for split in [split for split in ("test", "val", "train") if split in cases["float32"]]:
+            before = 100 * cases["float32"][split]["map"]
+            cells, backbone = [], []
+            for case in formats:
+                after = 100 * cases[case][split]["map"] if split in cases.get(case, {}) else None
+                cells.append("" if after is None else f"{after:.2f} ({after - before:+.2f})")
+                if after is not None:
+                    costs.append(before - after)
+                    backbone.append(cases[case]["int8_convolutions_of_the_backbone"])
+            whole &= all(int8 == total == model["backbone_convolutions"] for int8, total in backbone)
+            shown = ", ".join(f"{int8} of {total}" for int8, total in backbone)
+            rows.append(f"| {name}, {split} | {model['imgsz']} | {before:.2f} | {' | '.join(cells)} | {shown} |")
+    kept = sum(cost <= INT8_GOAL for cost in costs)
+    every = "every" if whole else "NOT every"
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"mAP50-95 in points; {kept} of {len(costs)} int8 files cost at most {INT8_GOAL} points; {every} backbone "
+            "convolution is int8.",
+        ]
+    )
+
+
+def eager_table(record: dict[str, Any]) -> str:
+    """Return what merging does to the time of eager PyTorch, case by case."""
+    rows = ["| case | training form, ms | merged, ms | merged / training form |", "|---|---:|---:|---:|"]
+    for case, row in record["milliseconds"].items():
+        cells = (f"{row[f]['median']:.1f} ({row[f]['min']:.1f} to {row[f]['max']:.1f})" for f in FORMS)
+        rows.append(f"| `{case}` | {' | '.join(cells)} | {row['ratio']:.2f} |")
+    machine = record["machine"]
+    about = (
+        f"{machine['processor']}, {machine['cores']} cores, torch {machine['versions']['torch']}, "
+        f"{record['imgsz']} px, {record['date']}: median (minimum to maximum) of {record['rounds']} rounds. "
+        f"`{record['command']}`"
+    )
+    return "\n".join([*rows, "", about])
+
+
 #: What makes the table of a kind, and the kind's own file where it has one.
 KINDS: dict[str, tuple[Callable[[dict[str, Any]], str], str | None]] = {
     "models": (models_table, "family_latency.json"),
     "compare": (compare_tables, None),
     "ablate": (ablate_tables, None),
+    "eager": (eager_table, "eager.json"),
+    "speed": (speed_table, "speed.json"),
+    "int8": (int8_table, "int8.json"),
 }
 
 
@@ -73,28 +154,31 @@ def table(match: re.Match[str], folder: Path) -> str:
     """Return one table, made anew, between its marks."""
     if match["kind"] not in KINDS:
         raise SystemExit(f"table {match['kind']!r}: known are {', '.join(KINDS)}")
-    render, own = KINDS[match["kind"]]
+    make, own = KINDS[match["kind"]]
     file = match["file"] or own
-    if file is None or not (folder / file).is_file():
-        raise SystemExit(f"table {match['kind']}: no record {file!r} in {folder}")
-    text = render(json.loads((folder / file).read_text(encoding="utf-8")))
     mark = match[0].split("\n", 1)[0]
+    if file is None or not (folder / file).is_file():
+        if match["file"] or own is None:
+            raise SystemExit(f"table {match['kind']}: no record {file!r} in {folder}")
+        return f"{mark}\n{PENDING}\n<!-- end table -->"
+    text = make(json.loads((folder / file).read_text(encoding="utf-8")))
     return f"{mark}\n{text}\n<!-- end table -->"
 
 
 def rendered(text: str, folder: Path = ROOT / "benchmarks") -> str:
-    """Return the README with every table made anew."""
+    """Return a document with every table made anew."""
     return MARK.sub(lambda match: table(match, folder), text)
 
 
 def main() -> int:
-    readme = ROOT / "README.md"
-    text = readme.read_text(encoding="utf-8")
-    new = rendered(text)
-    if "--check" in sys.argv:
-        return int(new != text)
-    readme.write_text(new, encoding="utf-8")
-    return 0
+    stale = False
+    for document in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))):
+        text = document.read_text(encoding="utf-8")
+        new = rendered(text)
+        stale |= new != text
+        if new != text and "--check" not in sys.argv:
+            document.write_text(new, encoding="utf-8")
+    return int(stale and "--check" in sys.argv)
 
 
 if __name__ == "__main__":

@@ -142,14 +142,20 @@ def yaml(model: str = "yolo11n-vanillanet", path: str | None = None) -> None:
         print(path)
 
 
-def benchmark(models: Any, imgsz: int = 640, rounds: int = 20, backends: Any = None, path: str | None = None) -> None:
-    """Time networks side by side: models=best.pt,yolo11n,x.onnx [backends=onnxruntime,openvino-int8] [path=x.json]."""
+def benchmark(
+    models: Any, imgsz: int = 640, rounds: int = 20, backends: Any = None, path: str | None = None, folder: Any = None
+) -> None:
+    """Time networks side by side: models=best.pt,yolo11n [backends=openvino-int8] [path=x.json] [folder=FILES]."""
     from vanillayolo.study import benchmark as study
 
+    study.check_places(path, folder)
     listed = [
-        list(x) if isinstance(x, (list, tuple)) else str(x).split(",") for x in (models, backends or study.DEFAULT)
+        [str(x) for x in (value if isinstance(value, (list, tuple)) else str(value).split(","))]
+        for value in (models, backends or study.DEFAULT)
     ]
-    record = study.benchmark([str(m) for m in listed[0]], [str(b) for b in listed[1]], imgsz, rounds)
+    record = study.benchmark(*listed, imgsz, rounds, folder)
+    words = {"models": listed[0], "imgsz": imgsz, "rounds": rounds, "backends": listed[1]}
+    record["command"] = " ".join(["vanillayolo benchmark", *(f"{key}={_word(value)}" for key, value in words.items())])
     if path is not None:
         study.write(record, path)
     print(study.render(record))

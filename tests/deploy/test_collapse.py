@@ -3,6 +3,7 @@ from __future__ import annotations
 import copy
 import json
 import os
+import pickle
 import subprocess
 import sys
 from pathlib import Path
@@ -18,6 +19,7 @@ from vanillayolo.deploy import collapse, load_collapsed
 from vanillayolo.deploy.collapse import summary, written_whole
 from vanillayolo.errors import CheckpointError, MergeError, UsageError
 from vanillayolo.nn import randomize_batchnorm, set_negative_slope
+from vanillayolo.study.cost import cost
 from vanillayolo.yolo import VanillaDetectionModel, model_yaml
 from vanillayolo.yolo.inference import letterbox, raw_output
 from vanillayolo.yolo.stock import to_stock
@@ -84,6 +86,40 @@ def test_a_second_collapse_changes_nothing(best: Path, tmp_path: Path) -> None:
     assert collapse(first, tmp_path / "copy.pt").checkpoint.read_bytes() == content
 
 
+def test_merged_but_not_yet_stock_becomes_stock(best: Path, tmp_path: Path) -> None:
+    """A merged network of our own classes is not what ``collapse`` promises: it opens only where vanillayolo is."""
+    model = VanillaYOLO(best)
+    model.model.fuse(verbose=False)
+    model.save(tmp_path / "merged.pt")
+    result = collapse(tmp_path / "merged.pt", imgsz=96)
+    assert result.checkpoint.name == "merged-collapsed.pt"
+    stock = torch.load(result.checkpoint, weights_only=False)["model"]
+    assert {type(m).__module__.split(".")[0] for m in stock.modules()} == {"torch", "ultralytics"}
+    assert result.equality is not None
+    assert result.equality.worst.relative < 1e-4
+
+
+def test_the_trained_network_at_hand_is_written_beside_its_checkpoint(best: Path, tmp_path: Path) -> None:
+    """After ``train`` the interface holds best.pt without having been opened from it."""
+    model = VanillaYOLO(best)
+    model.ckpt_path, model.model_name = None, "yolo11n-tiny.yaml"
+    assert collapse(model, imgsz=96).checkpoint == best.with_name("best-collapsed.pt")
+
+
+def test_rebuilt_without_pickle(best: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = collapse(best, imgsz=96)
+
+    def refuse(*_: Any, **__: Any) -> None:
+        raise AssertionError("pickle")
+
+    for module, name in ((torch, "load"), (pickle, "load"), (pickle, "loads"), (pickle, "Unpickler")):
+        monkeypatch.setattr(module, name, refuse)
+    result.checkpoint.unlink()
+    assert result.description is not None
+    network = load_collapsed(result.description)
+    assert sum(p.numel() for p in network.parameters()) == result.parameters[1]
+
+
 def test_refused_below_slope_1_and_nothing_written(best: Path) -> None:
     model = VanillaYOLO(best)
     set_negative_slope(model.model, 0.5)
@@ -126,30 +162,43 @@ def test_a_file_takes_its_name_only_when_whole(tmp_path: Path) -> None:
 
 
 ELSEWHERE = """
-import sys
+import json, sys
 sys.modules["vanillayolo"] = None  # as where it is not installed
 import numpy as np
 from ultralytics import YOLO
-model = YOLO(sys.argv[1])
+file, data = sys.argv[1:]
+model = YOLO(file)
 layers, parameters, _, gflops = model.info()
-assert parameters > 1000 and gflops > 0, (parameters, gflops)
-boxes = model.predict(np.full((96, 96, 3), 127, np.uint8), imgsz=96, conf=0.0001, verbose=False)[0].boxes
-print("boxes", len(boxes), model.names[0])
+image = np.full((96, 96, 3), 127, np.uint8)
+boxes = model.predict(image, imgsz=96, conf=0.0001, verbose=False)[0].boxes
+metrics = model.val(data=data, imgsz=64, batch=2, rect=False, plots=False, verbose=False, workers=0).box
 exported = model.export(format="onnx", imgsz=96, simplify=False)
-print(len(YOLO(exported, task="detect").predict(np.full((96, 96, 3), 127, np.uint8), imgsz=96, verbose=False)))
+again = YOLO(exported, task="detect").predict(image, imgsz=96, conf=0.0001, verbose=False)[0].boxes
+found = {"parameters": parameters, "gflops": gflops, "boxes": [len(boxes), len(again)], "map": metrics.map}
+print("found", json.dumps({**found, "name": model.names[0], "ours": sorted(m for m in sys.modules if "vanilla" in m)}))
 """
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("safe", ["0", "1"])
-def test_opens_where_vanillayolo_is_not_installed(best: Path, safe: str) -> None:
-    collapsed = collapse(best, imgsz=96).checkpoint
-    environment = {**os.environ, "ULTRALYTICS_SAFE_LOAD": safe}
-    done = subprocess.run(
-        [sys.executable, "-c", ELSEWHERE, str(collapsed)], env=environment, capture_output=True, text=True, timeout=300
-    )
+def test_opens_where_vanillayolo_is_not_installed(lively: Path, lively_data: Path, safe: str, tmp_path: Path) -> None:
+    """Predicts, validates, exports, with its own parameters and arithmetic, in default and in restricted loading."""
+    result = collapse(lively, tmp_path / "collapsed.pt", imgsz=64)
+    words = [sys.executable, "-c", ELSEWHERE, str(result.checkpoint), str(lively_data)]
+    environment = {**os.environ, "ULTRALYTICS_SAFE_LOAD": safe, "PYTHONPATH": ""}
+    done = subprocess.run(words, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-2000:]
-    assert "thing0" in done.stdout
+    line = next(line for line in done.stdout.splitlines() if line.startswith("found "))
+    found = json.loads(line.removeprefix("found "))
+    assert found["ours"] == ["vanillayolo"]  # the stop sign itself
+    merged: Any = VanillaYOLO(lively).model.fuse(verbose=False)
+    assert found["parameters"] == result.parameters[1] == sum(p.numel() for p in merged.parameters())
+    # Ultralytics' counter leaves out the head's arithmetic on boxes, and extrapolates from a small image
+    assert found["gflops"] == pytest.approx(cost(merged, 640).gflops, rel=0.03)
+    assert found["boxes"][0] == found["boxes"][1] > 0
+    want = VanillaYOLO(lively).val(data=str(lively_data), imgsz=64, batch=2, rect=False, plots=False, workers=0).box
+    assert found["map"] == pytest.approx(want.map, abs=1e-6)
+    assert found["map"] > 0.05
 
 
 @pytest.mark.parametrize("batch", [1, 8])

@@ -16,7 +16,8 @@ from vanillayolo.deploy.graph import operators
 from vanillayolo.errors import DataError, MergeError, UsageError, VerificationError
 from vanillayolo.nn import set_negative_slope
 from vanillayolo.yolo import files
-from vanillayolo.yolo.files import metadata_of, missing_packages
+from vanillayolo.yolo.files import ExportedFile, metadata_of, missing_packages
+from vanillayolo.yolo.inference import letterbox, raw_output, read_image
 
 export_module = importlib.import_module("vanillayolo.deploy.export")  # the package's name is the function
 
@@ -157,6 +158,35 @@ def test_a_failing_export_leaves_nothing_and_an_earlier_file_as_it_was(
         export(best, imgsz=64)
     assert names(best.parent) == {"best.pt", "best.torchscript"}
     assert earlier.read_bytes() == b"before"
+
+
+def altered(best: Path) -> VanillaYOLO:
+    """An interface after training: its network is not the one of the file it was opened from, if of any."""
+    model = VanillaYOLO(best)
+    with torch.no_grad():
+        for branch in model.model.model[-1].cv3:
+            branch[-1].bias.sub_(1.0)
+    return model
+
+
+@pytest.mark.slow
+def test_int8_is_of_the_network_at_hand(best: Path, lively_data: Path) -> None:
+    needs("onnx")
+    model = altered(best)
+    result = export(model, format="onnx", int8=True, data=str(lively_data), imgsz=64, images=2, verify=False)
+    image = next(iter(sorted((lively_data.parent / "images" / "val").iterdir())))
+    x = letterbox(read_image(image), 64)
+    got = ExportedFile(result.path)(x)[:, 4:].mean()
+    before, after = (raw_output(m.model.eval(), x)[:, 4:].mean() for m in (VanillaYOLO(best), model))
+    assert abs(got - after) < 0.3 * abs(before - after)
+
+
+def test_the_trained_network_at_hand_is_written_beside_its_checkpoint(best: Path) -> None:
+    """After ``train`` the interface holds best.pt without having been opened from it."""
+    model = altered(best)
+    model.ckpt_path, model.model_name = None, "yolo11n-tiny.yaml"
+    result = export(model, imgsz=64, verify=False)
+    assert result.path == best.with_name("best.torchscript")
 
 
 @pytest.mark.parametrize(

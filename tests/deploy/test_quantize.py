@@ -12,6 +12,7 @@ from torch import nn
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.deploy.bias import correct_biases, mean_inputs, rounded
+from vanillayolo.deploy.layer_report import layer_report
 from vanillayolo.deploy.onnx_graph import decode_nodes, int8_convolutions, module_name, relu_before_pool
 from vanillayolo.deploy.quantize import (
     FORMATS,
@@ -115,6 +116,22 @@ def test_calibrated_on_the_training_split_only(painted: Path) -> None:
     (first, *_) = Batches(files, 64)
     assert first.shape == (1, 3, 64, 64)
     assert torch.equal(first, letterbox(read_image(files[0]), 64))  # as at inference
+    batches = Batches(files, (64, 96))
+    stacked = list(batches.stacked(2 * 64 * 96))
+    assert [len(x) for x in stacked] == [2, 2, 1]
+    assert torch.equal(torch.cat(stacked), torch.cat(list(batches)))
+    assert [len(x) for x in batches.stacked(1)] == [1] * 5
+
+
+@pytest.mark.parametrize("format", sorted(FORMATS))
+def test_height_and_width_may_differ(format: str, finished: Path, painted: Path, tmp_path: Path) -> None:
+    need(format)
+    path = tmp_path / f"wide{FORMATS[format][1]}"
+    quantize_export(finished, format, str(painted), [64, 96], path, images=2)
+    image = sorted((painted.parent / "images" / "val").iterdir())[0]
+    x = letterbox(read_image(image), (64, 96))
+    assert outputs(path, x.numpy()).shape == raw_output(merged_network(finished), x).shape
+    assert len(layer_report(path, finished, [image]).layers) > 10
 
 
 def test_relu_moves_before_the_pool_without_a_difference(finished: Path, tmp_path: Path) -> None:

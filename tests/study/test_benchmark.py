@@ -4,11 +4,11 @@ import json
 from pathlib import Path
 
 import pytest
-import torch
 
 from vanillayolo.cli import main
 from vanillayolo.errors import UsageError
-from vanillayolo.study.benchmark import TABLE, benchmark, matmul_peak, render, share_of_peak, subject, write
+from vanillayolo.study import benchmark as study
+from vanillayolo.study.benchmark import TABLE, benchmark, fingerprint, prepare, render, share_of_peak, subject, write
 
 
 @pytest.fixture(scope="module")
@@ -52,6 +52,30 @@ def test_names_forms_and_files_in_one_run(tiny_yaml: Path, tmp_path: Path) -> No
     assert render(json.loads(path.read_text())) == render(record)
 
 
+@pytest.mark.slow
+def test_files_of_a_folder_are_made_once(tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install vanillayolo[export]")
+    folder = tmp_path / "files"
+    item = subject(str(tiny_yaml), 64)
+    before = fingerprint(item.network)
+    made = [prepare(item, form, 64, folder) for form in ("onnx", "int8-onnx")]
+    assert fingerprint(item.network) == before  # equalised and corrected is a copy
+    assert sorted(p.name for p in folder.iterdir()) == sorted(p.name for p in made)
+    times = [path.stat().st_mtime_ns for path in made]
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("made again")
+
+    monkeypatch.setattr(study, "write_form", refuse)
+    again = subject(str(tiny_yaml), 64)
+    assert [prepare(again, form, 64, folder) for form in ("onnx", "int8-onnx")] == made
+    assert [path.stat().st_mtime_ns for path in made] == times
+    assert benchmark([str(tiny_yaml)], ["onnxruntime"], 64, 1, folder)["models"][str(tiny_yaml)]["milliseconds"]
+    other = subject(f"{tiny_yaml}:training", 64)
+    with pytest.raises(AssertionError, match="made again"):
+        prepare(other, "onnx", 64, folder)  # other weights, another file
+
+
 def test_a_merged_network_and_its_training_form(tiny_yaml: Path) -> None:
     merged, training = (subject(f"{tiny_yaml}{form}", 64) for form in ("", ":training"))
     keys = set(merged.network.state_dict())
@@ -67,10 +91,6 @@ def test_an_exported_file_is_run_as_it_is(tmp_path: Path) -> None:
         subject(str(tmp_path / "y.onnx"), 64)
 
 
-def test_peak_is_a_rate() -> None:
-    assert 0.1 < matmul_peak(torch.float32, size=256, seconds=0.05) < 1e5
-
-
 def test_mistakes(tmp_path: Path, record: dict[str, object], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(UsageError, match="onnxruntime"):
         benchmark(["yolo11n"], ["onxruntime"])
@@ -78,5 +98,8 @@ def test_mistakes(tmp_path: Path, record: dict[str, object], capsys: pytest.Capt
         benchmark(["yolo11n", "yolo11n"], list(TABLE)[:1])
     with pytest.raises(UsageError, match="does not exist"):
         write(record, tmp_path / "nowhere" / "x.json")
-    assert main(["benchmark", "models=yolo11n", "backends=tensorrt"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    (tmp_path / "file").write_text("")
+    words = ["backends=tensorrt", f"path={tmp_path / 'nowhere' / 'x.json'}", f"folder={tmp_path / 'file'}"]
+    for word in words:  # before any work
+        assert main(["benchmark", "models=yolo11n", word]) == 2
+        assert capsys.readouterr().err.count("\n") == 1

@@ -3,9 +3,10 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+import torch
 
 from vanillayolo.errors import UsageError
-from vanillayolo.study.latency import latency, machine, measure, table
+from vanillayolo.study.latency import latency, load, machine, matmul_peak, measure, table
 from vanillayolo.yolo.inference import write_onnx
 
 
@@ -24,8 +25,13 @@ def test_bad_settings_are_refused() -> None:
         latency({}, ["onxruntime"], 64)
 
 
+def test_peak_is_a_rate() -> None:
+    assert 0.1 < matmul_peak(torch.float32, size=256, seconds=0.05) < 1e5
+
+
 def test_the_machine_states_its_versions() -> None:
     assert {"torch", "ultralytics", "onnxruntime", "vanillayolo"} <= set(machine()["versions"])
+    assert (load() or 0.0) >= 0
 
 
 @pytest.mark.slow

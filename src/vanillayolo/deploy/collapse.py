@@ -33,6 +33,7 @@ from vanillayolo.yolo.inference import (
     raw_output,
     read_image,
 )
+from vanillayolo.yolo.merging import MergingMixin
 from vanillayolo.yolo.stock import build_stock, to_stock
 
 from .equality import Equality, LogitEquality
@@ -115,6 +116,15 @@ def compare(
     return equality
 
 
+def origin_of(model: VanillaYOLO) -> Path:
+    """Return the checkpoint that the network at hand is from, else its name.
+
+    After ``train`` that is the network's own ``pt_path``: the interface still names what training started from.
+    """
+    path = getattr(model.model, "pt_path", None) or model.ckpt_path
+    return Path(str(path or model.model_name or "model"))
+
+
 def known_data(model: VanillaYOLO) -> str | None:
     """Return the data YAML of the checkpoint's training where it and its images are still there."""
     data = (model.ckpt or {}).get("train_args", {}).get("data")
@@ -148,13 +158,13 @@ def collapse(
     if not isinstance(model.model, nn.Module):
         raise CheckpointError(f"{model.model_name}: an exported file; collapse takes a checkpoint (.pt).")
     network, task = student(model.model), str(model.task)
-    origin = Path(str(model.ckpt_path or model.model_name or "model"))
+    origin = origin_of(model)
     target = Path(path) if path else origin.with_name(f"{origin.stem}-collapsed.pt")
     if target.suffix != ".pt":
         raise UsageError(f"{target}: give a name that ends in .pt; .safetensors and .json go beside it.")
     if not getattr(network, "collapses", True):
         raise MergeError(f"{model.model_name}: a backbone of timm's does not collapse; export it (vanillayolo export).")
-    if is_merged(network):
+    if is_merged(network) and not isinstance(network, MergingMixin):
         return _already_collapsed(origin, Path(path) if path else None)
     check_mergeable(network)
     reference = copy.deepcopy(network).double().eval()

@@ -17,6 +17,7 @@ from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.files import format_settings, quantize_word, write_file
 from vanillayolo.yolo.interface import check_imgsz, resolve_data
 
+from .collapse import origin_of
 from .formats import FORMATS, check_format, check_packages, int8_formats
 from .verify import Verification, verify
 
@@ -74,7 +75,7 @@ def check_settings(format: str, settings: dict[str, Any]) -> Any:
     return word
 
 
-def write_int8(checkpoint: Path, target: Path, format: str, data: str, settings: dict[str, Any]) -> Path:
+def write_int8(model: VanillaYOLO, target: Path, format: str, data: str, settings: dict[str, Any]) -> Path:
     """Write an int8 file calibrated on the training split.
 
     Raises:
@@ -85,7 +86,7 @@ def write_int8(checkpoint: Path, target: Path, format: str, data: str, settings:
     except ModuleNotFoundError as error:
         raise UsageError(f"int8 is not available for {format}.") from error
     kept = {k: v for k, v in settings.items() if k not in {"half", "int8", "quantize", "device", "verbose", "batch"}}
-    return Path(quantize_export(checkpoint, format=format, data=data, path=target, **kept))
+    return Path(quantize_export(model, format=format, data=data, path=target, **kept))
 
 
 def place(made: Path, target: Path) -> Path:
@@ -135,13 +136,13 @@ def export(
     comparison = {k: settings.pop(k) for k in ("source", "split") if k in settings}
     proven = settings.pop("verify", True)
 
-    origin = Path(str(model.ckpt_path or model.model_name or "model"))
+    origin = origin_of(model)
     ending = FORMATS[format].int8 if word == 8 else FORMATS[format].ending
-    target = origin.with_name(f"{origin.stem}{ending}") if model.ckpt_path else Path(f"{origin.stem}{ending}")
+    target = origin.with_name(f"{origin.stem}{ending}") if origin.suffix == ".pt" else Path(f"{origin.stem}{ending}")
     with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as name:
         folder = Path(name)
         if word == 8:
-            made = write_int8(origin, folder / target.name, format, str(checked), settings)
+            made = write_int8(model, folder / target.name, format, str(checked), settings)
         else:
             asked = {k: v for k, v in settings.items() if k not in {"half", "int8"}}
             asked |= {"format": format, "quantize": word}

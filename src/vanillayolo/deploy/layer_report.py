@@ -26,7 +26,7 @@ from .equalize import find_links
 from .onnx_graph import int8_convolutions, module_name
 from .quantize import merged_network
 
-#: Runs an image ``[1, 3, imgsz, imgsz]`` and returns the convolutions' outputs by module name.
+#: Runs an image ``[1, 3, height, width]`` and returns the convolutions' outputs by module name.
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 
 
@@ -92,8 +92,8 @@ class LayerReport:
         return "\n".join([head, *rows, end])
 
 
-def onnx_run(path: Path) -> tuple[Run, int, list[str]]:
-    """Return a run of an ONNX file, its image size, and the modules of its convolutions."""
+def onnx_run(path: Path) -> tuple[Run, tuple[int, int], list[str]]:
+    """Return a run of an ONNX file, the height and width of its image, and the modules of its convolutions."""
     import onnx
     import onnxruntime
 
@@ -113,10 +113,10 @@ def onnx_run(path: Path) -> tuple[Run, int, list[str]]:
     def run(image: np.ndarray) -> dict[str, np.ndarray]:
         return dict(zip(nodes, session.run(list(nodes.values()), {entry.name: image}), strict=True))
 
-    return run, int(entry.shape[-1]), list(nodes)
+    return run, (int(entry.shape[2]), int(entry.shape[3])), list(nodes)
 
 
-def openvino_run(path: Path) -> tuple[Run, int, list[str]]:
+def openvino_run(path: Path) -> tuple[Run, tuple[int, int], list[str]]:
     """Return the same of an OpenVINO file or folder, in int8 and float32."""
     import openvino
 
@@ -139,7 +139,8 @@ def openvino_run(path: Path) -> tuple[Run, int, list[str]]:
         request.infer([image])
         return {name: np.array(request.get_output_tensor(first + i).data) for i, name in enumerate(nodes)}
 
-    return run, int(model.input().get_partial_shape()[3].get_length()), list(nodes)
+    _, _, height, width = (side.get_length() for side in model.input().get_partial_shape())
+    return run, (height, width), list(nodes)
 
 
 @contextmanager
@@ -226,7 +227,7 @@ def layer_report(model: str | Path, reference: str | Path, images: Sequence[Path
         raise UsageError("layers: no images to compare on; give data= or source=.")
     run, size, names = (onnx_run if path.suffix == ".onnx" else openvino_run)(path)
     network, shared = reference_network(reference, names)
-    scaled = {link.writer for link in find_links(network, torch.zeros(1, 3, size, size))}
+    scaled = {link.writer for link in find_links(network, torch.zeros(1, 3, *size))}
     sums = {name: Sums() for name in shared}
     with convolution_outputs(network, shared) as outputs, torch.inference_mode():
         for image in images:

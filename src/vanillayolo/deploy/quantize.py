@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import copy
 import dataclasses
+import itertools
 import os
 import shutil
 import tempfile
@@ -30,6 +31,7 @@ from vanillayolo.yolo.inference import dataset_images, letterbox, read_image
 from vanillayolo.yolo.interface import check_imgsz, resolve_data
 
 from .bias import correct_biases
+from .collapse import origin_of
 from .equalize import METHODS, equalize
 from .onnx_graph import decode_nodes, matching, relu_before_pool
 
@@ -83,16 +85,29 @@ def calibration_images(data: str, most: int) -> list[Path]:
 
 
 class Batches:
-    """Images as inputs of batch 1, letterboxed as at inference, read anew each time they are gone through."""
+    """Images as inputs of batch 1, letterboxed as at inference, read anew each time they are gone through.
 
-    def __init__(self, files: Sequence[Path], imgsz: int) -> None:
-        self.files, self.imgsz = files, imgsz
+    Args:
+        files: the images.
+        imgsz: side of a square, or height and width, pixels.
+    """
+
+    def __init__(self, files: Sequence[Path], imgsz: int | Sequence[int]) -> None:
+        sides = [imgsz] if isinstance(imgsz, int) else list(imgsz)
+        self.files, self.size = files, (sides[0], sides[-1])
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (letterbox(read_image(path), self.imgsz) for path in self.files)
+        return (letterbox(read_image(path), self.size) for path in self.files)
+
+    def stacked(self, pixels: int = 8 * 320 * 320) -> Iterator[Tensor]:
+        """Yield the same images several at a time, so many as ``pixels`` allow: PyTorch is 2 to 3 times faster so."""
+        each = max(1, pixels // (self.size[0] * self.size[1]))
+        images = iter(self)
+        while batch := list(itertools.islice(images, each)):
+            yield torch.cat(batch)
 
 
 def quantize_openvino(source: Path, target: Path, batches: Batches, settings: QuantizeSettings) -> None:
@@ -173,16 +188,17 @@ FORMATS: dict[str, tuple[Quantizer, str]] = {
 }
 
 
-def merged_network(checkpoint: str | Path) -> nn.Module:
-    """Return the merged network of a checkpoint in evaluation mode, float32.
+def merged_network(checkpoint: VanillaYOLO | str | Path) -> nn.Module:
+    """Return the merged network of a checkpoint in evaluation mode, float32; what is given stays as it is.
 
     Raises:
         CheckpointError: for a file that is no checkpoint.
         MergeError: when a slope is below 1.
     """
-    opened = VanillaYOLO(checkpoint).model
+    model = checkpoint if isinstance(checkpoint, VanillaYOLO) else VanillaYOLO(checkpoint)
+    opened = model.model
     if not isinstance(opened, nn.Module):
-        raise CheckpointError(f"{checkpoint}: an exported file; int8 starts from a checkpoint (.pt).")
+        raise CheckpointError(f"{model.model_name}: an exported file; int8 starts from a checkpoint (.pt).")
     network: Any = copy.deepcopy(opened).float().eval()
     check_mergeable(network)
     return network.fuse(verbose=False)
@@ -204,10 +220,10 @@ def float_onnx(
     import onnx
 
     torch.manual_seed(0)
-    links = equalize(network, torch.zeros(1, 3, batches.imgsz, batches.imgsz), settings.equalize, batches)
+    links = equalize(network, torch.zeros(1, 3, *batches.size), settings.equalize, batches.stacked())
     if correct and settings.bias_correction:
-        correct_biases(network, batches, settings.keep_float)
-    path = export_float(network, folder, stem, batches.imgsz)
+        correct_biases(network, batches.stacked(), settings.keep_float)
+    path = export_float(network, folder, stem, batches.size)
     model = onnx.load(path)
     relu_before_pool(model)
     onnx.save(model, path)
@@ -227,20 +243,20 @@ def whole(target: Path) -> Iterator[Path]:
 
 
 def quantize_export(
-    checkpoint: str | Path,
+    checkpoint: VanillaYOLO | str | Path,
     format: str = "openvino",
     data: str | None = None,
-    imgsz: int | None = None,
+    imgsz: int | Sequence[int] | None = None,
     path: str | Path | None = None,
     **settings: Any,
 ) -> Path:
     """Write an int8 file of a trained detector, calibrated on the training split of its data.
 
     Args:
-        checkpoint: a trained detector (``best.pt``), at slope 1 or collapsed.
+        checkpoint: a trained detector or its ``best.pt``, at slope 1 or collapsed.
         format: ``openvino`` (a folder) or ``onnx``.
         data: data YAML; images of its training split are used, labels are not.
-        imgsz: side of the image, pixels; the training's own by default.
+        imgsz: side of the image, or height and width, pixels; the training's own by default.
         path: where the file goes; beside the checkpoint by default.
         **settings: fields of :class:`QuantizeSettings`.
 
@@ -258,14 +274,15 @@ def quantize_export(
     chosen = QuantizeSettings.of(settings)
     if not data:
         raise DataError("int8 needs data=FILE.yaml: it is calibrated on images of the training split.")
-    origin = Path(checkpoint)
-    network = merged_network(checkpoint)
-    size = imgsz or ((VanillaYOLO(checkpoint).ckpt or {}).get("train_args") or {}).get("imgsz") or 640
+    model = checkpoint if isinstance(checkpoint, VanillaYOLO) else VanillaYOLO(checkpoint)
+    origin = origin_of(model)
+    network = merged_network(model)
+    size = imgsz or ((model.ckpt or {}).get("train_args") or {}).get("imgsz") or 640
     check_imgsz(size)
     files = calibration_images(resolve_data(data, ("train",)), chosen.images)
     quantizer, ending = FORMATS[format]
     target = Path(path) if path else origin.with_name(f"{origin.stem}{ending}")
-    batches = Batches(files, int(size))
+    batches = Batches(files, size)
     with tempfile.TemporaryDirectory() as folder, whole(target) as place:
         source, _ = float_onnx(network, batches, chosen, Path(folder), origin.stem, format == "onnx")
         quantizer(source, place, batches, chosen)

@@ -19,7 +19,7 @@ from vanillayolo.yolo.files import ExportedFile, mean_average_precision
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image, suppress
 from vanillayolo.yolo.interface import check_imgsz, resolve_data
 
-from .collapse import example_images, known_data
+from .collapse import example_images, known_data, origin_of
 from .equality import Equality
 from .formats import check_packages, format_of
 from .graph import precision
@@ -326,7 +326,7 @@ def verify(
     files, where = comparison_images(checkpoint, checked, source, split, images)
     file = open_file(path)
     sizes = input_sizes(file, imgsz, path.name)
-    origin = Path(str(checkpoint.ckpt_path or checkpoint.model_name or "model")).name
+    origin = origin_of(checkpoint).name
     kind = precision(path, file.format, file.metadata)
     result = Verification(path.name, origin, file.format, kind, file.suppressed, where)
     inputs = {f"{h}x{w}": [letterbox(read_image(p), (h, w)) for p in files] for h, w in sizes}

@@ -1,15 +1,18 @@
 """Any list of networks and files, timed side by side in every back end and precision, all in one run.
 
-Names and checkpoints become files first (float32, and int8 where a back end wants it), then all of them are timed in
-turns, every other round in reverse order. :func:`benchmark` gives data, :func:`render` text.
+Names and checkpoints become files first (float32, and int8 where a back end wants it; a folder keeps them for the next
+run), then all of them are timed in turns, every other round in reverse order. :func:`benchmark` gives data,
+:func:`render` text.
 """
 
 from __future__ import annotations
 
+import copy
+import hashlib
 import json
+import os
 import re
 import tempfile
-import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from datetime import date
@@ -20,7 +23,7 @@ import torch
 
 from vanillayolo.data import make_scenes
 from vanillayolo.data.paths import cache_dir
-from vanillayolo.deploy.quantize import FORMATS, Batches, QuantizeSettings, float_onnx, merged_network
+from vanillayolo.deploy.quantize import FORMATS, Batches, QuantizeSettings, float_onnx, merged_network, whole
 from vanillayolo.errors import UsageError, closest
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
@@ -32,7 +35,7 @@ from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.trainer import available_cores
 
 from .cost import cost
-from .latency import BACKENDS, machine, measure
+from .latency import BACKENDS, load, machine, matmul_peak, measure
 
 #: What follows a model's name to have it in training form, its neck folded: how the published model is run.
 TRAINING_FORM = ":training"
@@ -82,23 +85,6 @@ TABLE: dict[str, Backend] = {
     "openvino-int8-bf16": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-bf16"](_xml(path), imgsz)),
 }
 DEFAULT = ("onnxruntime", "openvino-f32", "openvino-bf16", "onnxruntime-int8", "openvino-int8")
-
-
-def matmul_peak(dtype: torch.dtype, size: int = 2048, seconds: float = 1.0) -> float:
-    """Return the best rate of square matrix products on all cores, in 10^9 operations a second."""
-    a, b = (torch.rand(size, size).to(dtype) for _ in range(2))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(available_cores())
-    times: list[float] = []
-    try:
-        a @ b  # the first one packs and allocates
-        while sum(times) < seconds or len(times) < 3:
-            begin = time.perf_counter()
-            a @ b
-            times.append(time.perf_counter() - begin)
-    finally:
-        torch.set_num_threads(threads)
-    return 2 * size**3 / min(times) / 1e9
 
 
 @dataclass
@@ -160,6 +146,14 @@ def calibration(imgsz: int, most: int = 8) -> Batches:
     return Batches(image_files(scenes.parent / "images" / "val")[:most], imgsz)
 
 
+def fingerprint(network: Any) -> str:
+    """Return 12 digits that stand for a network's weights, in the name of a file that is kept."""
+    digest = hashlib.sha256()
+    for key, value in network.state_dict().items():
+        digest.update(key.encode() + value.contiguous().numpy().tobytes())
+    return digest.hexdigest()[:12]
+
+
 def prepare(item: Subject, form: str, imgsz: int, folder: Path) -> Any:
     """Return what a back end of this form runs, writing the file where there is none yet; None where there can be none.
 
@@ -169,23 +163,40 @@ def prepare(item: Subject, form: str, imgsz: int, folder: Path) -> Any:
         return item.network
     if item.network is None:
         return item.files["onnx"] if form == "onnx" else None
+    if form != "onnx" and item.name.endswith(TRAINING_FORM):
+        return None
     if form not in item.files:
-        stem = re.sub(r"\W+", "-", item.name)
-        if form == "onnx":
-            item.files[form] = export_float(item.network, folder, stem, imgsz)
-        elif item.name.endswith(TRAINING_FORM):
-            return None
-        else:
-            quantizer, ending = FORMATS[form.removeprefix("int8-")]
-            batches, settings = calibration(imgsz), QuantizeSettings()
-            source = float_onnx(item.network, batches, settings, folder, f"{stem}-{form}", form == "int8-onnx")[0]
-            quantizer(source, folder / f"{stem}{ending}", batches, settings)
-            item.files[form] = folder / f"{stem}{ending}"
+        stem = f"{re.sub(r'[^a-z0-9]+', '-', item.name.lower())}-{imgsz}-{fingerprint(item.network)}"
+        ending = ".onnx" if form == "onnx" else FORMATS[form.removeprefix("int8-")][1]
+        item.files[form] = folder / f"{stem}{ending}"
+        if not item.files[form].exists():
+            write_form(item.network, form, imgsz, item.files[form])
     return item.files[form]
 
 
+def write_form(network: Any, form: str, imgsz: int, path: Path) -> None:
+    """Write the file of a form; it takes its name only when it is whole."""
+    with tempfile.TemporaryDirectory() as folder, whole(path) as place:
+        if form == "onnx":
+            os.replace(export_float(network, place.parent, "float", imgsz), place)
+            return
+        quantizer, _ = FORMATS[form.removeprefix("int8-")]
+        batches, settings = calibration(imgsz), QuantizeSettings()
+        source, _ = float_onnx(copy.deepcopy(network), batches, settings, Path(folder), "float", form == "int8-onnx")
+        quantizer(source, place, batches, settings)
+
+
+def peaks() -> dict[str, float]:
+    """Return the machine's matmul peaks, in 10^9 operations a second, by type."""
+    return {str(d).removeprefix("torch."): matmul_peak(d) for d in (torch.float32, torch.bfloat16)}
+
+
 def benchmark(
-    models: Sequence[str], backends: Sequence[str] = DEFAULT, imgsz: int = 640, rounds: int = 20
+    models: Sequence[str],
+    backends: Sequence[str] = DEFAULT,
+    imgsz: int = 640,
+    rounds: int = 20,
+    folder: str | Path | None = None,
 ) -> dict[str, Any]:
     """Time every network in every back end, one image at a time, on all cores.
 
@@ -195,9 +206,11 @@ def benchmark(
         backends: keys of :data:`TABLE`.
         imgsz: side of the image, pixels.
         rounds: counted rounds of each; three more before are not.
+        folder: where the files that are written stay, so that a run after this one takes them; none stay by default.
 
     Returns:
-        The record: machine and settings, the measured matmul peaks, each model's cost, and the timings.
+        The record: machine and settings, its load before, the better of the matmul peaks measured before and after,
+        each model's cost, and the timings.
 
     Raises:
         UsageError: for an unknown back end or model.
@@ -208,23 +221,20 @@ def benchmark(
     check_imgsz(imgsz)
     if not models or len(set(models)) < len(models):
         raise UsageError(f"models={','.join(models)!r}: give one or more models, each once.")
-    peaks = {str(d).removeprefix("torch."): matmul_peak(d) for d in (torch.float32, torch.bfloat16)}
     record: dict[str, Any] = {
         "date": date.today().isoformat(),
-        "machine": machine(),
+        "machine": {**machine(), "load": load()},
         "settings": {"imgsz": imgsz, "batch": 1, "rounds": rounds, "backends": list(backends)},
-        "peak_gflops": peaks,
         "models": {},
     }
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory() as temporary:
+        kept = Path(folder or temporary)
         subjects = [subject(name, imgsz) for name in models]
-        calls: dict[str, Call] = {}
-        for item in subjects:
-            for backend in backends:
-                ready = prepare(item, TABLE[backend].form, imgsz, Path(folder))
-                if ready is not None:
-                    calls[f"{item.name}\n{backend}"] = TABLE[backend].call(ready, imgsz)
+        ready = {(x.name, b): prepare(x, TABLE[b].form, imgsz, kept) for x in subjects for b in backends}
+        before = peaks()
+        calls = {f"{n}\n{b}": TABLE[b].call(file, imgsz) for (n, b), file in ready.items() if file is not None}
         timings = measure(calls, rounds)
+        record["peak_gflops"] = {dtype: max(value, before[dtype]) for dtype, value in peaks().items()}
     for item in subjects:
         record["models"][item.name] = {"parameters": item.parameters, "gflops": item.gflops, "milliseconds": {}}
     for timing in timings:
@@ -264,14 +274,21 @@ def render(record: Mapping[str, Any]) -> str:
     return "\n".join([*("| " + " | ".join(row) + " |" for row in rows), "", about])
 
 
+def check_places(path: str | Path | None, folder: str | Path | None) -> None:
+    """Raise UsageError, before any work, where a record or a folder of files cannot be written."""
+    if path is not None and not Path(path).parent.is_dir():
+        raise UsageError(f"path={path}: the folder {Path(path).parent} does not exist.")
+    if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
+        raise UsageError(f"folder={folder}: is a file; give the name of a folder.")
+
+
 def write(record: Mapping[str, Any], path: str | Path) -> Path:
     """Write a record as JSON.
 
     Raises:
         UsageError: when the folder does not exist.
     """
+    check_places(path, None)
     path = Path(path)
-    if not path.parent.is_dir():
-        raise UsageError(f"path={path}: the folder {path.parent} does not exist.")
     path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
     return path

@@ -6,6 +6,7 @@ Machines drift; a comparison holds only between figures of one run, taken in tur
 
 from __future__ import annotations
 
+import os
 import platform
 import statistics
 import time
@@ -61,6 +62,28 @@ def machine() -> dict[str, Any]:
         "python": platform.python_version(),
         "versions": versions,
     }
+
+
+def matmul_peak(dtype: torch.dtype, size: int = 2048, seconds: float = 1.0) -> float:
+    """Return the best rate of square matrix products on all cores, in 10^9 operations a second."""
+    a, b = (torch.rand(size, size).to(dtype) for _ in range(2))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(available_cores())
+    times: list[float] = []
+    try:
+        a @ b  # the first one packs and allocates
+        while sum(times) < seconds or len(times) < 3:
+            begin = time.perf_counter()
+            a @ b
+            times.append(time.perf_counter() - begin)
+    finally:
+        torch.set_num_threads(threads)
+    return 2 * size**3 / min(times) / 1e9
+
+
+def load() -> float | None:
+    """Return how many processes wanted a core in the last minute, this one among them; None where no system says so."""
+    return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 
 
 def measure(calls: Mapping[str, Callable[[], object]], rounds: int = 20, warmup: int = 3) -> list[Timing]:

@@ -11,21 +11,24 @@ from ultralytics.engine.exporter import Exporter
 from ultralytics.utils import YAML
 
 
-def export_float(network: nn.Module, folder: Path, stem: str, imgsz: int, format: str = "onnx") -> Path:
+def export_float(
+    network: nn.Module, folder: Path, stem: str, imgsz: int | tuple[int, int], format: str = "onnx"
+) -> Path:
     """Write a merged detector as a static float32 file of batch 1 with Ultralytics' metadata.
 
     Args:
         network: the detector; a copy is exported, as it is, without settings of its training.
         folder: where the file goes.
         stem: its name without suffix.
-        imgsz: side of the image, pixels.
+        imgsz: side of the image, or height and width, pixels.
         format: one of Ultralytics' formats.
     """
     network = copy.deepcopy(network)
     network.pt_path = str(folder / f"{stem}.pt")  # type: ignore[assignment]  # the exporter names its file by it
     network.args = {"data": ""}  # type: ignore[assignment]  # else the description names a path of this machine
     network.task = "detect"  # type: ignore[assignment]  # a network that no interface was around has none
-    settings = {"format": format, "imgsz": imgsz, "batch": 1, "simplify": False, "device": "cpu", "mode": "export"}
+    size = imgsz if isinstance(imgsz, int) else list(imgsz)
+    settings = {"format": format, "imgsz": size, "batch": 1, "simplify": False, "device": "cpu", "mode": "export"}
     return Path(str(Exporter(overrides=settings)(model=network)))
 
 

@@ -1,0 +1,112 @@
+"""The commands, names and figures of docs/ are those of the code."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import cv2
+import pytest
+
+from vanillayolo import cli
+from vanillayolo.deploy.formats import FORMATS
+from vanillayolo.deploy.verify import TOLERANCES
+from vanillayolo.yolo.files import missing_packages
+from vanillayolo.yolo.inference import letterbox, read_image
+
+ROOT = Path(__file__).parents[1]
+DOCS = sorted((ROOT / "docs").glob("*.md"))
+DEPLOYMENT = (ROOT / "docs" / "deployment.md").read_text(encoding="utf-8")
+BLOCK = re.compile(r"```(?P<language>\w*)\n(?P<code>.*?)```", re.S)
+#: A row of the table of formats: the settings behind ``format=``, the name of the file, the extra.
+ROW = re.compile(
+    r"^\| `\S.*?format=(?P<words>[^`]*)` \| `best(?P<ending>[^`/]*)/?`.*?\|.*?\| (?:`(?P<extra>\w+)` )?\|$", re.M
+)
+
+
+def whole_lines(code: str) -> list[str]:
+    return code.replace("\\\n", " ").splitlines()
+
+
+def commands(text: str) -> list[list[str]]:
+    """Return the words behind ``vanillayolo`` of every line in a block."""
+    lines = [line.partition("  #")[0].split() for m in BLOCK.finditer(text) for line in whole_lines(m["code"])]
+    return [words[1:] for words in lines if words[:1] == ["vanillayolo"]]
+
+
+@pytest.mark.parametrize("document", DOCS, ids=lambda path: path.stem)
+def test_commands_are_known_and_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for words in commands(text):
+        cli.parse(words)
+    for target in re.findall(r"\]\((?!https?:|#)([^)#]+)[^)]*\)", text):
+        assert (document.parent / target).exists(), target
+
+
+def test_the_table_of_formats_is_ours() -> None:
+    rows = [m.groupdict() for m in ROW.finditer(DEPLOYMENT)]
+    assert {row["words"].split()[0] for row in rows} == set(FORMATS)
+    for row in rows:
+        format, *settings = row["words"].split()
+        chosen = FORMATS[format]
+        assert row["ending"] == (chosen.int8 if "int8=True" in settings else chosen.ending)
+        assert row["extra"] == (chosen.extra if chosen.running else None)
+
+
+def test_the_tolerances_are_ours() -> None:
+    float32, float16, int8 = (TOLERANCES[kind] for kind in ("float32", "float16", "int8"))
+    assert float32.raw == 1e-4
+    assert "float32: 1e-4, float16: 0.03;" in DEPLOYMENT
+    assert float16.raw == 0.03
+    assert (
+        f"(float32 {float32.boxes:.0%}, float16 {float16.boxes:.0%}, int8 {int8.boxes:.0%})".replace("%", " %")
+        in DEPLOYMENT
+    )
+    assert f"it may fall by {float32.map:g}, {float16.map:g} and {int8.map:g}." in DEPLOYMENT
+
+
+@pytest.fixture
+def workplace(tmp_path: Path, lively: Path, lively_data: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A folder with what the commands name: a checkpoint, a picture, a data YAML."""
+    (tmp_path / "best.pt").write_bytes(lively.read_bytes())
+    (tmp_path / "my.yaml").write_text(lively_data.read_text(encoding="utf-8"), encoding="utf-8")
+    picture = sorted((lively_data.parent / "images" / "val").iterdir())[0]
+    cv2.imwrite(str(tmp_path / "street.jpg"), read_image(picture))
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def run(*words: str) -> int:
+    """Run a command at a size that the network is for."""
+    small = ["imgsz=64", *(["images=4", "verify=False"] if "int8=True" in words else [])]
+    return cli.main([*words, *small])
+
+
+@pytest.mark.slow
+def test_commands_and_code_of_deployment_run(workplace: Path) -> None:
+    """From best.pt to boxes, in the document's order, in every format whose packages are here."""
+    collapse, verify, layers = commands(DEPLOYMENT)
+    assert run(*collapse) == 0
+    for row in ROW.finditer(DEPLOYMENT):
+        format, *settings = row["words"].split()
+        if not missing_packages([*FORMATS[format].running, *FORMATS[format].making]):
+            assert run("export", "model=best.pt", f"format={format}", *settings) == 0
+            assert (workplace / f"best{row['ending']}").exists()
+    if not (workplace / "best.onnx").exists() or not (workplace / "best_openvino_model").exists():
+        pytest.skip("the code below needs ONNX Runtime and OpenVINO: pip install 'vanillayolo[export]'")
+    assert run("export", "model=best.pt", "format=onnx") == 0  # the last of that name has suppression inside
+    assert run(*verify) == 0
+    assert run(*layers) in (0, 1)  # int8 of a network that learnt nothing
+    names: dict[str, Any] = {"x": letterbox(read_image("street.jpg"), 64).numpy()}
+    for block in BLOCK.finditer(DEPLOYMENT):
+        if block["language"] == "python":
+            exec(compile(block["code"], "deployment.md", "exec"), names)
+    assert names["output"].shape[:2] == (1, 7)
+    (line,) = [
+        line for m in BLOCK.finditer(DEPLOYMENT) for line in m["code"].splitlines() if line.startswith("python ")
+    ]
+    words = [sys.executable, str(ROOT / "examples" / "onnxruntime_detect.py"), *line.split()[2:]]
+    assert subprocess.run(words, timeout=120).returncode == 0
