@@ -321,6 +321,10 @@ def verify(
     if not path.exists():
         raise UsageError(f"model={str(model)!r}: no such file; give an exported file or folder.")
     checkpoint = reference if isinstance(reference, VanillaYOLO) else VanillaYOLO(reference)
+    if checkpoint.task == "classify":
+        from .classifier import verify_classifier  # it stands on this module
+
+        return verify_classifier(path, checkpoint, data, source, imgsz, images)
     network = merged_reference(checkpoint)
     checked = resolve_data(data, ("val", split)) if data else None
     files, where = comparison_images(checkpoint, checked, source, split, images)

@@ -235,16 +235,10 @@ class VanillaYOLO(Model):
         return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
 
     def export(self, **kwargs: Any) -> str:
-        """Write the merged network in another format, verified; see :func:`vanillayolo.deploy.export`.
-
-        A classifier's files are written as Ultralytics does.
-        """
+        """Write the merged network in another format, verified; see :func:`vanillayolo.deploy.export`."""
         from vanillayolo.deploy import export  # deploy/ stands above yolo/: imported when asked for
 
         self._check_is_pytorch_model()
-        if self.task == "classify":
-            self._check_settings("export", kwargs)
-            return str(super().export(**kwargs))
         return str(export(self, **kwargs).path)
 
     def collapse(self, path: str | Path | None = None, **kwargs: Any) -> Any:
