@@ -20,6 +20,7 @@ from vanillayolo.nn import is_merged
 
 from .architecture import is_classifier, is_model_name, resolve
 from .classify import CLASSIFY_KEYS, VanillaClassificationModel, VanillaClassificationTrainer
+from .distillation import check_teacher
 from .merging import MergingMixin
 from .model import VanillaDetectionModel
 from .offline import place_fonts
@@ -122,7 +123,7 @@ class VanillaYOLO(Model):
         cfg: Any = self.model.yaml
         self._build(fit_yaml(cfg, file))
         self.model.args = args
-        load_pretrained(self.model, file)
+        load_pretrained(self.model, file, merged=True)
         self.ckpt = {"model": self.model}  # training goes on from these weights, as after load()
 
     def _load(self, weights: str, task: str | None = None) -> None:
@@ -204,6 +205,9 @@ class VanillaYOLO(Model):
                         f"{key}={kwargs[key]}: {self.model_name} has no pairs to train deep and no stages of ours; "
                         f"leave {key} out."
                     )
+        args = (self.ckpt or {}).get("train_args") or {}
+        if teacher := (args if kwargs.get("resume") else kwargs).get("distill_model"):
+            check_teacher(teacher, student(self.model))  # an interrupted one has its teacher around it
         if isinstance(kwargs.get("pretrained"), (str, Path)):
             check_weights(VanillaYOLO(kwargs["pretrained"]).model, f"pretrained={kwargs['pretrained']}")
         if kwargs.get("resume"):
