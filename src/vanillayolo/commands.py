@@ -107,7 +107,7 @@ def info(model: str | None = None, imgsz: int = 640) -> None:
     from vanillayolo.nn import get_negative_slope
     from vanillayolo.study.cost import both_forms
     from vanillayolo.yolo import classifier_names, model_names
-    from vanillayolo.yolo.interface import check_imgsz
+    from vanillayolo.yolo.arguments import check_imgsz
 
     if model is None:
         print("\n".join([*model_names(), *classifier_names()]))
@@ -149,12 +149,12 @@ def benchmark(
     from vanillayolo.study import benchmark as study
 
     study.check_places(path, folder)
-    listed = [
-        [str(x) for x in (value if isinstance(value, (list, tuple)) else str(value).split(","))]
-        for value in (models, backends or study.DEFAULT)
-    ]
-    record = study.benchmark(*listed, imgsz, rounds, folder)
-    words = {"models": listed[0], "imgsz": imgsz, "rounds": rounds, "backends": listed[1]}
+    listed = {
+        key: [str(x) for x in (value if isinstance(value, (list, tuple)) else str(value).split(","))]
+        for key, value in (("models", models), ("backends", backends or study.DEFAULT))
+    }
+    record = study.benchmark(listed["models"], listed["backends"], imgsz, rounds, folder)
+    words = {"models": listed["models"], "imgsz": imgsz, "rounds": rounds, "backends": listed["backends"]}
     record["command"] = " ".join(["vanillayolo benchmark", *(f"{key}={_word(value)}" for key, value in words.items())])
     if path is not None:
         study.write(record, path)

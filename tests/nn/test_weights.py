@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import os
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -15,10 +16,12 @@ from vanillayolo.errors import CheckpointError
 from vanillayolo.nn import (
     LoadReport,
     VanillaNet,
+    convert_weights,
     load_official_weights,
     randomize_batchnorm,
     reparameterize,
     vanillanet_variant,
+    weights,
 )
 from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.nn.weights import describe_weights, translate_keys
@@ -299,6 +302,39 @@ def test_files_of_other_things(tmp_path: Path) -> None:
 def test_torch_files_without_weights(tmp_path: Path, content: Any) -> None:
     torch.save(content, tmp_path / "weights.pth")
     refused(tmp_path / "weights.pth")
+
+
+def test_files_beyond_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    torch.save(authors_keys(network()), tmp_path / "weights.pth")
+    monkeypatch.setattr(weights, "MAX_TENSORS", 10)
+    assert "tensors, at most 10" in refused(tmp_path / "weights.pth")
+    monkeypatch.setattr(weights, "MAX_BYTES", 1000)
+    assert "bytes, at most 1,000 are read" in refused(tmp_path / "weights.pth")
+
+
+@pytest.mark.parametrize("wrap", [dict, lambda state: {"model_ema": state}], ids=["plain", "model_ema"])
+def test_a_small_file_of_large_tensors(tmp_path: Path, wrap: Callable[[Any], Any]) -> None:
+    # One number, repeated by a stride of 0: copied, as convert_weights does, it would take 400 TB.
+    state = {**authors_keys(network()), "extra": torch.zeros(1).expand(10**7, 10**7)}
+    torch.save(wrap(state), tmp_path / "weights.pth")
+    assert "when unpacked" in refused(tmp_path / "weights.pth")
+    with pytest.raises(CheckpointError, match="when unpacked"):
+        convert_weights(tmp_path / "weights.pth")
+    assert [file.name for file in tmp_path.iterdir()] == ["weights.pth"]
+
+
+def test_compressed_files_are_limited_too(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # torch writes its zip archives uncompressed, but reads others: a file of zeros packs a thousandfold.
+    torch.save({"extra": torch.zeros(10**6)}, tmp_path / "stored.pth")
+    with (
+        zipfile.ZipFile(tmp_path / "stored.pth") as stored,
+        zipfile.ZipFile(tmp_path / "weights.pth", "w", zipfile.ZIP_DEFLATED) as packed,
+    ):
+        for name in stored.namelist():
+            packed.writestr(name, stored.read(name))
+    monkeypatch.setattr(weights, "MAX_BYTES", 10**6)
+    assert (tmp_path / "weights.pth").stat().st_size < 10**5
+    assert "when unpacked" in refused(tmp_path / "weights.pth")
 
 
 class Planted:

@@ -1,15 +1,19 @@
 from __future__ import annotations
 
+import copy
 import csv
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from ultralytics.nn.tasks import DetectionModel, yaml_model_load
+from ultralytics.cfg import get_cfg
+from ultralytics.nn.distill_model import DistillationModel
+from ultralytics.nn.tasks import ClassificationModel, DetectionModel, yaml_model_load
 
 from vanillayolo import VanillaYOLO
-from vanillayolo.nn import get_negative_slope
+from vanillayolo.errors import CheckpointError, UsageError
+from vanillayolo.nn import get_negative_slope, set_lean, set_negative_slope
 from vanillayolo.yolo.inference import checkpoint
 
 pytestmark = pytest.mark.slow
@@ -39,6 +43,100 @@ def test_student_trains_deep_beside_its_teacher_and_ships_alone(
     best = VanillaYOLO(model.trainer.best)
     assert get_negative_slope(best.model) == 1
     assert best.collapse(tmp_path / "deployed.pt").equality.worst.relative < 1e-4
+
+
+FAMILIES = ("yolov5n", "yolov8n", "yolov9t", "yolov10n", "yolo11n", "yolo12n", "yolo26n")
+
+
+def small_student(small_yaml: Path) -> Any:
+    model = VanillaYOLO(small_yaml).model
+    model.args = get_cfg(overrides={"imgsz": 64, "dis": 6.0})
+    return model.train()
+
+
+def first_step(student: Any, teacher: Any) -> tuple[float, dict[str, torch.Tensor]]:
+    """Return the distillation loss of one step on noise, and the student's gradients."""
+    torch.manual_seed(1)
+    both = DistillationModel(student_model=student, teacher_model=teacher).train()
+    boxes = torch.tensor([[0.5, 0.5, 0.3, 0.3], [0.4, 0.4, 0.2, 0.2]])
+    numbers = {"cls": torch.tensor([[0.0], [1.0]]), "bboxes": boxes, "batch_idx": torch.tensor([0.0, 1.0])}
+    loss, parts = both.loss({"img": torch.rand(2, 3, 64, 64), **numbers})
+    loss.sum().backward()
+    assert all(p.grad is None for p in both.teacher_model.parameters())
+    return float(parts["dis_loss"]), {n: p.grad for n, p in student.named_parameters() if p.grad is not None}
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_detectors_of_every_family_teach(small_yaml: Path, family: str) -> None:
+    # 80 classes against the student's 3: what is compared are the maps that the heads take
+    teacher = DetectionModel(yaml_model_load(f"{family}.yaml"), verbose=False)
+    loss, gradients = first_step(small_student(small_yaml), teacher)
+    assert 0 < loss < 100
+    assert float(gradients["model.0.stem.pair.conv1.weight"].abs().max()) > 0
+
+
+@pytest.mark.parametrize("lean", ["auto", "max"])
+def test_lean_students_have_the_same_gradients(small_yaml: Path, lean: str) -> None:
+    torch.manual_seed(0)
+    student = small_student(small_yaml)
+    teacher = DetectionModel(yaml_model_load("yolo11n.yaml"), verbose=False)
+    found = []
+    for mode in ("off", lean):
+        network = copy.deepcopy(student)
+        network.args = student.args
+        set_lean(network, mode)
+        set_negative_slope(network, 0.5)
+        found.append(first_step(network, copy.deepcopy(teacher))[1])
+    largest = max(float(g.abs().max()) for g in found[0].values())
+    assert found[0].keys() == found[1].keys()
+    for name, gradient in found[0].items():
+        # float32: biases before a normalisation have no gradient but what rounding leaves
+        assert float((gradient - found[1][name]).abs().max()) <= 1e-4 * largest, name
+
+
+def test_teacher_of_ours_keeps_its_slope_and_stages_of_the_student_are_held(
+    run: Path, quick: dict[str, Any], tmp_path: Path
+) -> None:
+    best, teacher = run / "weights" / "best.pt", run / "weights" / "epoch2.pt"  # of slope 1 and 0.5
+    seen: list[tuple[float | None, float | None, int]] = []
+
+    def note(trainer: Any) -> None:
+        both = trainer.model
+        slopes = (get_negative_slope(m) for m in (both.teacher_model, both.student_model))
+        seen.append((*slopes, sum(p.requires_grad for p in both.teacher_model.parameters())))
+
+    model = VanillaYOLO(best)
+    model.add_callback("on_train_batch_end", note)
+    settings = {**quick, "epochs": 1, "distill_model": str(teacher), "freeze_stages": "stem,stages.0", "lean": "max"}
+    model.train(project=str(tmp_path), name="held", **settings)
+    assert set(seen) == {(0.5, 1.0, 0)}
+    before, after = (VanillaYOLO(f).model.model[0].state_dict() for f in (best, model.trainer.best))
+    for name, value in before.items():
+        if name.startswith(("stem.", "stages.0.")):
+            assert torch.equal(value, after[name]), name
+    assert not torch.equal(before["stages.2.pair.conv1.weight"], after["stages.2.pair.conv1.weight"])
+
+
+def test_what_cannot_teach_is_told_in_one_line(small_yaml: Path, quick: dict[str, Any], tmp_path: Path) -> None:
+    def saved(model: Any) -> Path:
+        path = tmp_path / f"{len(model.model)}.pt"
+        model.args, model.task = {}, "detect"
+        torch.save(checkpoint(model, {}, {"task": "detect", "imgsz": 64}), path)
+        return path
+
+    (tmp_path / "damaged.pt").write_bytes(b"no checkpoint")
+    four_levels = DetectionModel(yaml_model_load("yolov8n-p2.yaml"), verbose=False)
+    for teacher, error, told in (
+        (tmp_path / "missing.pt", CheckpointError, "no such file"),
+        (tmp_path / "damaged.pt", CheckpointError, "not a loadable checkpoint"),
+        (saved(four_levels), UsageError, "takes 4 maps, the student's 3"),
+        (saved(ClassificationModel("yolo11n-cls.yaml", verbose=False)), UsageError, "no detection head"),
+    ):
+        with pytest.raises(error, match=told) as raised:
+            VanillaYOLO(small_yaml).train(project=str(tmp_path), **{**quick, "distill_model": str(teacher)})
+        assert "\n" not in str(raised.value)
+    with pytest.raises(UsageError, match="only detectors are distilled"):
+        VanillaYOLO("vanillanet-6-w0.03125-cls").train(data="x", distill_model="yolo11n.pt")
 
 
 def test_interrupted_distillation_goes_on(

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -9,13 +10,21 @@ from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file
 from torch import Tensor
 from ultralytics.utils.dist import generate_ddp_file
 
 from vanillayolo import VanillaTrainer, VanillaYOLO
 from vanillayolo.errors import CheckpointError, UsageError
-from vanillayolo.nn import VanillaNet, get_negative_slope, load_official_weights, randomize_batchnorm, reparameterize
+from vanillayolo.nn import (
+    VanillaNet,
+    get_negative_slope,
+    is_merged,
+    load_official_weights,
+    randomize_batchnorm,
+    reparameterize,
+)
 from vanillayolo.nn.layers import BN_EPS
 from vanillayolo.yolo.architecture import classifier_yaml, dump_yaml
 from vanillayolo.yolo.merging import vanilla_batchnorms
@@ -64,18 +73,39 @@ def test_classifier_has_the_logits_of_its_weights(net: VanillaNet, weights: Path
     assert model.task == "classify"
 
 
-def test_golden_logits(shared_file: Callable[[str], Path], tmp_path: Path, assert_near: Callable[..., None]) -> None:
-    tensors = load_file(shared_file("golden/stride1_act4.safetensors"))
-    state = {k.removeprefix("train_form."): v for k, v in tensors.items() if k.startswith("train_form.")}
+@pytest.mark.parametrize("form", ["train_form.", "deploy_form."])
+@pytest.mark.parametrize("case", ["plain_act3", "stride1_act4", "ada_pool"])
+def test_golden_logits(
+    shared_file: Callable[[str], Path], tmp_path: Path, assert_near: Callable[..., None], case: str, form: str
+) -> None:
+    settings = json.loads(shared_file("golden/cases.json").read_text())[case]
+    tensors = load_file(shared_file(f"golden/{case}.safetensors"))
+    state = {k.removeprefix(form): v for k, v in tensors.items() if k.startswith(form)}
     torch.save({"model_ema": state}, tmp_path / "golden.pth")
-    cfg = classifier_yaml("5")
-    cfg["backbone"][0][3][0] |= {"dims": [16, 16, 24, 32, 32], "strides": [1, 2, 2, 1]}
-    cfg["head"][0][3][0], cfg["nc"] = 32, 7
+    cfg = classifier_yaml("5")  # at act_num 3: the file's own is taken
+    cfg["backbone"][0][3][0] |= {"dims": settings["dims"], "strides": settings["strides"]}
+    cfg["backbone"][0][3][0]["adaptive_pool"] = "ada_pool" in settings
+    cfg["head"][0][3][0], cfg["nc"] = settings["dims"][-1], settings["num_classes"]
     (tmp_path / "golden.yaml").write_text(dump_yaml(cfg), encoding="utf-8")
     model = VanillaYOLO(tmp_path / "golden.yaml", weights=tmp_path / "golden.pth")
-    wanted = next(tensors[k] for k in ("logits.train", "logits.train_form", "logits.deploy") if k in tensors)
+    assert is_merged(model.model) == (form == "deploy_form.")
+    assert model.model.yaml["backbone"][0][3][0]["act_num"] == settings["act_num"]
     with torch.no_grad():
-        assert_near(model.model.eval()(tensors["input"])[1], wanted, 1e-4)  # float32, summed in another order
+        # float32, summed in another order
+        assert_near(model.model.eval()(tensors["input"])[1], tensors["logits.deploy"], 1e-4)
+
+
+def test_merged_classifier_runs_and_does_not_train(net: VanillaNet, tmp_path: Path) -> None:
+    torch.save(reparameterize(net).state_dict(), tmp_path / "merged.pth")
+    model = VanillaYOLO(classifier_file(tmp_path), weights=tmp_path / "merged.pth")
+    picture = tmp_path / "grey.png"
+    Image.new("RGB", (64, 64), (90, 120, 150)).save(picture)
+    probabilities = model.predict(picture, imgsz=64, verbose=False)[0].probs.data
+    with torch.no_grad():
+        image = torch.tensor([90, 120, 150]).reshape(1, 3, 1, 1).expand(1, 3, 64, 64) / 255
+        assert torch.allclose(probabilities, net(image).softmax(1)[0], atol=1e-5)
+    with pytest.raises(CheckpointError, match="only the training form trains"):
+        model.train(data=str(tmp_path))
 
 
 def test_other_number_of_classes_keeps_the_new_classifier(weights: Path, tmp_path: Path) -> None:
@@ -98,6 +128,7 @@ def test_detector_has_the_classifiers_features(
 
     def note(trainer: Any) -> None:
         seen["features"], seen["slope"] = features(trainer.model, images), get_negative_slope(trainer.model)
+        seen["eps"] = {bn.eps for m in (trainer.model, trainer.ema.ema) for bn in vanilla_batchnorms(m)}
         trainer.model.train()
 
     def interrupt(trainer: Any) -> None:
@@ -110,7 +141,7 @@ def test_detector_has_the_classifiers_features(
     with pytest.raises(KeyboardInterrupt):
         model.train(project=str(tmp_path), name="official", **settings)
     assert torch.equal(seen["features"], wanted)
-    assert seen["slope"] == 1
+    assert (seen["slope"], seen["eps"]) == (1, {BN_EPS})
     weights_gone = weights.rename(weights.with_suffix(".gone"))  # a resumed run has its own
     try:
         resumed = VanillaYOLO(tmp_path / "official" / "weights" / "last.pt")
@@ -119,6 +150,7 @@ def test_detector_has_the_classifiers_features(
         resumed.train(resume=True)
     finally:
         weights_gone.rename(weights)
+    assert (seen["slope"], seen["eps"]) == (1, {BN_EPS})
     # checkpoints hold float16 weights: 11 bits
     assert torch.allclose(seen["features"], wanted, rtol=0, atol=5e-3 * float(wanted.abs().max()))
 

@@ -14,9 +14,10 @@ from torch import nn
 from vanillayolo.errors import CheckpointError, DataError, UsageError, closest
 from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.files import format_settings, quantize_word, write_file
-from vanillayolo.yolo.interface import check_imgsz, resolve_data
 
+from .classifier import OF_DETECTORS
 from .collapse import origin_of
 from .formats import FORMATS, check_format, check_packages, int8_formats
 from .verify import Verification, verify
@@ -89,6 +90,19 @@ def write_int8(model: VanillaYOLO, target: Path, format: str, data: str, setting
     return Path(quantize_export(model, format=format, data=data, path=target, **kept))
 
 
+def check_classifier(word: Any, settings: dict[str, Any]) -> None:
+    """Refuse what a classifier's file has not.
+
+    Raises:
+        UsageError: for int8, or suppression of boxes.
+    """
+    if word == 8:
+        raise UsageError("int8 is for detectors; a classifier exports in float32 and float16.")
+    for key in OF_DETECTORS:
+        if settings.get(key) is not None:
+            raise UsageError(f"export of a classifier has no key {key!r}: it finds no boxes.")
+
+
 def place(made: Path, target: Path) -> Path:
     """Move a finished file or folder to its name, in the place of an earlier one."""
     if target.is_dir() and not target.is_symlink():
@@ -108,9 +122,10 @@ def export(
     """Write the merged network in another format beside its checkpoint, and compare the file with PyTorch.
 
     Args:
-        model: a trained detector or its checkpoint.
+        model: a trained detector or classifier, or its checkpoint.
         format: one of ``FORMATS``.
-        data: data YAML for mAP of file and PyTorch; with int8, also for calibration.
+        data: data YAML for mAP of file and PyTorch; with int8, also for calibration. A classifier: folder whose
+            validation images it is compared on.
         **settings: Ultralytics' export settings of the format (``imgsz``, ``half``, ``dynamic``, ``nms`` ...); with
             ``int8=True``, those of the quantiser; ``source`` and ``split`` of the comparison; ``verify=False`` leaves
             it out.
@@ -128,11 +143,13 @@ def export(
         raise DataError("data is missing: int8 is calibrated on the training split of data=FILE.yaml.")
     check_packages(format)
     model = model if isinstance(model, VanillaYOLO) else VanillaYOLO(model)
+    if model.task == "classify":
+        check_classifier(word, settings)
     network = model.model
     if not isinstance(network, nn.Module):
         raise CheckpointError(f"{model.model_name}: an exported file; export takes a checkpoint (.pt).")
     check_mergeable(network)
-    checked = resolve_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
+    checked = model.checked_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
     comparison = {k: settings.pop(k) for k in ("source", "split") if k in settings}
     proven = settings.pop("verify", True)
 
@@ -145,7 +162,7 @@ def export(
             made = write_int8(model, folder / target.name, format, str(checked), settings)
         else:
             asked = {k: v for k, v in settings.items() if k not in {"half", "int8"}}
-            asked |= {"format": format, "quantize": word}
+            asked |= {"format": format, "quantize": word, "task": str(model.task)}
             made = write_file(network, folder, origin.stem, asked, model.callbacks)
         if not proven:
             return Exported(place(made, target), format)

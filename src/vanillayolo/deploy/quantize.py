@@ -26,9 +26,10 @@ from torch import Tensor, nn
 from vanillayolo.errors import CheckpointError, DataError, UsageError, closest
 from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.exporting import export_float, write_metadata
 from vanillayolo.yolo.inference import dataset_images, letterbox, read_image
-from vanillayolo.yolo.interface import check_imgsz, resolve_data
+from vanillayolo.yolo.interface import resolve_data
 
 from .bias import correct_biases
 from .collapse import origin_of

@@ -15,9 +15,10 @@ from vanillayolo.data.paths import write_text_whole
 from vanillayolo.errors import CheckpointError, UsageError, VerificationError
 from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.files import ExportedFile, mean_average_precision
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image, suppress
-from vanillayolo.yolo.interface import check_imgsz, resolve_data
+from vanillayolo.yolo.interface import resolve_data
 
 from .collapse import example_images, known_data, origin_of
 from .equality import Equality
@@ -321,6 +322,10 @@ def verify(
     if not path.exists():
         raise UsageError(f"model={str(model)!r}: no such file; give an exported file or folder.")
     checkpoint = reference if isinstance(reference, VanillaYOLO) else VanillaYOLO(reference)
+    if checkpoint.task == "classify":
+        from .classifier import verify_classifier  # it stands on this module
+
+        return verify_classifier(path, checkpoint, data, source, imgsz, images)
     network = merged_reference(checkpoint)
     checked = resolve_data(data, ("val", split)) if data else None
     files, where = comparison_images(checkpoint, checked, source, split, images)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import copy
 import re
+import zipfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -46,7 +47,8 @@ MERGED_KEYS = [
     (r"cls\.2\.", "head.pair."),
 ]
 CLASSIFIER = "head."
-#: What a file may hold at most: the largest official one, in float64, is 1.5 GB with some 200 tensors.
+#: What a file may hold at most, packed and unpacked: the largest official one, in float64, is 1.5 GB with some 200
+#: tensors.
 MAX_BYTES = 4 * 1024**3
 MAX_TENSORS = 20_000
 
@@ -114,6 +116,23 @@ def checkpoint_filter_fn(state: Mapping[str, Tensor], model: nn.Module) -> dict[
     }
 
 
+def check_bytes(path: Path, size: int, when: str = "") -> None:
+    """Raise CheckpointError for a file of more bytes than are read."""
+    if size > MAX_BYTES:
+        raise CheckpointError(
+            f"{path}: {size:,} bytes{when}, at most {MAX_BYTES:,} are read; give weights of a VanillaNet."
+        )
+
+
+def unpacked_size(path: Path) -> int:
+    """Return what a zip archive unpacks to, bytes; torch writes them uncompressed, but reads those that are not."""
+    try:
+        with zipfile.ZipFile(path) as archive:
+            return sum(entry.file_size for entry in archive.infolist())
+    except (zipfile.BadZipFile, NotImplementedError, ValueError):
+        return 0  # no archive, or a damaged one: for the reader to tell
+
+
 def read_tensors(path: str | Path) -> dict[str, Tensor]:
     """Read a file of tensors: safetensors, or a torch file (only tensors are taken, nothing in it is run).
 
@@ -123,8 +142,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
     path = Path(path)
     if not path.is_file():
         raise CheckpointError(f"{path}: no such weights file; give a .pth, .pt or .safetensors file.")
-    if (size := path.stat().st_size) > MAX_BYTES:
-        raise CheckpointError(f"{path}: {size:,} bytes, at most {MAX_BYTES:,} are read; give weights of a VanillaNet.")
+    check_bytes(path, path.stat().st_size)
+    check_bytes(path, unpacked_size(path), " when unpacked")
     try:
         if path.suffix == ".safetensors":
             from safetensors.torch import load_file
@@ -147,6 +166,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         raise CheckpointError(
             f"{path}: {len(tensors):,} tensors, at most {MAX_TENSORS:,}; give weights of a VanillaNet."
         )
+    # A tensor that repeats one number by a stride of 0 is small until it is copied.
+    check_bytes(path, sum(value.numel() * value.element_size() for value in tensors.values()), " when unpacked")
     return tensors
 
 

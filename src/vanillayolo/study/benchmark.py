@@ -28,9 +28,9 @@ from vanillayolo.errors import UsageError, closest
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.yolo.architecture import is_model_name
+from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.inference import image_files, stock_model
-from vanillayolo.yolo.interface import check_imgsz
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.trainer import available_cores
 

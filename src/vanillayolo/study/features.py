@@ -21,9 +21,9 @@ from matplotlib.figure import Figure
 from torch import Tensor, nn
 
 from vanillayolo.errors import UsageError
+from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.detectors import network, open_detector, stage_modules
 from vanillayolo.yolo.inference import image_files, letterbox, read_image
-from vanillayolo.yolo.interface import check_imgsz
 
 from .records import as_list
 

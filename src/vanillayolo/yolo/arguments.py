@@ -1,4 +1,4 @@
-"""Settings that Ultralytics takes as they come, although no training means them."""
+"""Settings that Ultralytics takes as they come, although nobody means them: checked before anything is written."""
 
 from __future__ import annotations
 
@@ -12,6 +12,13 @@ from ultralytics.utils import ROOT
 from vanillayolo.data.label_files import is_readable
 from vanillayolo.errors import UsageError, closest
 
+from .fine_tuning import check_stages, freeze_entries
+from .trainer import check_settings
+
+SMALLEST_IMGSZ = 32
+#: What acts on pairs or stages of ours.
+DEEP_KEYS = ("decay", "layer_decay", "backbone_lr")
+
 #: By key: whether a number will do, and what will. Ultralytics checks types, and the ranges of its other keys.
 NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
     "batch": (lambda x: x == -1 or 0 < x < 1 or (x >= 1 and x == int(x)), "1 or more, -1 (what fits), or a share of 1"),
@@ -20,12 +27,40 @@ NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
 }
 
 
+def check_imgsz(imgsz: object) -> None:
+    """Raise UsageError unless ``imgsz`` is one or two whole numbers of pixels that the strides fit into."""
+    sizes: list[Any] = list(imgsz) if isinstance(imgsz, (list, tuple)) else [imgsz]
+    if not 1 <= len(sizes) <= 2 or not all(isinstance(s, int) and not isinstance(s, bool) for s in sizes):
+        raise UsageError(f"imgsz={imgsz!r}: give a whole number of pixels, or [height, width].")
+    if min(sizes) < SMALLEST_IMGSZ:
+        raise UsageError(f"imgsz={imgsz!r}: the coarsest map has stride 32; give at least {SMALLEST_IMGSZ} pixels.")
+
+
 def check_numbers(settings: dict[str, Any]) -> None:
     """Raise UsageError for a number outside its range; types are Ultralytics' to check."""
     for key, (fits, allowed) in NUMBERS.items():
         value = settings.get(key)
         if isinstance(value, (int, float)) and not fits(value):
             raise UsageError(f"{key}={value}: give {allowed}.")
+
+
+def check_training(network: Any, name: str, settings: dict[str, Any]) -> None:
+    """Raise UsageError for training settings, ours among them, that do not suit a network.
+
+    Args:
+        network: what is to be trained.
+        name: what to call it.
+        settings: keyword arguments of ``train``.
+    """
+    check_quantize(settings.get("quantize"))
+    check_freeze(settings.get("freeze"), len(network.model))
+    check_stages(freeze_entries(None, settings.get("freeze_stages")), network)
+    check_settings(settings, settings.get("freeze"))
+    for key in () if getattr(network, "collapses", True) else DEEP_KEYS:
+        if settings.get(key) not in (None, 0, 1):
+            raise UsageError(
+                f"{key}={settings[key]}: {name} has no pairs to train deep and no stages of ours; leave {key} out."
+            )
 
 
 def check_freeze(freeze: Any, rows: int) -> None:

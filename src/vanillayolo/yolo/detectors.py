@@ -17,7 +17,8 @@ from ultralytics.utils import YAML
 from vanillayolo.errors import CheckpointError, ModelNameError
 
 from .architecture import is_model_name, load_yaml, near
-from .interface import VanillaYOLO, can_resume
+from .checkpoints import can_resume
+from .interface import VanillaYOLO
 from .model import ROWS, VanillaDetectionModel
 from .modules import VanillaBackbone
 from .trainer import TRAIN_KEYS, VanillaTrainer, use_all_cores

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -18,23 +17,21 @@ from ultralytics.utils.torch_utils import select_device
 
 from vanillayolo.data import check_data, check_folders
 from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError, closest
-from vanillayolo.nn import is_merged
 
 from .architecture import is_classifier, is_model_name, resolve
-from .arguments import check_classes, check_freeze, check_numbers, check_quantize, check_source, check_tracker
+from .arguments import check_classes, check_imgsz, check_numbers, check_source, check_tracker, check_training
+from .checkpoints import can_resume, check_training_form, check_undamaged, check_weights
 from .classify import CLASSIFY_KEYS, VanillaClassificationModel, VanillaClassificationTrainer
 from .deep_trainer import check_form
-from .fine_tuning import check_stages, freeze_entries
-from .merging import MergingMixin
+from .distillation import check_teacher
 from .model import VanillaDetectionModel
 from .offline import place_fonts
 from .presets import with_preset
 from .pretrained import find_weights, fit_yaml, load_pretrained
-from .trainer import TRAIN_KEYS, VanillaTrainer, check_settings, student, use_all_cores
+from .trainer import TRAIN_KEYS, VanillaTrainer, student, use_all_cores
 
 #: Keyword arguments of Ultralytics' methods that are not settings.
 METHOD_KEYS = {"source", "stream", "persist", "trainer", "validator", "predictor", "half", "int8", "prompts"}
-SMALLEST_IMGSZ = 32
 OPTIMIZERS = ("auto", "LAMB", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
 
 
@@ -127,7 +124,7 @@ class VanillaYOLO(Model):
         cfg: Any = self.model.yaml
         self._build(fit_yaml(cfg, file))
         self.model.args = args
-        load_pretrained(self.model, file)
+        load_pretrained(self.model, file, merged=True)
         self.ckpt = {"model": self.model}  # training goes on from these weights, as after load()
 
     def _load(self, weights: str, task: str | None = None) -> None:
@@ -204,27 +201,20 @@ class VanillaYOLO(Model):
             DataError: for a dataset that cannot be trained on.
             CheckpointError: when the network at hand is merged: there is nothing left to train deep.
         """
-        network: Any = student(self.model)
-        if not isinstance(network, torch.nn.Module):
+        if not isinstance(self.model, torch.nn.Module):
             raise CheckpointError(f"{self.model_name}: an exported file does not train; give the checkpoint (.pt).")
+        network = student(self.model)  # an interrupted distillation has its teacher around it
         check_training_form(network, str(self.model_name))
         check_form(network, kwargs.get("decay"))
         self._check_settings("train", kwargs, extra=TASK_KEYS[str(self.task)])
-        check_quantize(kwargs.get("quantize"))
         if self.task == "classify" and (preset := kwargs.pop("preset", None)) and not kwargs.get("resume"):
             kwargs = with_preset(str(preset), network.yaml.get("family", {}).get("variant"), kwargs)
         if kwargs.get("weights") and (self.ckpt or isinstance(kwargs.get("pretrained"), (str, Path))):
             raise UsageError(f"weights={kwargs['weights']}: {self.model_name} has weights already; omit one of them.")
-        check_freeze(kwargs.get("freeze"), len(network.model))
-        check_stages(freeze_entries(None, kwargs.get("freeze_stages")), network)
-        check_settings(kwargs, kwargs.get("freeze"))
-        if not getattr(network, "collapses", True):
-            for key in ("decay", "layer_decay", "backbone_lr"):
-                if kwargs.get(key) not in (None, 0, 1):
-                    raise UsageError(
-                        f"{key}={kwargs[key]}: {self.model_name} has no pairs to train deep and no stages of ours; "
-                        f"leave {key} out."
-                    )
+        check_training(network, str(self.model_name), kwargs)
+        args = (self.ckpt or {}).get("train_args") or {}
+        if teacher := (args if kwargs.get("resume") else kwargs).get("distill_model"):
+            check_teacher(teacher, network)
         if isinstance(kwargs.get("pretrained"), (str, Path)):
             check_weights(VanillaYOLO(kwargs["pretrained"]).model, f"pretrained={kwargs['pretrained']}")
         if kwargs.get("resume"):
@@ -256,16 +246,10 @@ class VanillaYOLO(Model):
         return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
 
     def export(self, **kwargs: Any) -> str:
-        """Write the merged network in another format, verified; see :func:`vanillayolo.deploy.export`.
-
-        A classifier's files are written as Ultralytics does.
-        """
+        """Write the merged network in another format, verified; see :func:`vanillayolo.deploy.export`."""
         from vanillayolo.deploy import export  # deploy/ stands above yolo/: imported when asked for
 
         self._check_is_pytorch_model()
-        if self.task == "classify":
-            self._check_settings("export", kwargs)
-            return str(super().export(**kwargs))
         return str(export(self, **kwargs).path)
 
     def collapse(self, path: str | Path | None = None, **kwargs: Any) -> Any:
@@ -326,52 +310,6 @@ class VanillaYOLO(Model):
         except (TypeError, ValueError, SyntaxError) as error:
             reason = str(error).strip().split("\n\n")[0]  # what follows is a table of the machine's devices
             raise UsageError(f"{mode}: {' '.join(reason.split())}") from error
-
-
-def check_undamaged(path: Path) -> None:
-    """Raise CheckpointError when bytes of a checkpoint changed since it was written: torch would load them in silence."""
-    if path.suffix == ".pt" and zipfile.is_zipfile(path):
-        with zipfile.ZipFile(path) as archive:
-            try:
-                damaged = archive.testzip()
-            except (zipfile.BadZipFile, OSError, EOFError, NotImplementedError) as error:
-                damaged = str(error)
-        if damaged:
-            raise CheckpointError(f"{path}: not a loadable checkpoint (damaged at {damaged}); copy or train it again.")
-
-
-def can_resume(ckpt: dict[str, Any] | None) -> bool:
-    """Return whether a checkpoint is of a training with epochs left."""
-    ckpt = ckpt or {}
-    epochs = (ckpt.get("train_args") or {}).get("epochs", 0)
-    return ckpt.get("optimizer") is not None and 0 <= ckpt.get("epoch", -1) < epochs - 1
-
-
-def check_weights(weights: Any, name: str) -> None:
-    """Raise CheckpointError unless training can start from ``weights``: ours in training form, or stock ones."""
-    if not isinstance(weights, torch.nn.Module):
-        raise CheckpointError(f"{name}: give a checkpoint (.pt), not an exported file.")
-    if isinstance(weights, MergingMixin):
-        check_training_form(weights, name)
-
-
-def check_training_form(model: Any, name: str) -> None:
-    """Raise CheckpointError for a merged or folded network: its weights fit no network that trains."""
-    model = student(model)
-    if (is_merged(model) and getattr(model, "collapses", True)) or model.is_fused():
-        raise CheckpointError(
-            f"{name}: is merged; only the training form trains. Give the checkpoint from before "
-            "(best.pt), or load it again where fuse() was called."
-        )
-
-
-def check_imgsz(imgsz: object) -> None:
-    """Raise UsageError unless ``imgsz`` is one or two whole numbers of pixels that the strides fit into."""
-    sizes: list[Any] = list(imgsz) if isinstance(imgsz, (list, tuple)) else [imgsz]
-    if not 1 <= len(sizes) <= 2 or not all(isinstance(s, int) and not isinstance(s, bool) for s in sizes):
-        raise UsageError(f"imgsz={imgsz!r}: give a whole number of pixels, or [height, width].")
-    if min(sizes) < SMALLEST_IMGSZ:
-        raise UsageError(f"imgsz={imgsz!r}: the coarsest map has stride 32; give at least {SMALLEST_IMGSZ} pixels.")
 
 
 def resolve_data(data: str | Path, splits: tuple[str, ...] = ("train", "val")) -> str:

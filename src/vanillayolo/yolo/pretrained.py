@@ -89,12 +89,13 @@ def official_view(model: Any) -> nn.Module:
     return view
 
 
-def load_pretrained(model: Any, weights: str | Path) -> LoadReport:
+def load_pretrained(model: Any, weights: str | Path, merged: bool = False) -> LoadReport:
     """Load official weights into the backbone, and the classifier where there is one that fits, and say what went in.
 
     Args:
         model: one of our detectors or classifiers in training form, at the file's ``act_num`` (see :func:`fit_yaml`).
         weights: a file, or the name of an official one.
+        merged: take a classifier's file in merged form too, by merging the network first: it runs, but does not train.
 
     Raises:
         CheckpointError: when the file is of another network, in merged form, or nothing of it fits.
@@ -102,10 +103,11 @@ def load_pretrained(model: Any, weights: str | Path) -> LoadReport:
     path = find_weights(weights)
     state = read_tensors(path)
     form = describe_weights(state)
-    if form.form == "merged":
+    runs = merged and isinstance(model.model[-1], VanillaClassify)
+    if form.form == "merged" and not runs:
         raise CheckpointError(
-            f"{path}: in merged form, which does not train; give the file of the training form, "
-            "or use vanillayolo.nn.VanillaNet(merged=True) with load_official_weights for inference."
+            f"{path}: in merged form, which does not train; give the file of the training form "
+            "(a classifier runs as it is: val and predict)."
         )
     dims = [int(info["num_chs"]) for info in model.model[0].feature_info]
     if list(form.dims) != dims:
@@ -113,6 +115,8 @@ def load_pretrained(model: Any, weights: str | Path) -> LoadReport:
             f"{path}: widths {list(form.dims)}, the model has {dims}; choose the model of the file's variant and width "
             "(official files: yolo11n-vanillanet-N-paper, vanillanet-N-cls)."
         )
+    if form.form == "merged":
+        model.fuse(verbose=False)
     report = load_official_weights(official_view(model), state)
     LOGGER.info(f"{path.name}: act_num {form.act_num}, {report}")
     for kind in ("missing", "unexpected", "shape"):

@@ -1,0 +1,136 @@
+"""The numerical proof of an exported classifier: its probabilities against PyTorch's, on images."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from vanillayolo.errors import UsageError, VerificationError
+from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo.inference import cropped, raw_output, read_image
+
+from .collapse import example_images, known_data
+from .equality import Difference
+from .graph import precision
+from .verify import Verification, input_sizes, merged_reference, open_file
+
+#: By precision of the file, how far a probability may be from PyTorch's. It is a softmax, so its own scale is 1.
+TOLERANCES = {"float32": 1e-4, "float16": 0.03}
+#: The comparison's settings that a classifier has no use for.
+OF_DETECTORS = ("conf", "iou", "nms", "max_det", "agnostic_nms")
+
+
+@dataclass
+class ProbabilityEquality:
+    """The record of a comparison of two classifiers that give probabilities.
+
+    Attributes:
+        images: how many images were compared.
+        outputs: one entry, ``probabilities``; absolute and relative are the same.
+        agreed: images to which both give the same class.
+    """
+
+    images: int = 0
+    outputs: list[Difference] = field(default_factory=lambda: [Difference("probabilities")])
+    agreed: int = 0
+
+    def add(self, reference: Tensor, other: Tensor) -> None:
+        """Add one batch of probabilities ``[batch, classes]`` of both."""
+        largest = float((reference.double() - other.double()).abs().max())
+        largest = largest if math.isfinite(largest) else math.inf
+        output = self.outputs[0]
+        output.absolute = output.relative = max(output.absolute, largest)
+        self.images += reference.shape[0]
+        self.agreed += int((reference.argmax(1) == other.argmax(1)).sum())
+
+
+@dataclass
+class ClassifierVerification(Verification):
+    """What an exported classifier was found to compute; ``records`` are of :class:`ProbabilityEquality`.
+
+    Which of two nearly equal classes comes first is decided by rounding, so the probabilities alone are judged.
+    """
+
+    records: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def allowed(self) -> float:
+        """How far a probability may be from PyTorch's."""
+        return TOLERANCES[self.precision]
+
+    @property
+    def breaches(self) -> list[str]:
+        """What is out of tolerance, one line each; empty where the file is proven."""
+        return [
+            f"probabilities at {size} differ by {record.outputs[0].absolute:.3g} (allowed {self.allowed:g})"
+            for size, record in self.records.items()
+            if record.outputs[0].absolute > self.allowed
+        ]
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return everything that a classifier has as plain data."""
+        plain = {k: v for k, v in asdict(self).items() if k not in ("suppressed", "conf", "map")}
+        return {**plain, "tolerance": {"probabilities": self.allowed}, "breaches": self.breaches}
+
+    def __str__(self) -> str:
+        """Return the record, a line a size."""
+        head = "verified" if self.verified else "NOT VERIFIED: " + "; ".join(self.breaches)
+        lines = [
+            f"  {size}: probabilities differ by {record.outputs[0].absolute:.2e} at most (allowed {self.allowed:g}), "
+            f"same class {record.agreed}/{record.images} ({self.source})"
+            for size, record in self.records.items()
+        ]
+        return "\n".join([f"{self.file} ({self.format}, {self.precision}) against {self.reference}: {head}", *lines])
+
+
+def verify_classifier(
+    path: Path,
+    checkpoint: VanillaYOLO,
+    data: str | None = None,
+    source: str | Path | None = None,
+    imgsz: Any = None,
+    images: int = 8,
+) -> ClassifierVerification:
+    """Compare an exported classifier with its checkpoint; see :func:`vanillayolo.deploy.verify`.
+
+    Args:
+        path: the file or folder.
+        checkpoint: what it was made from.
+        data: classification folder whose validation images serve; the training's own by default.
+        source: image or folder instead.
+        imgsz: side, pixels, where the file does not say or takes any.
+        images: how many images to compare on, at most.
+
+    Raises:
+        UsageError: for a size that is not square, or a precision that is not compared.
+        VerificationError: when the file gives another number of classes.
+    """
+    network = merged_reference(checkpoint)
+    files, where = example_images(
+        checkpoint.checked_data(data, ("val",)) if data else known_data(checkpoint), source, images
+    )
+    file = open_file(path)
+    sizes = [size for size in input_sizes(file, imgsz, path.name) if size[0] == size[1]]  # the centre crop is square
+    if not sizes:
+        raise UsageError(f"{path.name}: takes inputs that are not square; a classifier's images are cropped square.")
+    kind = precision(path, file.format, file.metadata)
+    if kind not in TOLERANCES:
+        raise UsageError(f"{path.name}: {kind}; a classifier is compared in {' and '.join(TOLERANCES)}.")
+    origin = Path(str(checkpoint.ckpt_path or checkpoint.model_name or "model")).name
+    result = ClassifierVerification(path.name, origin, file.format, kind, False, where)
+    for size in sizes:
+        record = result.records[f"{size[0]}x{size[1]}"] = ProbabilityEquality()
+        for image in files:
+            x = cropped(read_image(image), size[0])
+            expected, got = raw_output(network, x), torch.as_tensor(file(x))
+            if got.shape != expected.shape:
+                raise VerificationError(
+                    f"{path.name}: output {list(got.shape)}, not {list(expected.shape)} as its reference has."
+                )
+            record.add(expected, got)
+    return result
