@@ -26,7 +26,7 @@ from vanillayolo.nn import (
     set_negative_slope,
 )
 from vanillayolo.yolo import VanillaDetectionModel, model_names, model_yaml
-from vanillayolo.yolo.model import vanilla_batchnorms
+from vanillayolo.yolo.merging import vanilla_batchnorms
 
 FAMILIES = {"compact": "", "paper": "-paper"}
 families = pytest.mark.parametrize("family", FAMILIES)

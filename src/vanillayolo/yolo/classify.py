@@ -14,14 +14,12 @@ from ultralytics.nn.tasks import ClassificationModel, temporary_modules
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 
 from vanillayolo.errors import ModelNameError, UsageError, VanillaYOLOError
-from vanillayolo.nn import set_lean
-from vanillayolo.nn.layers import BN_EPS
 
 from .architecture import Yaml, resolve
 from .deep_trainer import SECTIONS, DeepTrainingMixin
 from .fine_tuning import check_stages
 from .lean_training import LeanTraining
-from .merging import MergingMixin, vanilla_batchnorms
+from .merging import MergingMixin
 from .modules import VanillaClassify, VanillaFeatures
 
 #: Our YAML rows, put into Ultralytics' parser for the time of building only.
@@ -133,7 +131,7 @@ class VanillaClassificationModel(MergingMixin, ClassificationModel):
         self, cfg: str | Yaml = "vanillanet-6-cls", ch: int = 3, nc: int | None = None, verbose: bool = True
     ) -> None:
         yaml_dict = resolve(cfg)
-        training = LeanTraining.from_dict(yaml_dict.get("lean_training"))
+        LeanTraining.from_dict(yaml_dict.get("lean_training"))  # refused before anything is built
         Recipe.from_dict(yaml_dict.get("recipe"))
         try:
             yaml_dict["backbone"][0][3][0]["in_chans"] = ch
@@ -148,10 +146,7 @@ class VanillaClassificationModel(MergingMixin, ClassificationModel):
                 f"model {cfg if isinstance(cfg, str) else 'YAML'!r}: row cannot be built ({error!r}); "
                 "compare with 'vanillayolo yaml model=vanillanet-6-cls'."
             ) from error
-        for bn in vanilla_batchnorms(self):
-            bn.eps, bn.momentum = BN_EPS, 0.1  # of the weights that exist, and torch's momentum as in the paper's code
-        self.bfloat16 = training.bfloat16
-        set_lean(self, training.lean)
+        self._set_up(yaml_dict, momentum=0.1)  # torch's, as in the paper's code
 
     def init_criterion(self) -> ClassificationLoss:
         """Return the loss that the YAML's ``recipe`` names."""

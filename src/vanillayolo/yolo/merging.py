@@ -8,8 +8,8 @@ import torch
 from torch import nn
 from ultralytics.utils import LOGGER
 
-from vanillayolo.nn import get_negative_slope, set_negative_slope
-from vanillayolo.nn.layers import DeepPair, SeriesActivation
+from vanillayolo.nn import get_negative_slope, set_lean, set_negative_slope
+from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation, start_at_identity
 from vanillayolo.nn.reparameterize import FOLD, MERGE, is_joined, join_pairs, replace_modules
 
 from .lean_training import BFLOAT16, LeanTraining
@@ -48,6 +48,17 @@ class MergingMixin(_Model):
     lean: str = "off"
 
     model: Any
+
+    def _set_up(self, cfg: dict[str, Any], momentum: float) -> None:
+        """Finish what the parser has built, as the model YAML says; ``momentum`` is that of our normalisations."""
+        if cfg.get("series_init") == "identity":
+            start_at_identity(self)
+        for bn in vanilla_batchnorms(self):
+            # Ultralytics sets 1e-3 everywhere: weights made with 1e-6 would be another function.
+            bn.eps, bn.momentum = BN_EPS, momentum
+        training = LeanTraining.from_dict(cfg.get("lean_training"))
+        self.bfloat16 = training.bfloat16
+        set_lean(self, training.lean)
 
     @property
     def negative_slope(self) -> float | None:

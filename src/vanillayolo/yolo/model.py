@@ -12,12 +12,11 @@ from ultralytics.nn.tasks import DetectionModel, temporary_modules
 from ultralytics.utils.torch_utils import initialize_weights
 
 from vanillayolo.errors import ModelNameError, VanillaYOLOError
-from vanillayolo.nn import set_lean
-from vanillayolo.nn.layers import BN_EPS, checkpointed, is_heard, start_at_identity
+from vanillayolo.nn.layers import checkpointed, is_heard
 
 from .architecture import Yaml, collapses, resolve, scaled_channels
 from .lean_training import LeanTraining
-from .merging import MergingMixin, vanilla_batchnorms
+from .merging import MergingMixin
 from .modules import TimmBackbone, VanillaBackbone, VanillaStage
 
 #: Our YAML rows and the names under which Ultralytics' parser finds them, for the time of building only. A module that
@@ -90,7 +89,7 @@ class VanillaDetectionModel(MergingMixin, DetectionModel):
         self, cfg: str | Yaml = "yolo11n-vanillanet", ch: int = 3, nc: int | None = None, verbose: bool = True
     ):
         yaml_dict = resolve(cfg)
-        training = LeanTraining.from_dict(yaml_dict.get("lean_training"))
+        LeanTraining.from_dict(yaml_dict.get("lean_training"))  # refused before anything is built
         try:
             if yaml_dict["backbone"][0][2] in ("VanillaBackbone", "TimmBackbone"):
                 yaml_dict["backbone"][0][3][0]["in_chans"] = ch
@@ -108,13 +107,7 @@ class VanillaDetectionModel(MergingMixin, DetectionModel):
             ) from error
         use_yolo11_head(self)
         self._set_strides()
-        if yaml_dict.get("series_init") == "identity":
-            start_at_identity(self)
-        for bn in vanilla_batchnorms(self):
-            # Ultralytics sets 1e-3 everywhere: weights made with 1e-6 would be another function.
-            bn.eps, bn.momentum = BN_EPS, 0.03
-        self.bfloat16 = training.bfloat16
-        set_lean(self, training.lean)
+        self._set_up(yaml_dict, momentum=0.03)
 
     def _set_strides(self) -> None:
         """Take the strides from the backbone, not from the parser's probe at 256 px, and redo what depends on them."""
