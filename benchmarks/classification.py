@@ -4,22 +4,23 @@
         [--models vanillanet-6-w0.125-cls resnet18 fasternet_t0] [--seeds 0 1 2] [--set epochs=20]
 
 Every network is trained by the same trainer, data, augmentation, optimizer and number of epochs (timm's are put into
-the trainer's model as they are; they have no pairs, so nothing is trained deep). A run whose JSON exists is not
-trained again; an interrupted one is resumed where the network is ours, else begun anew. Writes
-benchmarks/classification/NAME_MODEL_seedS.json, one a run.
+the trainer's model as they are; they have no pairs, so nothing is trained deep). A run that is there is not
+trained again; an interrupted one is resumed where the network is ours, else begun anew. All runs are in
+benchmarks/classification.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import timm
 import torch
+from runs import add_run, has_run
 from torch import nn
 from ultralytics.models.yolo.classify import ClassificationTrainer, ClassificationValidator
 from ultralytics.nn.tasks import ClassificationModel
@@ -44,7 +45,7 @@ PROTOCOL: dict[str, Any] = {
     "plots": False,
 }
 MODELS = ("vanillanet-6-w0.125-cls", "resnet18", "fasternet_t0")
-RESULTS = Path(__file__).parent / "classification"
+RESULTS = Path(__file__).with_suffix(".json")
 
 
 class TimmHead(nn.Module):
@@ -145,23 +146,23 @@ def main() -> None:
         if not folder.exists():
             make_crops(given.crops, folder, most=given.most)
     settings = {**PROTOCOL, **{k: parse_value(v) for k, v in (pair.split("=", 1) for pair in given.set)}}
-    RESULTS.mkdir(exist_ok=True)
     for seed in given.seeds:
         for model in given.models:
-            out = RESULTS / f"{name}_{model}_seed{seed}.json"
-            if out.exists():
+            if has_run(RESULTS, data=name, model=model, seed=seed):
                 continue
             run = given.runs.resolve() / f"{name}_{model}_seed{seed}"
             full = {**settings, "data": str(check_folders(folder)), "seed": seed}
-            train = train_ours if is_model_name(model) else train_timm
-            figures, network = train(model, run, full)
+            ours = is_model_name(model)
+            figures, network = (train_ours if ours else train_timm)(model, run, full)
             rows = read_rows(run)
             top1 = [float(row["metrics/accuracy_top1"]) for row in rows]
             measured = cost(network, settings["imgsz"])
             record = {
                 "date": date.today().isoformat(),
+                "command": " ".join(["python benchmarks/classification.py", *sys.argv[1:]]),
                 "data": name,
                 "model": model,
+                "series_init": VanillaYOLO(model).model.yaml.get("series_init", "noise") if ours else None,
                 "seed": seed,
                 "settings": settings,
                 "machine": machine(),
@@ -173,8 +174,8 @@ def main() -> None:
                 "gflops": measured.gflops,
                 **figures,
             }
-            out.write_text(json.dumps(record, indent=1) + "\n")
-            print(out, top1[-1])
+            add_run(RESULTS, record)
+            print(name, model, seed, top1[-1])
 
 
 if __name__ == "__main__":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import re
+import statistics
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from typing import Any
 
 from vanillayolo.study.ablation_report import ablation_tables, statement
 from vanillayolo.study.benchmark import render, share_of_peak
-from vanillayolo.study.records import markdown
+from vanillayolo.study.records import markdown, spread, with_spread
 from vanillayolo.study.report import accuracy_table, cost_table, latency_text, protocol_text
 from vanillayolo.study.results import judged_split
 
@@ -139,6 +140,45 @@ def eager_table(record: dict[str, Any]) -> str:
     return "\n".join([*rows, "", about])
 
 
+def grouped(runs: list[dict[str, Any]], *keys: str) -> dict[tuple[Any, ...], list[dict[str, Any]]]:
+    """Return runs by the values of some fields, in the order in which these first come."""
+    groups: dict[tuple[Any, ...], list[dict[str, Any]]] = {}
+    for run in runs:
+        groups.setdefault(tuple(run[key] for key in keys), []).append(run)
+    return groups
+
+
+def about_runs(runs: list[dict[str, Any]]) -> str:
+    """Return where and when runs were made, with their commands."""
+    machines = {f"{r['machine']['processor']}, torch {r['machine']['versions']['torch']}" for r in runs}
+    dates = " to ".join(sorted({runs[0]["date"], runs[-1]["date"]}))
+    commands = " ".join(f"`{c}`" for c in dict.fromkeys(r["command"] for r in runs))
+    return f"{', '.join(sorted(machines))}, one core a run, {dates}. {commands}"
+
+
+def classification_table(record: dict[str, Any]) -> str:
+    """Return top-1 of the last epoch over seeds, beside size and training time."""
+    rows = []
+    for (data, model, start), runs in grouped(record["runs"], "data", "model", "series_init").items():
+        top1 = with_spread(spread([r["top1_last_epoch"] for r in runs]), 1, 100)
+        seconds = f"{statistics.median(r['training_seconds'] for r in runs):.0f}"
+        name = f"{data}: `{model}`" + (f", begun at {start}" if start == "identity" else "")
+        cost = (f"{runs[0]['parameters'] / 1e6:.2f}", f"{runs[0]['gflops'] * 1e3:.1f}")
+        rows.append((name, top1, len(runs), *cost, seconds))
+    header = ("data: model", "top-1, %", "seeds", "M parameters", "MFLOPs", "training, s (median)")
+    return f"{markdown(header, rows)}\n\n{about_runs(record['runs'])}"
+
+
+def transfer_table(record: dict[str, Any]) -> str:
+    """Return mAP of each way to begin, over seeds."""
+    rows = []
+    for (data, way, start), runs in grouped(record["runs"], "data", "way", "series_init").items():
+        metrics = (with_spread(spread([r[m] for r in runs]), 1, 100) for m in ("map50", "map"))
+        rows.append((f"{data}: {way}, series activations begun at {start}", *metrics, len(runs)))
+    header = ("data: way", "val mAP50", "val mAP50-95", "seeds")
+    return f"{markdown(header, rows)}\n\n{about_runs(record['runs'])}"
+
+
 #: What makes the table of a kind, and the kind's own file where it has one.
 KINDS: dict[str, tuple[Callable[[dict[str, Any]], str], str | None]] = {
     "models": (models_table, "family_latency.json"),
@@ -147,6 +187,8 @@ KINDS: dict[str, tuple[Callable[[dict[str, Any]], str], str | None]] = {
     "eager": (eager_table, "eager.json"),
     "speed": (speed_table, "speed.json"),
     "int8": (int8_table, "int8.json"),
+    "classification": (classification_table, "classification.json"),
+    "transfer": (transfer_table, "transfer.json"),
 }
 
 

@@ -5,20 +5,21 @@
 The classifier is the backbone of the compact family's letter n (VanillaNet-10 at 1/8 of its width); ``--from crops``
 trains it on the boxes of the detection data's own training images instead. The detector is trained three ways under
 one budget: ``scratch`` (deep training), ``pretrained`` (slope fixed at 1) and ``decayed`` (the same, with the
-authors' layer-wise learning rates, 0.6 a stage). A run whose JSON exists is not trained again, an interrupted one is
-resumed. Writes benchmarks/transfer/NAME_WAY_seedS.json, one a run.
+authors' layer-wise learning rates, 0.6 a stage). A run that is there is not trained again, an interrupted one is
+resumed. All runs are in benchmarks/transfer.json.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
-import json
+import sys
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import torch
+from runs import add_run, has_run
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.cli import parse_value
@@ -40,7 +41,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "pretrained": {"weights": True},
     "decayed": {"weights": True, "layer_decay": 0.6},
 }
-RESULTS = Path(__file__).parent / "transfer"
+RESULTS = Path(__file__).with_suffix(".json")
 
 
 def train(model: str, run: Path, settings: dict[str, Any]) -> Path:
@@ -83,13 +84,12 @@ def main() -> None:
     if folder is None:
         parser.error("give --pictures FOLDER or --from crops")
     name = f"{given.data.stem}_from_{folder.name}"
+    start = VanillaYOLO(DETECTOR).model.yaml.get("series_init", "noise")
     before = {**PRETRAINING, **{k: parse_value(v) for k, v in (p.split("=", 1) for p in given.pretraining)}}
     settings = {**PROTOCOL, **{k: parse_value(v) for k, v in (p.split("=", 1) for p in given.set)}}
-    RESULTS.mkdir(exist_ok=True)
     for seed in given.seeds:
         for way in given.ways:
-            out = RESULTS / f"{name}_{way}_seed{seed}.json"
-            if out.exists():
+            if has_run(RESULTS, data=name, way=way, series_init=start, seed=seed):
                 continue
             extra, top1 = dict(WAYS[way]), None
             if extra.pop("weights", False):
@@ -108,7 +108,10 @@ def main() -> None:
                 rows = list(csv.DictReader(file))
             record = {
                 "date": date.today().isoformat(),
+                "command": " ".join(["python benchmarks/transfer.py", *sys.argv[1:]]),
+                "data": name,
                 "way": way,
+                "series_init": start,
                 "seed": seed,
                 "pretraining": {**before, "data": folder.name, "top1": top1} if top1 is not None else None,
                 "settings": {**settings, **{k: v for k, v in extra.items() if k != "weights"}},
@@ -118,8 +121,8 @@ def main() -> None:
                 "map_per_epoch": [float(row["metrics/mAP50-95(B)"]) for row in rows],
                 "training_seconds": float(rows[-1]["time"]),
             }
-            out.write_text(json.dumps(record, indent=1) + "\n")
-            print(out, record["map50"], record["map"])
+            add_run(RESULTS, record)
+            print(name, way, seed, record["map50"], record["map"])
 
 
 if __name__ == "__main__":
