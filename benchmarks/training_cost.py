@@ -36,6 +36,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG
 
 from vanillayolo.nn import SeriesActivation, set_lean, set_negative_slope
+from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.study.latency import machine
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.allocator import OWN_CHOICE, freed_memory_kept, give_back
@@ -47,9 +48,12 @@ HERE = Path(__file__).parent
 SLOPE = 0.5  # within deep training, where the pair is no linear map
 
 
-def ours(name: str, lean: str, bfloat16: bool) -> Any:
+def ours(name: str, lean: str, bfloat16: bool, joined: bool = False) -> Any:
+    """Return one of our networks within deep training; joined, as it trains on at slope 1."""
     model: Any = VanillaDetectionModel(name, verbose=False)
-    set_negative_slope(model, SLOPE)
+    set_negative_slope(model, 1.0 if joined else SLOPE)
+    if joined:
+        join_pairs(model)
     set_lean(model, lean)
     model.bfloat16 = bfloat16
     return model
@@ -74,6 +78,10 @@ CONFIGS: dict[str, Callable[[str], Any]] = {
     "off, bfloat16": lambda name: ours(name, "off", True),
     "auto, bfloat16": lambda name: ours(name, "auto", True),
     "max, bfloat16": lambda name: ours(name, "max", True),
+    "auto, float32, joined": lambda name: ours(name, "auto", False, joined=True),
+    "auto, bfloat16, joined": lambda name: ours(name, "auto", True, joined=True),
+    "max, bfloat16, joined": lambda name: ours(name, "max", True, joined=True),
+    "off, bfloat16, joined": lambda name: ours(name, "off", True, joined=True),
 }
 
 
