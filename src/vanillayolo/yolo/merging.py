@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from typing import TYPE_CHECKING, Any
 
 import torch
@@ -98,8 +99,9 @@ class MergingMixin(_Model):
             preds: the network's output, where it is already there.
         """
         img = batch["img"]
-        if preds is None and self.training and self.uses_bfloat16(img):
-            with torch.autocast("cpu", torch.bfloat16):
+        if preds is None and self.training and img.device.type == "cpu":
+            precision = torch.autocast("cpu", torch.bfloat16) if self.uses_bfloat16(img) else nullcontext()
+            with precision:  # channels_last is the faster layout in float32 too
                 preds = self.forward(img.contiguous(memory_format=torch.channels_last))
             preds = to_float(preds)
         return super().loss(batch, preds)
