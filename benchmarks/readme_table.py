@@ -179,6 +179,65 @@ def transfer_table(record: dict[str, Any]) -> str:
     return f"{markdown(header, rows)}\n\n{about_runs(record['runs'])}"
 
 
+def training_table(record: dict[str, Any]) -> str:
+    """Return a record of training_cost.py: a table for every image size and batch, ways of memory below each other."""
+    parts = []
+    for imgsz, batch in dict.fromkeys((case["imgsz"], case["batch"]) for case in record["cases"]):
+        cases = [case for case in record["cases"] if (case["imgsz"], case["batch"]) == (imgsz, batch)]
+        rows = {
+            name + ("" if case.get("memory", "usual") == "usual" else ", memory kept"): row
+            for case in cases
+            for name, row in case["configs"].items()
+        }
+        first = next((name for name, row in rows.items() if "seconds" in row), None)
+        base = statistics.median(rows[first]["seconds"]) if first else 0.0
+        lines = []
+        for name, row in rows.items():
+            if "skipped" in row:
+                lines.append((name, row["skipped"], "", "", ""))
+                continue
+            times = row["seconds"]
+            median = statistics.median(times)
+            seconds = f"{median:.2f} ({min(times):.2f} to {max(times):.2f})"
+            kept, peak = row["kept_bytes"] / 1e6 / batch, row["peak_bytes"] / 1e6
+            lines.append((name, seconds, f"{median / base:.2f}", f"{kept:.0f}", f"{peak:.0f}"))
+        header = ("", "s per step (min to max)", f"of {first}", "kept, MB per image", "peak, MB")
+        parts.append(f"{record['model']}, {imgsz} px, batch {batch}:\n\n{markdown(header, lines)}")
+    machine = record["machine"]
+    about = (
+        f"{machine['processor']}, {machine['threads']} threads, torch {machine['versions']['torch']}, {record['date']}."
+    )
+    return "\n\n".join([*parts, f"{about} `{record['command']}`"])
+
+
+def settings_table(record: dict[str, Any]) -> str:
+    """Return what training settings do to accuracy and time; differences are to the first, seed by seed."""
+    rows = []
+    ways = {label: way["seeds"] for label, way in record["ways"].items()}
+    first = next(iter(ways.values()))
+    for label, seeds in ways.items():
+        cells: list[str] = [
+            with_spread(spread([run[split][metric] for run in seeds.values()]), 1, 100)
+            for split in ("val", "test")
+            for metric in ("map50", "map50_95")
+        ]
+        shared = [s for s in seeds if s in first]
+        gains = [100 * (seeds[s]["val"]["map50_95"] - first[s]["val"]["map50_95"]) for s in shared]
+        cells.append("" if seeds is first or not gains else f"{statistics.fmean(gains):+.1f}")
+        cells.append(f"{statistics.median(run['training_seconds'] for run in seeds.values()):.0f}")
+        rows.append((label, *cells, len(seeds)))
+    header = ("", "val mAP50", "val mAP50-95", "test mAP50", "test mAP50-95", "val, same seeds", "training, s", "seeds")
+    machine = record["machine"]
+    shared_keys = record["ways"][next(iter(ways))]["settings"]
+    words = " ".join(f"{k}={shared_keys[k]}" for k in ("data", "epochs", "imgsz", "batch"))
+    about = (
+        f"`{record['model']}`, {words}, mean ± standard deviation, one core a run ({machine['processor']}, torch "
+        f"{machine['versions']['torch']}, {record['date']}; shared, so that seconds are to be read as ratios). "
+        f"`{record['command']}`"
+    )
+    return f"{markdown(header, rows)}\n\n{about}"
+
+
 #: What makes the table of a kind, and the kind's own file where it has one.
 KINDS: dict[str, tuple[Callable[[dict[str, Any]], str], str | None]] = {
     "models": (models_table, "family_latency.json"),
@@ -189,6 +248,8 @@ KINDS: dict[str, tuple[Callable[[dict[str, Any]], str], str | None]] = {
     "int8": (int8_table, "int8.json"),
     "classification": (classification_table, "classification.json"),
     "transfer": (transfer_table, "transfer.json"),
+    "training": (training_table, None),
+    "settings": (settings_table, "training_settings.json"),
 }
 
 

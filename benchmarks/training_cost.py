@@ -20,7 +20,6 @@ import argparse
 import gc
 import json
 import os
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,6 +30,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from readme_table import training_table
 from textbook import textbook_model
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG
@@ -42,7 +42,7 @@ from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.allocator import OWN_CHOICE, freed_memory_kept, give_back
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.memory import free_bytes, predict_memory, sample_batch, saved_bytes
-from vanillayolo.yolo.model import to_float
+from vanillayolo.yolo.merging import to_float
 
 HERE = Path(__file__).parent
 SLOPE = 0.5  # within deep training, where the pair is no linear map
@@ -157,35 +157,6 @@ def measure(models: dict[str, Any], imgsz: int, batch: int, rounds: int, budget:
     return record
 
 
-def table(record: dict[str, Any]) -> str:
-    """Return a record as Markdown: one table for every image size and batch, both ways of memory below each other."""
-    parts = []
-    sizes = dict.fromkeys((case["imgsz"], case["batch"]) for case in record["cases"])
-    for imgsz, batch in sizes:
-        cases = [case for case in record["cases"] if (case["imgsz"], case["batch"]) == (imgsz, batch)]
-        rows = {
-            name + ("" if case["memory"] == "usual" else ", memory kept"): row
-            for case in cases
-            for name, row in case["configs"].items()
-        }
-        first = next((name for name, row in rows.items() if "seconds" in row), None)
-        base = statistics.median(rows[first]["seconds"]) if first else 0.0
-        parts.append(f"\n{imgsz} px, batch {batch}\n")
-        parts.append(f"| | s per step (min to max) | of {first} | kept, MB per image | peak, MB |")
-        parts.append("| --- | ---: | ---: | ---: | ---: |")
-        for name, row in rows.items():
-            if "skipped" in row:
-                parts.append(f"| {name} | {row['skipped']} | | | |")
-                continue
-            times = row["seconds"]
-            median = statistics.median(times)
-            parts.append(
-                f"| {name} | {median:.2f} ({min(times):.2f} to {max(times):.2f}) | {median / base:.2f} | "
-                f"{row['kept_bytes'] / 1e6 / batch:.0f} | {row['peak_bytes'] / 1e6:.0f} |"
-            )
-    return "\n".join(parts)
-
-
 def run_case(given: argparse.Namespace) -> None:
     """Measure one image size, batch and way of memory in this process and write it."""
     torch.set_num_threads(given.threads or machine()["cores"])
@@ -235,7 +206,7 @@ def arguments() -> argparse.Namespace:
 def main() -> None:
     given = arguments()
     if given.render:
-        print(table(json.loads(given.render.read_text())))
+        print(training_table(json.loads(given.render.read_text())))
         return
     if given.case:
         run_case(given)
@@ -264,8 +235,8 @@ def main() -> None:
                 case = start_case(given, imgsz, batch, way)
                 record["cases"] = [c for c in record["cases"] if c not in old] + [case]
                 out.write_text(json.dumps(record, indent=1) + "\n")
-                print(table({**record, "cases": [case]}), flush=True)
-    print(table(record))
+                print(training_table({**record, "cases": [case]}), flush=True)
+    print(training_table(record))
 
 
 if __name__ == "__main__":

@@ -109,8 +109,8 @@ NECKS["plain"] = [
 FAMILY_NECK = {"compact": "plain", "paper": "published"}
 #: How the series activations begin: as the authors' noise, or as the ReLU that they generalise.
 SERIES_INITS = ("noise", "identity")
-#: What a family has of its own. The compact one starts its series activations at the identity, which its small objects
-#: need (docs/method.md). Beside a backbone of the paper's width, computing neck and head twice costs next to nothing.
+#: What a family has of its own. Networks narrower than the paper's start their series activations at the identity:
+#: small objects and small data need it (docs/method.md). Beside a backbone of the paper's width, computing neck and head twice costs next to nothing.
 FAMILY_KEYS: dict[str, Yaml] = {
     "compact": {"series_init": "identity"},
     "paper": {"lean_training": {"lean": "max"}},
@@ -186,6 +186,7 @@ def classifier_yaml(variant: str, width: float = 1.0, act_num: int = 3) -> Yaml:
         "nc": 1000,
         "family": {"name": "classifier", "variant": variant, "width": width},
         "deep_training": {"decay": round(1 / 3, 6), "decay_shape": "linear"},
+        **({} if width == 1 else copy.deepcopy(FAMILY_KEYS["compact"])),
         "backbone": [[-1, 1, "VanillaFeatures", [{**arguments, "adaptive_pool": row.adaptive_pool}]]],
         "head": [[-1, 1, "VanillaClassify", [dims[-1], "nc"]]],
     }
