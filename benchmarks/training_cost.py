@@ -224,6 +224,8 @@ def main() -> None:
     before = json.loads(out.read_text()) if out.exists() and not given.fresh else head
     same = all(before[key] == head[key] for key in ("model", "slope", "machine"))
     record = {**head, "cases": before["cases"] if same else []}
+    if same and head["command"] not in before["command"]:  # a grid is measured by several
+        record["command"] = f"{before['command']}; {head['command']}"
     wanted = {*given.configs, *given.peers}
     for imgsz in given.imgsz:
         for batch in given.batch:
