@@ -110,7 +110,8 @@ FAMILY_NECK = {"compact": "plain", "paper": "published"}
 #: How the series activations begin: as the authors' noise, or as the ReLU that they generalise.
 SERIES_INITS = ("noise", "identity")
 #: What a family has of its own. Networks narrower than the paper's start their series activations at the identity:
-#: small objects and small data need it (docs/method.md). Beside a backbone of the paper's width, computing neck and head twice costs next to nothing.
+#: small objects and small data need it (docs/method.md). Beside a backbone of the paper's width, computing neck and
+#: head twice costs next to nothing.
 FAMILY_KEYS: dict[str, Yaml] = {
     "compact": {"series_init": "identity"},
     "paper": {"lean_training": {"lean": "max"}},
