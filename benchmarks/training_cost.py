@@ -20,6 +20,7 @@ import argparse
 import gc
 import json
 import os
+import shlex
 import subprocess
 import sys
 import tempfile
@@ -214,7 +215,7 @@ def main() -> None:
     about = machine()
     head: dict[str, Any] = {
         "date": date.today().isoformat(),
-        "command": "python " + " ".join(sys.argv),
+        "command": shlex.join(["python", *sys.argv]),
         "machine": {**about, "threads": given.threads or about["cores"]},
         "model": given.model,
         "slope": SLOPE,
