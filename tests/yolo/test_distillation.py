@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import copy
 import csv
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -75,8 +76,15 @@ def test_detectors_of_every_family_teach(small_yaml: Path, family: str) -> None:
     assert float(gradients["model.0.stem.pair.conv1.weight"].abs().max()) > 0
 
 
+@pytest.fixture
+def float64() -> Iterator[None]:
+    torch.set_default_dtype(torch.float64)
+    yield
+    torch.set_default_dtype(torch.float32)
+
+
 @pytest.mark.parametrize("lean", ["auto", "max"])
-def test_lean_students_have_the_same_gradients(small_yaml: Path, lean: str) -> None:
+def test_lean_students_have_the_same_gradients(small_yaml: Path, lean: str, float64: None) -> None:
     torch.manual_seed(0)
     student = small_student(small_yaml)
     teacher = DetectionModel(yaml_model_load("yolo11n.yaml"), verbose=False)
@@ -90,8 +98,8 @@ def test_lean_students_have_the_same_gradients(small_yaml: Path, lean: str) -> N
     largest = max(float(g.abs().max()) for g in found[0].values())
     assert found[0].keys() == found[1].keys()
     for name, gradient in found[0].items():
-        # float32: biases before a normalisation have no gradient but what rounding leaves
-        assert float((gradient - found[1][name]).abs().max()) <= 1e-4 * largest, name
+        # float64: in float32 rounding turns a ReLU or a maximum of the smallest maps over, and gradients with it
+        assert float((gradient - found[1][name]).abs().max()) <= 1e-9 * largest, name
 
 
 def test_teacher_of_ours_keeps_its_slope_and_stages_of_the_student_are_held(
