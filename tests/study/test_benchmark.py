@@ -53,6 +53,16 @@ def test_names_forms_and_files_in_one_run(tiny_yaml: Path, tmp_path: Path) -> No
 
 
 @pytest.mark.slow
+def test_the_training_forms_file_has_its_pairs(tiny_yaml: Path, tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install vanillayolo[export]")
+    found = {}
+    for form in ("", ":training"):
+        made = prepare(subject(f"{tiny_yaml}{form}", 64), "onnx", 64, tmp_path)
+        found[form] = sum(node.op_type == "Conv" for node in onnx.load(made).graph.node)
+    assert found[":training"] > found[""] + 4
+
+
+@pytest.mark.slow
 def test_files_of_a_folder_are_made_once(tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install vanillayolo[export]")
     folder = tmp_path / "files"

@@ -25,12 +25,12 @@ from vanillayolo.data import make_scenes
 from vanillayolo.data.paths import cache_dir
 from vanillayolo.deploy.quantize import FORMATS, Batches, QuantizeSettings, float_onnx, merged_network, whole
 from vanillayolo.errors import UsageError, closest
-from vanillayolo.nn import randomize_batchnorm
+from vanillayolo.nn import get_negative_slope, randomize_batchnorm
 from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.exporting import export_float
-from vanillayolo.yolo.inference import image_files, stock_model
+from vanillayolo.yolo.inference import image_files, stock_model, trace_onnx
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.trainer import available_cores
 
@@ -177,6 +177,10 @@ def prepare(item: Subject, form: str, imgsz: int, folder: Path) -> Any:
 def write_form(network: Any, form: str, imgsz: int, path: Path) -> None:
     """Write the file of a form; it takes its name only when it is whole."""
     with tempfile.TemporaryDirectory() as folder, whole(path) as place:
+        if form == "onnx" and get_negative_slope(network) is not None:  # training form: the exporter would merge it
+            with torch.no_grad():
+                trace_onnx(network, place, imgsz)
+            return
         if form == "onnx":
             os.replace(export_float(network, place.parent, "float", imgsz), place)
             return
