@@ -194,7 +194,7 @@ class VanillaYOLO(Model):
     # -- verbs -------------------------------------------------------------------------------------------------------
 
     def train(self, trainer: Any = None, **kwargs: Any) -> Any:
-        """Train with deep training; our keys are ``decay``, ``decay_shape``, ``lean``, ``bfloat16`` (see README).
+        """Train with deep training; our keys are those of the README (``decay``, ``lean``, ``join`` ...).
 
         Raises:
             UsageError: for a key or value that does not exist.
