@@ -238,6 +238,27 @@ def settings_table(record: dict[str, Any]) -> str:
     return f"{markdown(header, rows)}\n\n{about}"
 
 
+def coco128_table(record: dict[str, Any]) -> str:
+    """Return every class of COCO128 beside the published figures: both memorise the images they are validated on."""
+    rows = []
+    for name in {**record["published"], **record["ours"]}:
+        ours, theirs = record["ours"].get(name, {}), record["published"].get(name, {})
+        counts = [f"{theirs[key]:.0f}" if key in theirs else "" for key in ("images", "instances")]
+        cells = [f"{side[m]:.3f}" if m in side else "" for m in ("map50", "map50_95") for side in (ours, theirs)]
+        rows.append((name, *counts, *cells))
+    header = ("class", "images", "boxes", "mAP50", "published", "mAP50-95", "published")
+    merged, machine = record["cost"]["merged"], record["machine"]
+    stages = record["settings"]["stages"]
+    trained = ", then ".join(f"{stage['epochs']} epochs at {stage['imgsz']} px" for stage in stages.values())
+    minutes = sum(record["training_seconds"].values()) / 60
+    about = (
+        f"`{record['model']}`, merged, {merged['parameters'] / 1e6:.2f} M parameters, {merged['gflops']:.1f} GFLOPs at "
+        f"{record['imgsz']} px: {trained}; {minutes:.0f} minutes, cores: {machine['cores']} "
+        f"({machine['processor']}), torch {machine['versions']['torch']}, {record['date']}. `{record['command']}`"
+    )
+    return f"{markdown(header, rows)}\n\n{about}"
+
+
 #: What makes the table of a kind, and the kind's own file where it has one.
 KINDS: dict[str, tuple[Callable[[dict[str, Any]], str], str | None]] = {
     "models": (models_table, "family_latency.json"),
@@ -250,6 +271,7 @@ KINDS: dict[str, tuple[Callable[[dict[str, Any]], str], str | None]] = {
     "transfer": (transfer_table, "transfer.json"),
     "training": (training_table, None),
     "settings": (settings_table, "training_settings.json"),
+    "coco128": (coco128_table, "coco128.json"),
 }
 
 

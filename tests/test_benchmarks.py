@@ -5,8 +5,11 @@ from __future__ import annotations
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+from vanillayolo.errors import UsageError
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "ArgumentParser" in path.read_text(encoding="utf-8"))
@@ -31,3 +34,34 @@ def test_runs_are_added_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert [run["model"] for run in runs.runs_of(path)] == ["a", "b"]
     assert runs.has_run(path, model="b", seed=0)
     assert not runs.has_run(path, model="b", seed=1)
+
+
+def test_models_are_added_to_a_comparison_of_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from add_models import merged
+
+    def record(name: str, command: str, **settings: Any) -> dict[str, Any]:
+        shared = {"data": "a.yaml", "epochs": 4, **settings}
+        return {"settings": shared, "models": {name: {}}, "latency": None, "command": command, "machine": {"cores": 1}}
+
+    first, second = record("a", "one", bfloat16=False, workers=0), record("b", "two")
+    timing = {"milliseconds": {"onnxruntime": {"median": 1.0}}}
+    latency = {
+        "date": "today",
+        "machine": {},
+        "command": "time",
+        "settings": {"backends": ["onnxruntime"], "imgsz": 320, "rounds": 2},
+        "models": {"a": timing, "b": timing, "c": timing},
+    }
+    both = merged(first, second, latency)
+    assert list(both["models"]) == ["a", "b"]
+    assert both["models"]["b"]["machine"] == {"cores": 1}
+    assert both["latency"]["milliseconds"] == {"onnxruntime": {"a": {"median": 1.0}, "b": {"median": 1.0}}}
+    assert both["command"] == "one; two"
+    for other, times, said in (
+        (record("b", "two", epochs=5), None, "other settings"),
+        (record("a", "two"), None, "in both"),
+        (record("d", "two"), latency, "lacks d"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            merged(first, other, times)

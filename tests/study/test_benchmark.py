@@ -113,3 +113,10 @@ def test_mistakes(tmp_path: Path, record: dict[str, object], capsys: pytest.Capt
     for word in words:  # before any work
         assert main(["benchmark", "models=yolo11n", word]) == 2
         assert capsys.readouterr().err.count("\n") == 1
+
+
+def test_the_peak_in_bfloat16_is_of_cpus_that_have_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(study, "matmul_peak", lambda dtype: 1.0)
+    for has, expected in ((True, {"float32", "bfloat16"}), (False, {"float32"})):
+        monkeypatch.setattr(study, "has_bfloat16_instructions", lambda has=has: has)
+        assert set(study.peaks()) == expected

@@ -6,7 +6,18 @@ import pytest
 import torch
 
 from vanillayolo.errors import UsageError
-from vanillayolo.study.latency import latency, load, machine, matmul_peak, measure, table
+from vanillayolo.study import latency as module
+from vanillayolo.study.latency import (
+    BACKENDS,
+    check_backends,
+    latency,
+    load,
+    machine,
+    matmul_peak,
+    measure,
+    supported,
+    table,
+)
 from vanillayolo.yolo.inference import write_onnx
 
 
@@ -41,7 +52,19 @@ def test_files_are_timed_in_every_back_end_and_shown(tmp_path: Path, tiny_yaml: 
         "training form": write_onnx(str(tiny_yaml), tmp_path / "b.onnx", 64, fused=False),
         "yolo11n": write_onnx("yolo11n", tmp_path / "c.onnx", 64),
     }
-    record = latency(files, ["onnxruntime", "openvino-f32", "openvino-bf16"], 64, rounds=2)
+    backends = supported(BACKENDS)
+    record = latency(files, backends, 64, rounds=2)
     text = table(record)
     assert text.count("\n") == 4
-    assert all(name in text for name in (*files, "openvino-bf16"))
+    assert all(name in text for name in (*files, *backends))
+
+
+def test_bfloat16_is_timed_where_the_cpu_has_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = ("onnxruntime", "openvino-bf16", "openvino-int8-bf16", "openvino-f32")
+    monkeypatch.setattr(module, "has_bfloat16_instructions", lambda: True)
+    assert supported(names) == names
+    check_backends(names, names)
+    monkeypatch.setattr(module, "has_bfloat16_instructions", lambda: False)
+    assert supported(names) == ("onnxruntime", "openvino-f32")
+    with pytest.raises(UsageError, match=r"openvino-bf16.*no instructions"):
+        check_backends(names, names)

@@ -24,18 +24,19 @@ import torch
 from vanillayolo.data import make_scenes
 from vanillayolo.data.paths import cache_dir
 from vanillayolo.deploy.quantize import FORMATS, Batches, QuantizeSettings, float_onnx, merged_network, whole
-from vanillayolo.errors import UsageError, closest
+from vanillayolo.errors import UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm
 from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.inference import image_files, stock_model, trace_onnx
+from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.trainer import available_cores
 
 from .cost import cost
-from .latency import BACKENDS, load, machine, matmul_peak, measure
+from .latency import BACKENDS, check_backends, load, machine, matmul_peak, measure, supported
 
 #: What follows a model's name to have it in training form, its neck folded: how the published model is run.
 TRAINING_FORM = ":training"
@@ -84,7 +85,7 @@ TABLE: dict[str, Backend] = {
     "openvino-int8": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-f32"](_xml(path), imgsz)),
     "openvino-int8-bf16": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-bf16"](_xml(path), imgsz)),
 }
-DEFAULT = ("onnxruntime", "openvino-f32", "openvino-bf16", "onnxruntime-int8", "openvino-int8")
+DEFAULT = supported(("onnxruntime", "openvino-f32", "openvino-bf16", "onnxruntime-int8", "openvino-int8"))
 
 
 @dataclass
@@ -191,8 +192,9 @@ def write_form(network: Any, form: str, imgsz: int, path: Path) -> None:
 
 
 def peaks() -> dict[str, float]:
-    """Return the machine's matmul peaks, in 10^9 operations a second, by type."""
-    return {str(d).removeprefix("torch."): matmul_peak(d) for d in (torch.float32, torch.bfloat16)}
+    """Return the machine's matmul peaks, in 10^9 operations a second, by type that it has instructions for."""
+    types = [torch.float32, *([torch.bfloat16] if has_bfloat16_instructions() else [])]  # else 12 s a product
+    return {str(d).removeprefix("torch."): matmul_peak(d) for d in types}
 
 
 def benchmark(
@@ -217,11 +219,9 @@ def benchmark(
         each model's cost, and the timings.
 
     Raises:
-        UsageError: for an unknown back end or model.
+        UsageError: for an unknown back end or model, or a back end that this CPU does not run as it is called.
     """
-    for backend in backends:
-        if backend not in TABLE:
-            raise UsageError(f"backend {backend!r}: {closest(str(backend), TABLE)}")
+    check_backends(backends, TABLE)
     check_imgsz(imgsz)
     if not models or len(set(models)) < len(models):
         raise UsageError(f"models={','.join(models)!r}: give one or more models, each once.")

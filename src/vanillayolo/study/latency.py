@@ -10,7 +10,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +20,7 @@ import numpy as np
 import torch
 
 from vanillayolo.errors import UsageError, closest
+from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.trainer import available_cores
 
 PACKAGES = ("vanillayolo", "torch", "ultralytics", "timm", "onnxruntime", "openvino", "nncf", "numpy")
@@ -147,6 +148,23 @@ BACKENDS: dict[str, Callable[[str | Path, int], Callable[[], object]]] = {
 }
 
 
+def supported(backends: Iterable[str]) -> tuple[str, ...]:
+    """Return the back ends that this CPU runs as they are called.
+
+    Without instructions for bfloat16, OpenVINO takes the hint and runs in float32.
+    """
+    return tuple(b for b in backends if not b.endswith("-bf16") or has_bfloat16_instructions())
+
+
+def check_backends(backends: Iterable[str], known: Iterable[str] = BACKENDS) -> None:
+    """Raise UsageError for a back end that is not known, or that this CPU does not run as it is called."""
+    for backend in backends:
+        if backend not in known:
+            raise UsageError(f"backend {backend!r}: {closest(str(backend), known)}")
+        if not supported([backend]):
+            raise UsageError(f"backend {backend!r}: this CPU has no instructions for bfloat16; leave it out.")
+
+
 def latency(files: Mapping[str, str | Path], backends: Sequence[str], imgsz: int, rounds: int = 20) -> dict[str, Any]:
     """Time ONNX files in back ends, all in one run.
 
@@ -160,11 +178,9 @@ def latency(files: Mapping[str, str | Path], backends: Sequence[str], imgsz: int
         The record: machine, settings and, for every back end, the timings in milliseconds.
 
     Raises:
-        UsageError: for an unknown back end.
+        UsageError: for a back end that is unknown, or that this CPU does not run as it is called.
     """
-    for backend in backends:
-        if backend not in BACKENDS:
-            raise UsageError(f"backend {backend!r}: {closest(backend, BACKENDS)}")
+    check_backends(backends)
     record: dict[str, Any] = {"machine": machine(), "imgsz": imgsz, "batch": 1, "rounds": rounds, "milliseconds": {}}
     for backend in backends:
         calls = {name: BACKENDS[backend](path, imgsz) for name, path in files.items()}

@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from vanillayolo.deploy import collapse
-from vanillayolo.errors import UsageError, closest
+from vanillayolo.errors import UsageError
 from vanillayolo.yolo.detectors import has_split, merges, network, open_detector, score, train_detector
 from vanillayolo.yolo.inference import trace_onnx
 from vanillayolo.yolo.interface import VanillaYOLO, resolve_data
@@ -26,12 +26,12 @@ from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.trainer import TRAIN_KEYS, check_settings
 
 from .cost import both_forms
-from .latency import BACKENDS, latency, machine
+from .latency import check_backends, latency, machine, supported
 from .records import Record, as_list, keep_settings, read_record, whole_numbers, write_record
 
 #: Settings that the protocol itself makes: one model's own would be another protocol.
 RESERVED = ("model", "project", "name", "exist_ok", "save_dir", "resume", "pretrained", "seed", "data", "split", "task")
-DEFAULT_BACKENDS = ("onnxruntime", "openvino-f32", "openvino-bf16")
+DEFAULT_BACKENDS = supported(("onnxruntime", "openvino-f32", "openvino-bf16"))
 
 
 def folder_name(model: str) -> str:
@@ -162,9 +162,7 @@ def compare(
     for key in settings:
         if key in RESERVED:
             raise UsageError(f"compare: {key}= is set by the protocol for every model; leave it out.")
-    for backend in timed:
-        if backend not in BACKENDS:
-            raise UsageError(f"backend {backend!r}: {closest(backend, BACKENDS)}")
+    check_backends(timed)
     shared = {"epochs": epochs, "imgsz": imgsz, "batch": batch, **settings}
     VanillaYOLO._check_settings("train", dict(shared), extra=TRAIN_KEYS)
     check_settings(shared)

@@ -1,0 +1,70 @@
+"""Add the models of another folder of runs to a record of `vanillayolo compare`: a comparison collected in pieces.
+
+    vanillayolo compare models=yolo26n data=bccd.yaml seeds=0,1,2 epochs=40 folder=runs/more backends=none
+    vanillayolo benchmark models=yolo11n,yolo26n,yolo11n-vanillanet imgsz=320 path=times.json
+    python benchmarks/add_models.py compare_A.json runs/more --command "..." --latency times.json --out compare_B.json
+
+The settings have to be the same, but for those that have no effect on the models added. Latency holds only where all
+models were timed in one run: it is taken from a record of `vanillayolo benchmark` that has every one of them.
+"""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from vanillayolo.errors import UsageError
+from vanillayolo.study.records import read_record, write_record
+from vanillayolo.study.results import gather
+from vanillayolo.yolo.trainer import TRAIN_KEYS
+
+FOLDER = Path(__file__).parent
+#: How data is loaded changes nothing but the time.
+LOADING = {"workers"}
+
+
+def shared(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings that every model is trained with: ours are given to ours alone."""
+    return {key: value for key, value in settings.items() if key not in {*TRAIN_KEYS, *LOADING}}
+
+
+def merged(record: dict[str, Any], added: dict[str, Any], latency: dict[str, Any] | None) -> dict[str, Any]:
+    """Return a record with the models of another, each with the machine that it was trained on.
+
+    Raises:
+        UsageError: for other settings, a model that is in both, or a latency that lacks one.
+    """
+    if shared(record["settings"]) != shared(added["settings"]):
+        raise UsageError(f"other settings: {shared(record['settings'])} and {shared(added['settings'])}.")
+    if both := sorted(record["models"].keys() & added["models"].keys()):
+        raise UsageError(f"{both[0]} is in both; take another folder, or a record without it.")
+    models = {**record["models"]}
+    for name, model in added["models"].items():
+        models[name] = {**model, "machine": added["machine"], "settings": added["settings"]}
+    result = {**record, "models": models, "command": f"{record['command']}; {added['command']}"}
+    if latency is None:
+        return result
+    if lacking := sorted(models.keys() - latency["models"].keys()):
+        raise UsageError(f"latency: lacks {lacking[0]}.")
+    settings = latency["settings"]
+    times = {b: {m: latency["models"][m]["milliseconds"][b] for m in models} for b in settings["backends"]}
+    about = {"date": latency["date"], "machine": latency["machine"], "command": latency["command"]}
+    return {**result, "latency": {**about, **settings, "milliseconds": times}}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("record", help="file beside this one")
+    parser.add_argument("folder", type=Path, help="folder of `vanillayolo compare`")
+    parser.add_argument("--command", required=True, help="the command that made the folder")
+    parser.add_argument("--latency", type=Path)
+    parser.add_argument("--out", required=True, help="file beside this one")
+    given = parser.parse_args()
+    latency = read_record(given.latency) if given.latency else None
+    added = gather(given.folder, given.command)
+    write_record(FOLDER / given.out, merged(read_record(FOLDER / given.record), added, latency))
+
+
+if __name__ == "__main__":
+    main()

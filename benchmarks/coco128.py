@@ -1,0 +1,108 @@
+"""The published protocol on COCO128: train and validate on the same 128 images. That is memorisation, and said so.
+
+    python benchmarks/coco128.py --data coco128.yaml --published coco128_published_results.csv --folder runs/coco128
+    python benchmarks/readme_table.py
+
+Trains `yolo11n-vanillanet` from random weights in two stages, a small image size first and then the one that is
+validated, collapses it and validates the collapsed file. A stage that was interrupted goes on where it was, a finished
+one is not done again. Writes benchmarks/coco128.json: settings, seconds, figures of every class beside those published
+for the YOLO11-VanillaNet (`--published`, a CSV of class, images, instances, precision, recall, map50, map50_95).
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from vanillayolo import VanillaYOLO
+from vanillayolo.deploy import collapse
+from vanillayolo.study.cost import both_forms
+from vanillayolo.study.latency import machine
+from vanillayolo.study.protocol import elapsed, learning_curve
+from vanillayolo.study.records import write_record
+from vanillayolo.yolo.detectors import network, open_detector, train_detector
+
+OUT = Path(__file__).with_suffix(".json")
+MODEL = "yolo11n-vanillanet"
+#: What both stages share: every step updates (nbs), and nothing is augmented, because the same images are validated.
+SHARED: dict[str, Any] = {
+    **{"batch": 8, "nbs": 8, "optimizer": "AdamW", "weight_decay": 0.0, "cos_lr": True, "seed": 0},
+    **{"mosaic": 0.0, "fliplr": 0.0, "scale": 0.0, "translate": 0.0, "hsv_h": 0.0, "hsv_s": 0.0, "hsv_v": 0.0},
+    **{"val": False, "plots": False, "verbose": False, "workers": 0, "cache": True},
+}
+STAGES: dict[str, dict[str, Any]] = {
+    "small": {"epochs": 120, "imgsz": 320, "lr0": 2e-3, "lrf": 0.1, "decay": 0.25, "join": True},
+    "full": {"epochs": 60, "imgsz": 640, "lr0": 1e-3, "lrf": 0.01, "warmup_epochs": 1.0},
+}
+
+
+def published(path: Path | None) -> dict[str, dict[str, float]]:
+    """Return the published figures by class, ``all`` among them."""
+    if path is None:
+        return {}
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = list(csv.DictReader(file))
+    return {row.pop("class"): {key: float(value) for key, value in row.items()} for row in rows}
+
+
+def train(model: str, data: str, folder: Path, stages: dict[str, dict[str, Any]]) -> tuple[Path, dict[str, float]]:
+    """Train stage after stage and return the last one's best checkpoint and the seconds of each."""
+    seconds = {}
+    for name, settings in stages.items():
+        run = folder / name
+        finished = run / "finished"
+        best = run / "weights" / "best.pt"
+        if not finished.exists():
+            best = train_detector(model, data, run, {**SHARED, **settings})
+            finished.touch()
+        seconds[name] = elapsed(learning_curve(run / "results.csv")["seconds"])
+        model = str(best)
+    return best, seconds
+
+
+def figures(file: Path, data: str, imgsz: int) -> dict[str, dict[str, float]]:
+    """Return what validation finds, by class, ``all`` first."""
+    metrics = VanillaYOLO(file).val(data=data, split="val", imgsz=imgsz, plots=False, verbose=False, workers=0)
+    keys = ("precision", "recall", "map50", "map50_95")
+    found = {"all": dict(zip(keys, map(float, metrics.box.mean_results()), strict=True))}
+    for i, c in enumerate(metrics.box.ap_class_index):
+        found[metrics.names[int(c)]] = dict(zip(keys, map(float, metrics.box.class_result(i)), strict=True))
+    return found
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", required=True)
+    parser.add_argument("--published", type=Path)
+    parser.add_argument("--folder", type=Path, default=Path("runs/coco128"))
+    parser.add_argument("--model", default=MODEL)
+    parser.add_argument("--out", type=Path, default=OUT)
+    given = parser.parse_args()
+    folder = given.folder.resolve()
+    best, seconds = train(given.model, given.data, folder, STAGES)
+    imgsz = list(STAGES.values())[-1]["imgsz"]
+    collapsed = collapse(best, data=given.data, imgsz=imgsz)
+    forms = both_forms(network(open_detector(given.model)), imgsz)
+    record = {
+        "date": date.today().isoformat(),
+        "command": f"python benchmarks/coco128.py --data {Path(given.data).name}"
+        + (f" --published {given.published.name}" if given.published else ""),
+        "model": given.model,
+        "machine": machine(),
+        "settings": {"shared": SHARED, "stages": STAGES},
+        "training_seconds": seconds,
+        "cost": {form: vars(cost) for form, cost in forms.items()},
+        "equality": collapsed.equality and collapsed.equality.to_dict(),
+        "imgsz": imgsz,
+        "ours": figures(collapsed.checkpoint, given.data, imgsz),
+        "published": published(given.published),
+    }
+    write_record(given.out, record)
+    print(f"mAP50 {record['ours']['all']['map50']:.3f}, mAP50-95 {record['ours']['all']['map50_95']:.3f}")
+
+
+if __name__ == "__main__":
+    main()
