@@ -171,6 +171,26 @@ def test_bias_correction_takes_the_mean_error_away(finished: Path, painted: Path
 def test_rounding_is_symmetric_int8_for_each_output_channel() -> None:
     weight = torch.tensor([[1.27, 0.014, -0.006], [0.0, 0.0, 0.0]]).view(2, 3, 1, 1)
     assert torch.allclose(rounded(weight).flatten(1), torch.tensor([[1.27, 0.01, -0.01], [0.0, 0.0, 0.0]]))
+    weight = torch.tensor([0.64, 0.014, -0.006]).view(1, 3, 1, 1)
+    assert torch.allclose(rounded(weight, 7).flatten(1), torch.tensor([[0.64, 0.01, -0.01]]))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("bits", "least", "most"), [(7, 60, 64), (8, 120, 127)])
+def test_onnx_weights_keep_sums_of_two_products_within_16_bits(
+    bits: int, least: int, most: int, finished: Path, painted: Path, tmp_path: Path
+) -> None:
+    """CPUs without VNNI add two products of a map (0 to 255) and a weight at 16 bits, and clip at 32767."""
+    need("onnx")
+    import onnx
+
+    path = quantize_export(finished, "onnx", str(painted), 96, tmp_path / "x.onnx", images=2, weight_bits=bits)
+    weights = [onnx.numpy_helper.to_array(t) for t in onnx.load(path).graph.initializer if t.data_type == 3]
+    weights = [w.astype(int) for w in weights if w.ndim == 4]
+    assert len(weights) > 8
+    assert least <= max(int(np.abs(w).max()) for w in weights) <= most
+    if bits == 7:
+        assert 2 * 255 * most < 2**15
 
 
 def test_mistakes_are_told_and_nothing_is_written(finished: Path, painted: Path, tmp_path: Path) -> None:
@@ -183,6 +203,8 @@ def test_mistakes_are_told_and_nothing_is_written(finished: Path, painted: Path,
         quantize_export(finished, format="onnx", data=data, equalise="off")
     with pytest.raises(UsageError, match="weights"):
         QuantizeSettings.of({"equalize": "weight"})
+    with pytest.raises(UsageError, match="weight_bits=4"):
+        QuantizeSettings.of({"weight_bits": 4})
     with pytest.raises(UsageError, match="images=0"):
         QuantizeSettings.of({"images": 0})
     with pytest.raises(CheckpointError, match="no such file"):

@@ -14,13 +14,14 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-INT8_LEVELS = 127  # on each side of 0: symmetric, narrow range
+#: Steps on each side of 0 by the bits of a weight: symmetric, as ONNX Runtime spaces them.
+LEVELS = {7: 64, 8: 127}
 
 
-def rounded(weight: Tensor) -> Tensor:
+def rounded(weight: Tensor, bits: int = 8) -> Tensor:
     """Return a weight ``[out, ...]`` as int8 with one symmetric scale for each output channel represents it."""
     largest = weight.flatten(1).abs().amax(1).clamp_min(torch.finfo(weight.dtype).tiny)
-    scale = (largest / INT8_LEVELS).view(-1, *(1,) * (weight.dim() - 1))
+    scale = (largest / LEVELS[bits]).view(-1, *(1,) * (weight.dim() - 1))
     return (weight / scale).round() * scale
 
 
@@ -55,7 +56,7 @@ def mean_inputs(network: nn.Module, images: Iterable[Tensor]) -> dict[str, Tenso
 
 
 @torch.no_grad()
-def correct_biases(network: nn.Module, images: Iterable[Tensor], skip: Iterable[str] = ()) -> int:
+def correct_biases(network: nn.Module, images: Iterable[Tensor], skip: Iterable[str] = (), bits: int = 8) -> int:
     """Take off every bias, in place, what rounding its weight to int8 adds to the mean output.
 
     The float network is a little wrong after this, the int8 one less.
@@ -64,6 +65,7 @@ def correct_biases(network: nn.Module, images: Iterable[Tensor], skip: Iterable[
         network: a merged network in evaluation mode.
         images: calibration inputs.
         skip: modules that stay in float.
+        bits: of the weights.
 
     Returns:
         How many biases were corrected.
@@ -76,7 +78,7 @@ def correct_biases(network: nn.Module, images: Iterable[Tensor], skip: Iterable[
         if any(f"{name}.".startswith(prefix) for prefix in left):
             continue
         conv: Any = modules[name]
-        error = rounded(conv.weight) - conv.weight
+        error = rounded(conv.weight, bits) - conv.weight
         shift = F.conv2d(mean, error, None, conv.stride, conv.padding, conv.dilation, conv.groups)
         conv.bias.sub_(shift.mean((0, 2, 3)))
         corrected += 1

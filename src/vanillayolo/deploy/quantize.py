@@ -31,7 +31,7 @@ from vanillayolo.yolo.exporting import export_float, write_metadata
 from vanillayolo.yolo.inference import dataset_images, letterbox, read_image
 from vanillayolo.yolo.interface import resolve_data
 
-from .bias import correct_biases
+from .bias import LEVELS, correct_biases
 from .collapse import origin_of
 from .equalize import METHODS, equalize
 from .onnx_graph import decode_nodes, matching, relu_before_pool
@@ -47,12 +47,15 @@ class QuantizeSettings:
         bias_correction: take the shift of each layer's mean off its bias: NNCF's own for OpenVINO, ours
             (:mod:`vanillayolo.deploy.bias`) for ONNX Runtime, which has none.
         keep_float: modules left in float, by name (``model.0.stem``), with all that is in them.
+        weight_bits: of the ONNX file's weights: 7 is exact on every CPU; with 8, those without VNNI clip sums of two
+            products at 16 bits. NNCF has its own way around that.
     """
 
     equalize: str = "activations"
     images: int = 300
     bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
+    weight_bits: int = 7
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> QuantizeSettings:
@@ -72,6 +75,8 @@ class QuantizeSettings:
             raise UsageError(f"equalize={made.equalize!r}: {closest(str(made.equalize), METHODS)}")
         if not isinstance(made.images, int) or isinstance(made.images, bool) or made.images < 1:
             raise UsageError(f"images={made.images!r}: give the number of calibration images, 1 or more.")
+        if made.weight_bits not in LEVELS or isinstance(made.weight_bits, bool):
+            raise UsageError(f"weight_bits={made.weight_bits!r}: allowed are {', '.join(map(str, LEVELS))}.")
         return made
 
 
@@ -166,6 +171,7 @@ def quantize_onnx(source: Path, target: Path, batches: Batches, settings: Quanti
         str(target),
         Reader(),
         per_channel=True,
+        reduce_range=settings.weight_bits == 7,
         weight_type=QuantType.QInt8,
         activation_type=QuantType.QUInt8,
         calibrate_method=CalibrationMethod.MinMax,
@@ -223,7 +229,7 @@ def float_onnx(
     torch.manual_seed(0)
     links = equalize(network, torch.zeros(1, 3, *batches.size), settings.equalize, batches.stacked())
     if correct and settings.bias_correction:
-        correct_biases(network, batches.stacked(), settings.keep_float)
+        correct_biases(network, batches.stacked(), settings.keep_float, settings.weight_bits)
     path = export_float(network, folder, stem, batches.size)
     model = onnx.load(path)
     relu_before_pool(model)
