@@ -29,22 +29,28 @@ def shared(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in {*TRAIN_KEYS, *LOADING}}
 
 
-def merged(record: dict[str, Any], added: dict[str, Any], latency: dict[str, Any] | None) -> dict[str, Any]:
+def merged(
+    record: dict[str, Any], added: dict[str, Any], latency: dict[str, Any] | None = None, replace: bool = False
+) -> dict[str, Any]:
     """Return a record with the models of another, each with the machine that it was trained on.
+
+    The record's latency stays where no other is given and every model has one: it is of networks, whatever their
+    weights.
 
     Raises:
         UsageError: for other settings, a model that is in both, or a latency that lacks one.
     """
     if shared(record["settings"]) != shared(added["settings"]):
         raise UsageError(f"other settings: {shared(record['settings'])} and {shared(added['settings'])}.")
-    if both := sorted(record["models"].keys() & added["models"].keys()):
-        raise UsageError(f"{both[0]} is in both; take another folder, or a record without it.")
+    if not replace and (both := sorted(record["models"].keys() & added["models"].keys())):
+        raise UsageError(f"{both[0]} is in both: give --replace, or another folder.")
     models = {**record["models"]}
     for name, model in added["models"].items():
         models[name] = {**model, "machine": added["machine"], "settings": added["settings"]}
     result = {**record, "models": models, "command": f"{record['command']}; {added['command']}"}
     if latency is None:
-        return result
+        timed = (result["latency"] or {}).get("milliseconds", {})
+        return result if all(models.keys() <= times.keys() for times in timed.values()) else {**result, "latency": None}
     if lacking := sorted(models.keys() - latency["models"].keys()):
         raise UsageError(f"latency: lacks {lacking[0]}.")
     settings = latency["settings"]
@@ -59,11 +65,12 @@ def main() -> None:
     parser.add_argument("folder", type=Path, help="folder of `vanillayolo compare`")
     parser.add_argument("--command", required=True, help="the command that made the folder")
     parser.add_argument("--latency", type=Path)
+    parser.add_argument("--replace", action="store_true", help="take models that are in both from the folder")
     parser.add_argument("--out", required=True, help="file beside this one")
     given = parser.parse_args()
     latency = read_record(given.latency) if given.latency else None
     added = gather(given.folder, given.command)
-    write_record(FOLDER / given.out, merged(read_record(FOLDER / given.record), added, latency))
+    write_record(FOLDER / given.out, merged(read_record(FOLDER / given.record), added, latency, given.replace))
 
 
 if __name__ == "__main__":

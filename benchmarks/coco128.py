@@ -35,7 +35,7 @@ SHARED: dict[str, Any] = {
 }
 STAGES: dict[str, dict[str, Any]] = {
     "small": {"epochs": 120, "imgsz": 320, "lr0": 2e-3, "lrf": 0.1, "decay": 0.25, "join": True},
-    "full": {"epochs": 45, "imgsz": 640, "lr0": 1e-3, "lrf": 0.01, "warmup_epochs": 1.0},
+    "full": {"epochs": 30, "imgsz": 640, "lr0": 1e-3, "lrf": 0.01, "warmup_epochs": 1.0},
 }
 
 
@@ -48,19 +48,16 @@ def published(path: Path | None) -> dict[str, dict[str, float]]:
     return {row.pop("class"): {key: float(value) for key, value in row.items()} for row in rows}
 
 
-def train(model: str, data: str, folder: Path, stages: dict[str, dict[str, Any]]) -> tuple[Path, dict[str, float]]:
-    """Train stage after stage and return the last one's best checkpoint and the seconds of each."""
-    seconds = {}
-    for name, settings in stages.items():
-        run = folder / name
-        finished = run / "finished"
-        best = run / "weights" / "best.pt"
-        if not finished.exists():
-            best = train_detector(model, data, run, {**SHARED, **settings})
-            finished.touch()
-        seconds[name] = elapsed(learning_curve(run / "results.csv")["seconds"])
-        model = str(best)
-    return best, seconds
+def train(model: str, data: str, folder: Path) -> dict[str, Path]:
+    """Train stage after stage, each from the one before, and return their folders."""
+    runs = {}
+    for name, settings in STAGES.items():
+        run = runs[name] = folder / name
+        if not (run / "finished").exists():
+            train_detector(model, data, run, {**SHARED, **settings})
+            (run / "finished").touch()
+        model = str(run / "weights" / "best.pt")
+    return runs
 
 
 def figures(file: Path, data: str, imgsz: int) -> dict[str, dict[str, float]]:
@@ -82,10 +79,18 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     folder = given.folder.resolve()
-    best, seconds = train(given.model, given.data, folder, STAGES)
-    imgsz = list(STAGES.values())[-1]["imgsz"]
-    collapsed = collapse(best, data=given.data, imgsz=imgsz)
-    forms = both_forms(network(open_detector(given.model)), imgsz)
+    stages = {}
+    for name, run in train(given.model, given.data, folder).items():
+        imgsz = STAGES[name]["imgsz"]
+        best = run / "weights" / "best.pt"
+        collapsed = collapse(best, data=given.data, imgsz=imgsz)
+        stages[name] = {
+            "imgsz": imgsz,
+            "training_seconds": elapsed(learning_curve(run / "results.csv")["seconds"]),
+            "cost": {form: vars(cost) for form, cost in both_forms(network(open_detector(best)), imgsz).items()},
+            "equality": collapsed.equality and collapsed.equality.to_dict(),
+            "figures": figures(collapsed.checkpoint, given.data, imgsz),
+        }
     record = {
         "date": date.today().isoformat(),
         "command": f"python benchmarks/coco128.py --data {Path(given.data).name}"
@@ -93,15 +98,13 @@ def main() -> None:
         "model": given.model,
         "machine": machine(),
         "settings": {"shared": SHARED, "stages": STAGES},
-        "training_seconds": seconds,
-        "cost": {form: vars(cost) for form, cost in forms.items()},
-        "equality": collapsed.equality and collapsed.equality.to_dict(),
-        "imgsz": imgsz,
-        "ours": figures(collapsed.checkpoint, given.data, imgsz),
+        "stages": stages,
         "published": published(given.published),
     }
     write_record(given.out, record)
-    print(f"mAP50 {record['ours']['all']['map50']:.3f}, mAP50-95 {record['ours']['all']['map50_95']:.3f}")
+    for name, stage in stages.items():
+        found = stage["figures"]["all"]
+        print(f"{name}, {stage['imgsz']} px: mAP50 {found['map50']:.3f}, mAP50-95 {found['map50_95']:.3f}")
 
 
 if __name__ == "__main__":

@@ -42,7 +42,7 @@ for _format in FORMATS:
         f"{_format} int8, no bias correction": (_format, {"bias_correction": False}),
         f"{_format} int8, neither": (_format, {"equalize": "off", "bias_correction": False}),
     }
-CASES |= {"onnx int8, 8-bit weights": ("onnx", {"weight_bits": 8})}
+CASES |= {f"{_format} int8, 8-bit weights": (_format, {"weight_bits": 8}) for _format in FORMATS}
 #: float32 and what `export int8=True` writes.
 MAIN = ["float32", *(f"{_format} int8" for _format in FORMATS)]
 

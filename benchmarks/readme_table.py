@@ -244,21 +244,24 @@ def settings_table(record: dict[str, Any]) -> str:
 
 def coco128_table(record: dict[str, Any]) -> str:
     """Return every class of COCO128 beside the published figures: both memorise the images they are validated on."""
+    stages, theirs, machine = record["stages"], record["published"], record["machine"]
     rows = []
-    for name in {**record["published"], **record["ours"]}:
-        ours, theirs = record["ours"].get(name, {}), record["published"].get(name, {})
-        counts = [f"{theirs[key]:.0f}" if key in theirs else "" for key in ("images", "instances")]
-        cells = [f"{side[m]:.3f}" if m in side else "" for m in ("map50", "map50_95") for side in (ours, theirs)]
+    for name in {**theirs, **next(iter(stages.values()))["figures"]}:
+        counts = [f"{theirs[name][key]:.0f}" if name in theirs else "" for key in ("images", "instances")]
+        sides = [theirs, *(stage["figures"] for stage in stages.values())]
+        cells = [f"{side[name][m]:.3f}" if name in side else "" for m in ("map50", "map50_95") for side in sides]
         rows.append((name, *counts, *cells))
-    header = ("class", "images", "boxes", "mAP50", "published", "mAP50-95", "published")
-    merged, machine = record["cost"]["merged"], record["machine"]
-    stages = record["settings"]["stages"]
-    trained = ", then ".join(f"{stage['epochs']} epochs at {stage['imgsz']} px" for stage in stages.values())
-    minutes = sum(record["training_seconds"].values()) / 60
+    sizes = [f"{stage['imgsz']} px" for stage in stages.values()]
+    header = ["class", "images", "boxes"]
+    header += [f"{metric} {side}" for metric in ("mAP50", "mAP50-95") for side in ("published, 640 px", *sizes)]
+    trained = ", then ".join(
+        f"{record['settings']['stages'][name]['epochs']} epochs at {stage['imgsz']} px "
+        f"({stage['cost']['merged']['gflops']:.2f} merged GFLOPs, {stage['training_seconds'] / 60:.0f} minutes)"
+        for name, stage in stages.items()
+    )
     about = (
-        f"`{record['model']}`, merged, {merged['parameters'] / 1e6:.2f} M parameters, {merged['gflops']:.1f} GFLOPs at "
-        f"{record['imgsz']} px: {trained}; {minutes:.0f} minutes, cores: {machine['cores']} "
-        f"({machine['processor']}), torch {machine['versions']['torch']}, {record['date']}. `{record['command']}`"
+        f"`{record['model']}`, {trained}; {machine['cores']} core(s) of {machine['processor']}, "
+        f"torch {machine['versions']['torch']}, {record['date']}. `{record['command']}`"
     )
     return f"{markdown(header, rows)}\n\n{about}"
 

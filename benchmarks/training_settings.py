@@ -4,8 +4,8 @@
     vanillayolo compare models=yolo11n-vanillanet data=bccd.yaml seeds=0,1,2 epochs=40 folder=B bfloat16=True
     python benchmarks/training_settings.py --model yolo11n-vanillanet "float32=A" "bfloat16=B" ...
 
-Writes benchmarks/training_settings.json: of every folder its settings, and of every seed val, test and seconds. The
-first folder is what the others are held against, seed by seed.
+Writes benchmarks/training_settings.json: of every folder its settings and machine, and of every seed val, test and
+seconds. The first folder is what the others are held against, seed by seed. Ways that are in the file already stay.
 """
 
 from __future__ import annotations
@@ -20,12 +20,15 @@ from vanillayolo.study.records import read_record, write_record
 OUT = Path(__file__).with_suffix(".json")
 
 
-def runs_of(folder: Path, model: str) -> dict[str, Any]:
-    """Return the runs of one model in a folder of `vanillayolo compare`, by seed."""
-    paths = sorted((folder / model).glob("seed*/record.json"))
-    records = [read_record(path) for path in paths]
+def way_of(folder: Path, model: str) -> dict[str, Any]:
+    """Return settings, machine and, by seed, the runs of one model in a folder of `vanillayolo compare`."""
+    records = [read_record(path) for path in sorted((folder / model).glob("seed*/record.json"))]
     keys = ("val", "test", "training_seconds")
-    return {str(r["seed"]): {key: r[key] for key in keys if key in r} for r in records}
+    return {
+        "settings": read_record(folder / "protocol.json"),
+        "machine": records[0]["machine"],
+        "seeds": {str(r["seed"]): {key: r[key] for key in keys if key in r} for r in records},
+    }
 
 
 def main() -> None:
@@ -34,19 +37,14 @@ def main() -> None:
     parser.add_argument("--model", required=True)
     given = parser.parse_args()
     ways = {label: Path(folder) for label, folder in (word.split("=", 1) for word in given.folders)}
-    first = next(iter(ways.values()))
-    record = {
-        "date": date.today().isoformat(),
-        "command": f"python benchmarks/training_settings.py --model {given.model} "
-        + " ".join(f'"{label}={folder.name}"' for label, folder in ways.items()),
-        "model": given.model,
-        "machine": read_record(sorted((first / given.model).glob("seed*/record.json"))[0])["machine"],
-        "ways": {
-            label: {"settings": read_record(folder / "protocol.json"), "seeds": runs_of(folder, given.model)}
-            for label, folder in ways.items()
-        },
-    }
-    write_record(OUT, record)
+    found = {label: way_of(folder, given.model) for label, folder in ways.items()}
+    words = " ".join(f'"{label}={folder.name}"' for label, folder in ways.items())
+    command = f"python benchmarks/training_settings.py --model {given.model} {words}"
+    record: dict[str, Any] = {"model": given.model, "machine": next(iter(found.values()))["machine"], "ways": {}}
+    if OUT.exists() and (old := read_record(OUT))["model"] == given.model:
+        record, command = old, f"{old['command']}; {command}"
+    ways_now = {**record["ways"], **found}
+    write_record(OUT, {**record, "date": date.today().isoformat(), "command": command, "ways": ways_now})
 
 
 if __name__ == "__main__":

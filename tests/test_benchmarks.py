@@ -58,6 +58,11 @@ def test_models_are_added_to_a_comparison_of_the_same_settings(monkeypatch: pyte
     assert both["models"]["b"]["machine"] == {"cores": 1}
     assert both["latency"]["milliseconds"] == {"onnxruntime": {"a": {"median": 1.0}, "b": {"median": 1.0}}}
     assert both["command"] == "one; two"
+    first["latency"] = {"milliseconds": {"onnxruntime": {"a": timing}}}
+    again = merged(first, {**record("a", "three"), "models": {"a": {"seeds": [0]}}}, replace=True)
+    assert again["models"]["a"]["seeds"] == [0]
+    assert again["latency"] == first["latency"]
+    assert merged(first, second)["latency"] is None  # b was not timed
     for other, times, said in (
         (record("b", "two", epochs=5), None, "other settings"),
         (record("a", "two"), None, "in both"),

@@ -4,7 +4,9 @@ import torch
 from torch import nn
 
 from vanillayolo import VanillaYOLO
+from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.study.cost import both_forms, cost
+from vanillayolo.yolo import VanillaDetectionModel
 
 
 def test_every_multiply_add_counts_two() -> None:
@@ -20,6 +22,12 @@ def test_merging_saves_and_leaves_the_network_alone() -> None:
     assert forms["merged"].parameters < forms["training form"].parameters
     assert forms["merged"].gflops < forms["training form"].gflops
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
+
+
+def test_a_joined_networks_training_form_is_that_which_it_began_in() -> None:
+    model = VanillaDetectionModel("yolo11n-vanillanet", nc=3, verbose=False)
+    before = both_forms(model, 64)
+    assert both_forms(join_pairs(model), 64) == before
 
 
 def test_a_merged_network_has_one_form() -> None:

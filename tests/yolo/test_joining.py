@@ -139,7 +139,7 @@ def test_a_training_joins_at_slope_1_and_ends_mergeable(
 def test_interrupted_and_resumed_is_the_run_that_was_not(
     small_yaml: Path, quick: dict[str, Any], tmp_path: Path, epoch: int
 ) -> None:
-    settings = {"epochs": 4, "decay": 0.5, "join": True, "project": str(tmp_path), **quick}
+    settings = {"epochs": 4, "decay": 0.5, "project": str(tmp_path), **quick}
 
     def interrupt(trainer: Any) -> None:
         if trainer.epoch == epoch:

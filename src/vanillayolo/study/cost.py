@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import copy
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vanillayolo.nn import is_merged, set_negative_slope
+from vanillayolo.nn.reparameterize import is_joined
 from vanillayolo.yolo.merging import MergingMixin
 from vanillayolo.yolo.model import fold_stock
 
@@ -39,12 +41,15 @@ def cost(model: nn.Module, imgsz: int = 640) -> Cost:
 def both_forms(model: nn.Module, imgsz: int = 640) -> dict[str, Cost]:
     """Return the cost of a detector in training form (its neck folded, as it is published and run) and merged.
 
-    A merged or stock detector has one form only.
+    A merged or stock detector has one form only. The training form of a joined one is that in which its training began.
     """
     network = copy.deepcopy(model).float().eval()
     if not isinstance(network, MergingMixin) or is_merged(network):
         return {"merged": cost(fold_stock(network), imgsz)}
-    set_negative_slope(network, 1.0)  # the cost of a network is not a matter of its slope
-    training = cost(fold_stock(network), imgsz)
+    begun: Any = network
+    if is_joined(network):
+        begun = type(network)(copy.deepcopy(network.yaml), verbose=False).eval()
+    set_negative_slope(begun, 1.0)  # the cost of a network is not a matter of its slope
+    training = cost(fold_stock(begun), imgsz)
     network.fuse(verbose=False)
     return {"training form": training, "merged": cost(network, imgsz)}

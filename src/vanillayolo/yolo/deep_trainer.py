@@ -83,8 +83,8 @@ def check_form(weights: Any, decay: float | None) -> None:
     """Raise UsageError where weights whose pairs are one convolution each are to be trained deep once more."""
     if decay and weights is not None and is_joined(weights):
         raise UsageError(
-            f"decay={decay}: the checkpoint's pairs are one convolution each since they reached slope 1 (join=true); "
-            "only slope 1 is left to train: leave decay out."
+            f"decay={decay}: the checkpoint's pairs are one convolution each since they reached slope 1; only slope "
+            "1 is left to train: leave decay out, or train it with join=false in the first place."
         )
 
 
@@ -245,7 +245,7 @@ class DeepTrainingMixin(_Trainer):
     # -- one convolution in place of two -------------------------------------------------------------------------------
 
     def join(self) -> None:
-        """At slope 1, where asked for, train each pair as the one convolution that it is from this epoch on.
+        """At slope 1 train each pair as the one convolution that it is from this epoch on, unless join=false.
 
         Not in several processes or compiled: both hold on to the parameters that the network had.
         """
@@ -255,7 +255,7 @@ class DeepTrainingMixin(_Trainer):
             return
         if self.world_size > 1 or self.args.compile:
             if RANK in {-1, 0} and self.epoch == self.start_epoch:
-                LOGGER.warning("join=true: not in several processes or with compile=True; the pairs stay two.")
+                LOGGER.info(f"{colorstr('join:')} not in several processes or with compile=True; the pairs stay two")
             return
         count = join_training(network, student(self.ema.ema), self.optimizer)
         self.ema._pairs = None  # the average's list of tensors, made anew at its next step

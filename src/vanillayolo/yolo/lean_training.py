@@ -19,7 +19,7 @@ LEAN_KEYS = ("lean", "bfloat16", "join")
 #: Whether training on CPUs runs in bfloat16 where nobody says; None: where the CPU has instructions for it.
 BFLOAT16: bool | None = None
 #: Whether pairs become one convolution for the rest of a training where nobody says.
-JOIN = False
+JOIN = True
 #: How much a detector keeps where nobody says.
 LEAN = "auto"
 
