@@ -62,7 +62,7 @@ def run_case(checkpoint: Path, case: tuple[str, dict[str, Any]] | None, given: A
         file = export_float(merged_network(checkpoint), folder, "float", given.imgsz)
     else:
         format, settings = case
-        path = folder / f"x{FORMATS[format][1]}"
+        path = folder / f"x{FORMATS[format].ending}"
         file = quantize_export(checkpoint, format, given.data, given.imgsz, path, **settings)
     record: dict[str, Any] = {"seconds_to_make": round(time.perf_counter() - begin, 1)}
     if case is not None:

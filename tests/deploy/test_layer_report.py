@@ -26,7 +26,7 @@ def test_every_convolution_has_its_noise(
 ) -> None:
     for package in ("onnx", "onnxruntime", "openvino", "nncf"):
         pytest.importorskip(package, reason=f"needs {package}: pip install vanillayolo[export]")
-    path = tmp_path / f"x{FORMATS[format][1]}"
+    path = tmp_path / f"x{FORMATS[format].ending}"
     report = layer_report(quantize_export(finished, format, str(painted), 96, path), finished, images)
     assert report.images == 2
     backbone = [layer for layer in report.layers if layer.name.startswith("model.0.")]

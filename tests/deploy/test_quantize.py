@@ -100,7 +100,7 @@ def test_stock_ultralytics_opens_it_with_names_and_size(int8_file: Path, painted
 def test_modules_asked_for_stay_in_float(finished: Path, painted: Path, tmp_path: Path) -> None:
     for format in FORMATS:
         need(format)
-        path = tmp_path / f"kept{FORMATS[format][1]}"
+        path = tmp_path / f"kept{FORMATS[format].ending}"
         settings: dict[str, Any] = {"keep_float": "model.0.stem,model.4", "equalize": "weights", "images": 2}
         quantize_export(finished, format=format, data=str(painted), imgsz=64, path=path, **settings)
         found = {module_name(k.removesuffix("/WithoutBiases")): v for k, v in int8_convolutions(path).items()}
@@ -126,7 +126,7 @@ def test_calibrated_on_the_training_split_only(painted: Path) -> None:
 @pytest.mark.parametrize("format", sorted(FORMATS))
 def test_height_and_width_may_differ(format: str, finished: Path, painted: Path, tmp_path: Path) -> None:
     need(format)
-    path = tmp_path / f"wide{FORMATS[format][1]}"
+    path = tmp_path / f"wide{FORMATS[format].ending}"
     quantize_export(finished, format, str(painted), [64, 96], path, images=2)
     image = sorted((painted.parent / "images" / "val").iterdir())[0]
     x = letterbox(read_image(image), (64, 96))
@@ -172,7 +172,7 @@ def test_rounding_is_symmetric_int8_for_each_output_channel() -> None:
     weight = torch.tensor([[1.27, 0.014, -0.006], [0.0, 0.0, 0.0]]).view(2, 3, 1, 1)
     assert torch.allclose(rounded(weight).flatten(1), torch.tensor([[1.27, 0.01, -0.01], [0.0, 0.0, 0.0]]))
     weight = torch.tensor([0.64, 0.014, -0.006]).view(1, 3, 1, 1)
-    assert torch.allclose(rounded(weight, 7).flatten(1), torch.tensor([[0.64, 0.01, -0.01]]))
+    assert torch.allclose(rounded(weight, 64).flatten(1), torch.tensor([[0.64, 0.01, -0.01]]))
 
 
 @pytest.mark.slow

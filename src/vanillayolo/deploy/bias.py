@@ -1,4 +1,4 @@
-"""Bias correction for quantisers that have none: the mean that rounding the weights adds is taken off the bias.
+"""Bias correction: the mean that rounding the weights adds is taken off the bias before a quantiser rounds them.
 
 Nagel et al. 2019, arXiv 1906.04721, section 4.2, equation 16: ``E[W~ x] - E[W x] = (W~ - W) E[x]``. Maps behind a ReLU,
 and images, have a large mean, so that this is most of the first layers' noise (docs/quantization.md). The mean input is
@@ -7,21 +7,21 @@ measured on calibration images, pixel by pixel, so that padding counts as it is.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-#: Steps on each side of 0 by the bits of a weight: symmetric, as ONNX Runtime spaces them.
-LEVELS = {7: 64, 8: 127}
+#: From a convolution, the steps on each side of 0 that a quantiser gives its weight.
+Levels = Callable[[nn.Conv2d], float]
 
 
-def rounded(weight: Tensor, bits: int = 8) -> Tensor:
-    """Return a weight ``[out, ...]`` as int8 with one symmetric scale for each output channel represents it."""
+def rounded(weight: Tensor, levels: float = 127) -> Tensor:
+    """Return a weight ``[out, ...]`` as integers up to ``levels``, scaled for each output channel, represent it."""
     largest = weight.flatten(1).abs().amax(1).clamp_min(torch.finfo(weight.dtype).tiny)
-    scale = (largest / LEVELS[bits]).view(-1, *(1,) * (weight.dim() - 1))
+    scale = (largest / levels).view(-1, *(1,) * (weight.dim() - 1))
     return (weight / scale).round() * scale
 
 
@@ -56,7 +56,9 @@ def mean_inputs(network: nn.Module, images: Iterable[Tensor]) -> dict[str, Tenso
 
 
 @torch.no_grad()
-def correct_biases(network: nn.Module, images: Iterable[Tensor], skip: Iterable[str] = (), bits: int = 8) -> int:
+def correct_biases(
+    network: nn.Module, images: Iterable[Tensor], levels: Levels = lambda _: 127, skip: Iterable[str] = ()
+) -> int:
     """Take off every bias, in place, what rounding its weight to int8 adds to the mean output.
 
     The float network is a little wrong after this, the int8 one less.
@@ -64,8 +66,8 @@ def correct_biases(network: nn.Module, images: Iterable[Tensor], skip: Iterable[
     Args:
         network: a merged network in evaluation mode.
         images: calibration inputs.
+        levels: how the quantiser rounds a weight; the correction is of that rounding and no other.
         skip: modules that stay in float.
-        bits: of the weights.
 
     Returns:
         How many biases were corrected.
@@ -78,7 +80,7 @@ def correct_biases(network: nn.Module, images: Iterable[Tensor], skip: Iterable[
         if any(f"{name}.".startswith(prefix) for prefix in left):
             continue
         conv: Any = modules[name]
-        error = rounded(conv.weight, bits) - conv.weight
+        error = rounded(conv.weight, levels(conv)) - conv.weight
         shift = F.conv2d(mean, error, None, conv.stride, conv.padding, conv.dilation, conv.groups)
         conv.bias.sub_(shift.mean((0, 2, 3)))
         corrected += 1

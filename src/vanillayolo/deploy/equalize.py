@@ -33,8 +33,9 @@ from vanillayolo.errors import UsageError, closest
 aten = torch.ops.aten
 
 METHODS = ("off", "weights", "activations")
-#: How far two channels of a map may be moved apart: beyond it lie channels that are all but dead.
-LARGEST_SCALE = 2.0**10
+#: How far a channel may be moved: its map gains 3 bits at most. Beyond lie channels that are all but dead, whose rows
+#: would grow by as much; NNCF gives no row of a weight a scale below a hundredth of the largest row's.
+LARGEST_SCALE = 8.0
 #: Positively homogeneous, channel by channel, of one input.
 THROUGH = (
     aten.relu.default,

@@ -31,7 +31,7 @@ from vanillayolo.yolo.exporting import export_float, write_metadata
 from vanillayolo.yolo.inference import dataset_images, letterbox, read_image
 from vanillayolo.yolo.interface import resolve_data
 
-from .bias import LEVELS, correct_biases
+from .bias import correct_biases
 from .collapse import origin_of
 from .equalize import METHODS, equalize
 from .onnx_graph import decode_nodes, matching, relu_before_pool
@@ -44,11 +44,9 @@ class QuantizeSettings:
     Attributes:
         equalize: cross-layer equalisation: ``off``, ``weights`` or ``activations``.
         images: calibration images, at most; taken evenly from the training split.
-        bias_correction: take the shift of each layer's mean off its bias: NNCF's own for OpenVINO, ours
-            (:mod:`vanillayolo.deploy.bias`) for ONNX Runtime, which has none.
+        bias_correction: take the shift of each layer's mean off its bias (:mod:`vanillayolo.deploy.bias`).
         keep_float: modules left in float, by name (``model.0.stem``), with all that is in them.
-        weight_bits: of the ONNX file's weights: 7 is exact on every CPU; with 8, those without VNNI clip sums of two
-            products at 16 bits. NNCF has its own way around that.
+        weight_bits: 7 is exact on every CPU; with 8, those without VNNI clip sums of two products at 16 bits.
     """
 
     equalize: str = "activations"
@@ -75,8 +73,8 @@ class QuantizeSettings:
             raise UsageError(f"equalize={made.equalize!r}: {closest(str(made.equalize), METHODS)}")
         if not isinstance(made.images, int) or isinstance(made.images, bool) or made.images < 1:
             raise UsageError(f"images={made.images!r}: give the number of calibration images, 1 or more.")
-        if made.weight_bits not in LEVELS or isinstance(made.weight_bits, bool):
-            raise UsageError(f"weight_bits={made.weight_bits!r}: allowed are {', '.join(map(str, LEVELS))}.")
+        if made.weight_bits not in (7, 8):
+            raise UsageError(f"weight_bits={made.weight_bits!r}: allowed are 7, 8.")
         return made
 
 
@@ -121,7 +119,8 @@ def quantize_openvino(source: Path, target: Path, batches: Batches, settings: Qu
     import nncf
     import onnx
     import openvino
-    from nncf.quantization.advanced_parameters import AdvancedBiasCorrectionParameters
+    from nncf.quantization.advanced_parameters import OverflowFix
+    from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
     float_model = onnx.load(source)
     names = [node.name for node in float_model.graph.node]
@@ -134,9 +133,11 @@ def quantize_openvino(source: Path, target: Path, batches: Batches, settings: Qu
         preset=nncf.QuantizationPreset.MIXED,
         ignored_scope=nncf.IgnoredScope(names=ignored, validate=False),
         advanced_parameters=nncf.AdvancedQuantizationParameters(
-            disable_bias_correction=not settings.bias_correction,
-            # By default NNCF leaves out a layer where one channel's bias is near 0, the stem among them.
-            bias_correction_params=AdvancedBiasCorrectionParameters(threshold=float("inf")),
+            overflow_fix=OverflowFix.ENABLE if settings.weight_bits == 7 else OverflowFix.DISABLE,
+            # By default the mean of the images' maxima: it clips a channel that few images light up, and a depthwise
+            # convolution's input has a scale for each channel.
+            activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
+            disable_bias_correction=True,  # ours is done, and is the better one (docs/quantization.md)
         ),
     )
     metadata = {p.key: p.value for p in float_model.metadata_props}
@@ -187,11 +188,29 @@ def quantize_onnx(source: Path, target: Path, batches: Batches, settings: Quanti
 
 #: What ONNX Runtime quantises: what computes, and what passes int8 on between.
 ONNX_OPERATORS = ["Conv", "MaxPool", "Relu", "Concat", "Resize"]
-Quantizer = Callable[[Path, Path, Batches, QuantizeSettings], None]
-#: Quantiser and ending of the file's name, as Ultralytics names its own.
-FORMATS: dict[str, tuple[Quantizer, str]] = {
-    "openvino": (quantize_openvino, "_int8_openvino_model"),
-    "onnx": (quantize_onnx, "_int8.onnx"),
+
+
+@dataclass(frozen=True)
+class Int8Format:
+    """A library's int8 file.
+
+    Attributes:
+        quantize: writes it, from a float32 ONNX file.
+        ending: of the file's name, as Ultralytics names its own.
+        levels: steps on each side of 0 of a convolution's weight, by ``weight_bits``.
+    """
+
+    quantize: Callable[[Path, Path, Batches, QuantizeSettings], None]
+    ending: str
+    levels: Callable[[nn.Conv2d, int], float]
+
+
+FORMATS: dict[str, Int8Format] = {
+    # NNCF halves the range, 127 steps for both sides together, but for depthwise convolutions: they sum no two channels
+    "openvino": Int8Format(
+        quantize_openvino, "_int8_openvino_model", lambda conv, bits: 63.5 if bits == 7 and conv.groups == 1 else 127
+    ),
+    "onnx": Int8Format(quantize_onnx, "_int8.onnx", lambda _, bits: 64 if bits == 7 else 127),
 }
 
 
@@ -212,7 +231,7 @@ def merged_network(checkpoint: VanillaYOLO | str | Path) -> nn.Module:
 
 
 def float_onnx(
-    network: nn.Module, batches: Batches, settings: QuantizeSettings, folder: Path, stem: str, correct: bool
+    network: nn.Module, batches: Batches, settings: QuantizeSettings, folder: Path, stem: str, format: str
 ) -> tuple[Path, int]:
     """Write the network as float32 ONNX, ready for a quantiser; return the file and how many links were equalised.
 
@@ -222,14 +241,15 @@ def float_onnx(
         settings: what is done.
         folder: where the file goes.
         stem: its name without suffix.
-        correct: take the quantiser's place in correcting biases.
+        format: key of :data:`FORMATS`: biases are corrected for how its library rounds.
     """
     import onnx
 
     torch.manual_seed(0)
     links = equalize(network, torch.zeros(1, 3, *batches.size), settings.equalize, batches.stacked())
-    if correct and settings.bias_correction:
-        correct_biases(network, batches.stacked(), settings.keep_float, settings.weight_bits)
+    if settings.bias_correction:
+        levels = FORMATS[format].levels
+        correct_biases(network, batches.stacked(), lambda conv: levels(conv, settings.weight_bits), settings.keep_float)
     path = export_float(network, folder, stem, batches.size)
     model = onnx.load(path)
     relu_before_pool(model)
@@ -287,10 +307,9 @@ def quantize_export(
     size = imgsz or ((model.ckpt or {}).get("train_args") or {}).get("imgsz") or 640
     check_imgsz(size)
     files = calibration_images(resolve_data(data, ("train",)), chosen.images)
-    quantizer, ending = FORMATS[format]
-    target = Path(path) if path else origin.with_name(f"{origin.stem}{ending}")
+    target = Path(path) if path else origin.with_name(f"{origin.stem}{FORMATS[format].ending}")
     batches = Batches(files, size)
     with tempfile.TemporaryDirectory() as folder, whole(target) as place:
-        source, _ = float_onnx(network, batches, chosen, Path(folder), origin.stem, format == "onnx")
-        quantizer(source, place, batches, chosen)
+        source, _ = float_onnx(network, batches, chosen, Path(folder), origin.stem, format)
+        FORMATS[format].quantize(source, place, batches, chosen)
     return target

@@ -168,7 +168,7 @@ def prepare(item: Subject, form: str, imgsz: int, folder: Path) -> Any:
         return None
     if form not in item.files:
         stem = f"{re.sub(r'[^a-z0-9]+', '-', item.name.lower())}-{imgsz}-{fingerprint(item.network)}"
-        ending = ".onnx" if form == "onnx" else FORMATS[form.removeprefix("int8-")][1]
+        ending = ".onnx" if form == "onnx" else FORMATS[form.removeprefix("int8-")].ending
         item.files[form] = folder / f"{stem}{ending}"
         if not item.files[form].exists():
             write_form(item.network, form, imgsz, item.files[form])
@@ -185,10 +185,10 @@ def write_form(network: Any, form: str, imgsz: int, path: Path) -> None:
         if form == "onnx":
             os.replace(export_float(network, place.parent, "float", imgsz), place)
             return
-        quantizer, _ = FORMATS[form.removeprefix("int8-")]
+        format = form.removeprefix("int8-")
         batches, settings = calibration(imgsz), QuantizeSettings()
-        source, _ = float_onnx(copy.deepcopy(network), batches, settings, Path(folder), "float", form == "int8-onnx")
-        quantizer(source, place, batches, settings)
+        source, _ = float_onnx(copy.deepcopy(network), batches, settings, Path(folder), "float", format)
+        FORMATS[format].quantize(source, place, batches, settings)
 
 
 def peaks() -> dict[str, float]:
