@@ -99,7 +99,7 @@ def int8_table(record: dict[str, Any]) -> str:
         formats[clipped] = "ONNX Runtime, 8-bit weights"
     rows = [
         f"| checkpoint, data | px | float32 | {' | '.join(formats.values())} | backbone convolutions in int8 |",
-        "|---|---:|---:|---:|---:|---:|",
+        f"|---|{'---:|' * (len(formats) + 3)}",
     ]
     costs, whole = [], True
     for name, model in record["models"].items():
