@@ -46,7 +46,7 @@ class QuantizeSettings:
         images: calibration images, at most; taken evenly from the training split.
         bias_correction: take the shift of each layer's mean off its bias (:mod:`vanillayolo.deploy.bias`).
         keep_float: modules left in float, by name (``model.0.stem``), with all that is in them.
-        weight_bits: 7 is exact on every CPU; with 8, those without VNNI clip sums of two products at 16 bits.
+        weight_bits: 7, or 8, with which CPUs without VNNI clip sums of two products at 16 bits.
     """
 
     equalize: str = "activations"
