@@ -193,6 +193,36 @@ def test_onnx_weights_keep_sums_of_two_products_within_16_bits(
         assert 2 * 255 * most < 2**15
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("bits", [7, 8])
+def test_biases_are_corrected_for_the_steps_that_nncf_rounds_to(
+    bits: int, finished: Path, painted: Path, tmp_path: Path
+) -> None:
+    need("openvino")
+    import openvino
+
+    kept = {"images": 2, "equalize": "off", "weight_bits": bits}
+    path = quantize_export(finished, "openvino", str(painted), 96, tmp_path / "x", **kept)
+    convs = [m for m in merged_network(finished).modules() if isinstance(m, nn.Conv2d)]
+    levels = FORMATS["openvino"].levels
+    expected = [rounded(c.weight.detach(), levels(c, bits)).flatten(1) for c in convs]
+    constants = 0
+    for op in openvino.Core().read_model(next(iter(path.glob("*.xml")))).get_ordered_ops():
+        if op.get_type_name() != "Constant" or op.get_element_type() != openvino.Type.i8:
+            continue
+        convert = next(iter(op.output(0).get_target_inputs())).get_node()
+        scale = (
+            next(iter(convert.output(0).get_target_inputs())).get_node().input(1).get_source_output().get_node().data
+        )
+        got = torch.from_numpy(op.data.astype(np.float32) * scale)
+        same = [e for e in expected if e.numel() == got.numel()]
+        # 63.5 of the largest weight's steps are rounded to 63 or 64: such a weight may be one step off
+        shares = [float(torch.isclose(got.reshape(e.shape), e, rtol=1e-4, atol=1e-7).float().mean()) for e in same]
+        constants += 1
+        assert max(shares) > 0.8, op.get_friendly_name()
+    assert constants > 8
+
+
 def test_mistakes_are_told_and_nothing_is_written(finished: Path, painted: Path, tmp_path: Path) -> None:
     data = str(painted)
     with pytest.raises(UsageError, match="onnx"):
