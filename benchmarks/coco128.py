@@ -36,6 +36,7 @@ SHARED: dict[str, Any] = {
 STAGES: dict[str, dict[str, Any]] = {
     "small": {"epochs": 120, "imgsz": 320, "lr0": 2e-3, "lrf": 0.1, "decay": 0.25, "join": True},
     "full": {"epochs": 30, "imgsz": 640, "lr0": 1e-3, "lrf": 0.01, "warmup_epochs": 1.0},
+    "full, on": {"epochs": 45, "imgsz": 640, "lr0": 2e-3, "lrf": 0.01, "warmup_epochs": 1.0},
 }
 
 

@@ -10,9 +10,10 @@ import torch
 from PIL import Image
 
 from vanillayolo import cli
+from vanillayolo.errors import DataError
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.study import ablate
-from vanillayolo.study.ablate import CONFIGS, augmented, gather, load_data, run
+from vanillayolo.study.ablate import CONFIGS, augmented, gather, load_data, load_split, run
 from vanillayolo.study.ablation_networks import SHORTCUTS, Config, build
 from vanillayolo.study.ablation_report import ablation_report, compare_rows, statement, write_ablation
 from vanillayolo.study.paper import PAPER
@@ -64,10 +65,41 @@ def test_a_shortcut_costs_no_parameters_and_is_a_shortcut(assert_near: Any) -> N
         assert_near(last(x), wanted, 1e-6)
 
 
+def test_a_network_begun_at_the_identity_differs_in_the_centres_of_its_activations_alone() -> None:
+    weights = []
+    for name in ("n3", "n3-identity"):
+        torch.manual_seed(0)
+        weights.append(build(CONFIGS[name], 1 / 64).state_dict())
+    plain, identity = weights
+    for key, before in plain.items():
+        moved = identity[key] - before
+        if key.endswith("act.conv.weight"):
+            assert torch.allclose(moved[:, :, 3, 3], torch.ones(()))
+            moved[:, :, 3, 3] = 0
+        assert not moved.any(), key
+
+
 def test_the_shallow_form_is_one_convolution_each() -> None:
     deep, shallow = build(CONFIGS["n3"], 1 / 64), build(CONFIGS["shallow-n3"], 1 / 64)
     count = [sum(isinstance(m, torch.nn.Conv2d) and m.groups == 1 for m in net.modules()) for net in (deep, shallow)]
     assert count == [12, 6], "VanillaNet-6"
+
+
+def test_images_of_any_size_are_scaled(tmp_path: Path) -> None:
+    for name, size in (("a", (64, 16)), ("b", (32, 32))):
+        (tmp_path / name).mkdir()
+        Image.new("RGB", size, (10, 20, 30)).save(tmp_path / name / "0.png")
+    (images, labels), classes = load_split(tmp_path)
+    assert images.shape == (2, 3, 32, 32)
+    assert (classes, labels.tolist()) == (["a", "b"], [0, 1])
+    assert images.permute(1, 0, 2, 3).flatten(1).unique(dim=1).tolist() == [[10], [20], [30]]
+
+
+def test_a_file_that_is_no_image_is_named(tmp_path: Path) -> None:
+    (tmp_path / "a").mkdir()
+    (tmp_path / "a" / "0.png").write_bytes(b"no image")
+    with pytest.raises(DataError, match=r"0\.png: not a readable image"):
+        load_split(tmp_path)
 
 
 def test_augmentation_shifts_and_turns_whole_images() -> None:

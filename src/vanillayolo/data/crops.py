@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from PIL import Image
-
 from vanillayolo.data.data_yaml import class_names, find_root, find_yaml, locate, read_yaml, split_entries
-from vanillayolo.data.label_files import list_images
+from vanillayolo.data.label_files import list_images, read_picture
 from vanillayolo.data.paths import label_path, staged_folder
 from vanillayolo.errors import DataError
 
@@ -28,7 +26,8 @@ def make_crops(
         The folder, in ImageNet's layout.
 
     Raises:
-        DataError: for a dataset that cannot be read, a label row that is malformed, or a split without a usable box.
+        DataError: for a dataset that cannot be read, an image that cannot be read, a label row that is malformed, or
+            a split without a usable box.
     """
     source = read_yaml(find_yaml(data))
     names = class_names(source)
@@ -56,8 +55,7 @@ def _cut(
     margin, smallest, most = limits
     labels = label_path(image)
     rows = labels.read_text(encoding="utf-8").splitlines() if labels.is_file() else []
-    with Image.open(image) as opened:
-        picture = opened.convert("RGB")
+    picture = read_picture(image)
     width, height = picture.size
     for number, row in enumerate(rows):
         try:

@@ -118,6 +118,19 @@ def is_readable(image: str) -> bool:
         return False
 
 
+def read_picture(image: Path) -> Image.Image:
+    """Return an image file's pixels in RGB.
+
+    Raises:
+        DataError: If it cannot be read.
+    """
+    try:
+        with Image.open(image) as opened:
+            return opened.convert("RGB")
+    except Exception as error:  # as above
+        raise DataError(f"{image}: not a readable image; copy or convert it again, or leave it out") from error
+
+
 def check_labels(images: Sequence[str], rules: LabelRules, owner: str) -> None:
     """Check the label file of every image; images without one are background.
 

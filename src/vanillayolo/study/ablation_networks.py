@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vanillayolo.nn import VARIANTS, DeepPair, Stage, VanillaNet
-from vanillayolo.nn.layers import BN_EPS, init_weights
+from vanillayolo.nn.layers import BN_EPS, init_weights, start_at_identity
 from vanillayolo.nn.reparameterize import replace_modules
 
 #: VanillaNet-6 (the paper's ablations) for images of 32 px: a stem of stride 2 and two halvings leave 4x4 pixels, where
@@ -29,12 +29,14 @@ class Config:
         act_num: the paper's n.
         pair: ``deep`` (slope from 0 to 1), ``linear`` (slope 1 throughout), ``shallow`` (one convolution, never two).
         shortcut: ``none``, ``before`` or ``after`` the activation of every stage.
+        identity: whether the series activations begin at the identity, as our detectors' do, not at noise alone.
     """
 
     label: str
     act_num: int = 3
     pair: str = "deep"
     shortcut: str = "none"
+    identity: bool = False
 
 
 class ShortcutStage(nn.Module):
@@ -86,4 +88,6 @@ def build(config: Config, width: float, num_classes: int = 10) -> VanillaNet:
     if config.shortcut != "none":
         net.stages = nn.Sequential(*(ShortcutStage(stage, config.shortcut) for stage in net.stages))  # type: ignore[arg-type]
     init_weights(net)
+    if config.identity:
+        start_at_identity(net)
     return net

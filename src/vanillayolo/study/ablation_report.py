@@ -96,7 +96,7 @@ def ablation_tables(result: Record) -> dict[str, str]:
     known = {name for t in PAPER for name in t.top1}
     others = [name for name in runs if name not in known]
     if others:
-        tables["Not in the paper: the pair without its ReLU"] = markdown(header, rows_of(others, runs, {}))
+        tables["Not in the paper"] = markdown(header, rows_of(others, runs, {}))
     return tables
 
 
