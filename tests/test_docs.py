@@ -13,7 +13,7 @@ import pytest
 
 from vanillayolo import cli
 from vanillayolo.deploy.formats import FORMATS
-from vanillayolo.deploy.verify import TOLERANCES
+from vanillayolo.deploy.verification import TOLERANCES
 from vanillayolo.yolo.files import missing_packages
 from vanillayolo.yolo.inference import letterbox, read_image
 

@@ -3,6 +3,7 @@
 from .collapse import Collapsed, collapse, load_collapsed
 from .equality import Equality
 from .export import Exported, export
-from .verify import Verification, verify
+from .verification import Verification
+from .verify import verify
 
 __all__ = ["Collapsed", "Equality", "Exported", "Verification", "collapse", "export", "load_collapsed", "verify"]

@@ -17,7 +17,8 @@ from vanillayolo.yolo.inference import cropped, raw_output, read_image
 from .collapse import example_images, known_data
 from .equality import Difference
 from .graph import precision
-from .verify import Verification, input_sizes, merged_reference, open_file
+from .verification import Verification
+from .verify import input_sizes, merged_reference, open_file
 
 #: By precision of the file, how far a probability may be from PyTorch's. It is a softmax, so its own scale is 1.
 TOLERANCES = {"float32": 1e-4, "float16": 0.03}

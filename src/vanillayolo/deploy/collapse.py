@@ -185,6 +185,11 @@ def collapse(
         if equality.worst.relative > TOLERANCE:
             raise MergeError(f"{origin}: the merged network differs ({equality}); nothing written. Please report this.")
     record |= {"equality": {**equality.to_dict(), "source": where, "imgsz": size}}
+    return Collapsed(target, *_without_pickle(stock, record, task, target), equality, (before, after))
+
+
+def _without_pickle(stock: Any, record: dict[str, Any], task: str, target: Path) -> tuple[Path, Path]:
+    """Write the weights and the description from which :func:`load_collapsed` rebuilds, and return both files."""
     description = {
         **record,
         "yaml": stock.yaml,
@@ -197,7 +202,7 @@ def collapse(
         save_file({k: v.contiguous().clone() for k, v in stock.state_dict().items()}, temporary, {"format": "pt"})
     with written_whole(text) as temporary:
         temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    return Collapsed(target, weights, text, equality, (before, after))
+    return weights, text
 
 
 def _already_collapsed(origin: Path, target: Path | None) -> Collapsed:

@@ -20,7 +20,8 @@ from vanillayolo.yolo.files import format_settings, quantize_word, write_file
 from .classifier import OF_DETECTORS
 from .collapse import origin_of
 from .formats import FORMATS, check_format, check_packages, int8_formats
-from .verify import Verification, verify
+from .verification import Verification
+from .verify import verify
 
 #: Settings of our own, beside Ultralytics' of the format.
 OWN = {"imgsz", "device", "half", "int8", "quantize", "source", "split", "verify", "verbose"}

@@ -3,15 +3,11 @@
 from __future__ import annotations
 
 import copy
-import json
-import math
-from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
-from vanillayolo.data.paths import write_text_whole
 from vanillayolo.errors import CheckpointError, UsageError, VerificationError
 from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.yolo import VanillaYOLO
@@ -24,179 +20,7 @@ from .collapse import example_images, known_data, origin_of
 from .equality import Equality
 from .formats import check_packages, format_of
 from .graph import precision
-
-
-@dataclass(frozen=True)
-class Tolerance:
-    """What may differ.
-
-    Attributes:
-        raw: largest difference of an output, as a share of its largest magnitude; None: not asked.
-        boxes: share of the boxes of each side that the other has to find too.
-        iou: overlap from which a box is found.
-        score: difference of its scores up to which it is.
-        map: by how much mAP50-95 may be lower.
-        reason: why.
-    """
-
-    raw: float | None
-    boxes: float
-    iou: float
-    score: float
-    map: float
-    reason: str
-
-
-#: By precision of the file.
-TOLERANCES = {
-    "float32": Tolerance(
-        1e-4,
-        0.95,
-        0.9,
-        0.001,
-        0.002,
-        "the same sums in another order: some 60 layers of roundings of 6e-8; suppression decides near-ties by them",
-    ),
-    "float16": Tolerance(
-        0.03, 0.9, 0.8, 0.05, 0.005, "11 bits: 5e-4 a rounding, and box sides are sums over 16 bins times the stride"
-    ),
-    "int8": Tolerance(None, 0.75, 0.7, 0.25, 0.01, "8 bits: single outputs move by design; boxes and mAP have to stay"),
-}
-#: Differences below this are none: libraries approximate the sigmoid of a score to some 1e-7, however small the score.
-ROUNDING = 1e-6
-#: Formats whose libraries compute float32 less exactly, with the tolerance that replaces the one above.
-BY_FORMAT: dict[tuple[str, str], Tolerance] = {}
-
-
-@dataclass
-class MeanAveragePrecision:
-    """mAP of the file and of PyTorch on the same squares.
-
-    Attributes:
-        data: data YAML.
-        split: its split.
-        imgsz: side of the squares, pixels.
-        file: mAP50-95 and mAP50 of the file.
-        reference: those of PyTorch.
-    """
-
-    data: str
-    split: str
-    imgsz: int
-    file: tuple[float, float]
-    reference: tuple[float, float]
-
-
-@dataclass
-class Verification:
-    """What a file was found to compute.
-
-    Attributes:
-        file: its name.
-        reference: name of the checkpoint.
-        format: Ultralytics' word for its format.
-        precision: ``float32``, ``float16`` or ``int8``.
-        suppressed: whether suppression is inside the file: then it has final boxes only.
-        source: where the images are from.
-        conf: score from which boxes are compared.
-        records: differences by size of the input (``640x640``, height first).
-        map: with data only.
-        note: what could not be compared, and why.
-    """
-
-    file: str
-    reference: str
-    format: str
-    precision: str
-    suppressed: bool
-    source: str
-    conf: float = 0.25
-    records: dict[str, Equality] = field(default_factory=dict)
-    map: MeanAveragePrecision | None = None
-    note: str = ""
-
-    @property
-    def tolerance(self) -> Tolerance:
-        """What this file may differ by."""
-        return BY_FORMAT.get((self.format, self.precision), TOLERANCES[self.precision])
-
-    @property
-    def breaches(self) -> list[str]:
-        """What is out of tolerance, worst output first, one line each; empty where the file is proven."""
-        allowed, found = self.tolerance, []
-        raw = [] if self.suppressed or allowed.raw is None else list(self.records.items())
-        worst = [
-            (output, size)
-            for size, record in raw
-            for output in record.outputs
-            if output.relative > (allowed.raw or 0) and output.absolute > ROUNDING
-        ]
-        for output, size in sorted(worst, key=lambda pair: -pair[0].relative):
-            found.append(
-                f"{output.name} at {size} differ by {output.absolute:.3g} "
-                f"({output.relative:.2e} relative, allowed {allowed.raw:g})"
-            )
-        for size, record in self.records.items():
-            missed = record.boxes - record.matched + record.extra
-            if not math.isfinite(record.worst.relative):
-                found.append(f"{record.worst.name} at {size} are not finite")
-            if missed > (1 - allowed.boxes) * (record.boxes + record.matched + record.extra) + 1e-9:
-                found.append(
-                    f"boxes at {size}: {record.matched} of {record.boxes} found, {record.extra} too many "
-                    f"(allowed: {allowed.boxes:.0%} the same)"
-                )
-        if self.suppressed and not self.map and not any(r.boxes + r.extra for r in self.records.values()):
-            found.append(f"no box with a score of {self.conf:.2g} to compare by; give source= or data= with objects")
-        if self.map and self.map.reference[0] - self.map.file[0] > allowed.map:
-            found.append(
-                f"mAP50-95 {self.map.file[0]:.4f}, PyTorch {self.map.reference[0]:.4f} (allowed {allowed.map:g} less)"
-            )
-        return found
-
-    @property
-    def verified(self) -> bool:
-        """Whether everything is within tolerance."""
-        return not self.breaches
-
-    def check(self) -> None:
-        """Raise VerificationError, naming what is worst, unless everything is within tolerance."""
-        if breaches := self.breaches:
-            raise VerificationError(f"{self.file}: not what {self.reference} computes: {'; '.join(breaches)}.")
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return everything as plain data."""
-        return {**asdict(self), "tolerance": asdict(self.tolerance), "breaches": self.breaches}
-
-    def save(self, path: Path) -> Path:
-        """Write ``NAME.verify.json`` beside a file and return its path."""
-        target = path.with_name(f"{path.name}.verify.json")
-        write_text_whole(target, json.dumps(self.to_dict(), indent=1) + "\n")
-        return target
-
-    def __str__(self) -> str:
-        """Return a table."""
-        allowed = self.tolerance
-        rows = [("input", "output", "absolute", "relative", "allowed")]
-        for size, record in self.records.items() if not self.suppressed else ():
-            limit = "-" if allowed.raw is None else f"{allowed.raw:.0e}"
-            rows += [(size, d.name, f"{d.absolute:.2e}", f"{d.relative:.2e}", limit) for d in record.outputs]
-        widths = [max(len(row[i]) for row in rows) for i in range(5)]
-        lines = ["  " + "  ".join(cell.rjust(w) for cell, w in zip(row, widths, strict=True)) for row in rows]
-        lines = lines if len(rows) > 1 else []
-        for size, record in self.records.items():
-            lines.append(
-                f"  boxes at {size} with a score of {self.conf:.3g}: {record.matched}/{record.boxes} found, "
-                f"{record.extra} more, in {record.images} images ({self.source})"
-            )
-        if self.map:
-            lines.append(
-                f"  mAP50-95 {self.map.file[0]:.4f}, PyTorch {self.map.reference[0]:.4f}; "
-                f"mAP50 {self.map.file[1]:.4f}, PyTorch {self.map.reference[1]:.4f} "
-                f"({Path(self.map.data).name}, {self.map.split}, squares of {self.map.imgsz} px)"
-            )
-        lines += [f"  {self.note}"] if self.note else []
-        head = "verified" if self.verified else "NOT VERIFIED: " + "; ".join(self.breaches)
-        return "\n".join([f"{self.file} ({self.format}, {self.precision}) against {self.reference}: {head}", *lines])
+from .verification import MeanAveragePrecision, Tolerance, Verification
 
 
 def merged_reference(model: VanillaYOLO) -> nn.Module:
