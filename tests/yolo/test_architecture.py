@@ -52,6 +52,12 @@ def test_an_unknown_start_of_the_series_activation_lists_those_there_are(tiny_cf
         resolve(tiny_cfg | {"series_init": "dirac"})
 
 
+@pytest.mark.parametrize("act_num", [-1, 1.5, "two", True])
+def test_the_heads_stages_have_a_whole_n(tiny_cfg: dict[str, Any], act_num: Any) -> None:
+    with pytest.raises(ModelNameError, match=r"head_act_num .*: give a whole number from 0 on"):
+        resolve(tiny_cfg | {"head_act_num": act_num})
+
+
 def test_each_call_gives_a_dict_of_its_own() -> None:
     first = model_yaml("yolo11n-vanillanet-5")
     before = copy.deepcopy(first)

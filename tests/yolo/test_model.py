@@ -12,7 +12,7 @@ import ultralytics.nn.tasks
 from torch import Tensor, nn
 from torch.utils.flop_counter import FlopCounterMode
 from ultralytics.cfg import get_cfg
-from ultralytics.nn.modules import Detect
+from ultralytics.nn.modules import Conv, Detect
 from ultralytics.nn.tasks import DetectionModel
 
 from vanillayolo.errors import MergeError
@@ -232,6 +232,17 @@ def test_fuse_merges_without_changing_the_outputs(
             assert_near(got, want[key], share, f"{key}, {dtype}")
 
 
+def test_a_head_of_stages_merges_too(tiny_cfg: dict[str, Any], assert_near: Callable[..., None]) -> None:
+    model = detector(tiny_cfg | {"head_act_num": 1}).double()
+    assert not any(isinstance(m, Conv) for m in model.model[-1].modules()), "every branch is made of stages"
+    images = torch.rand(2, 3, 96, 128, dtype=torch.float64)
+    want = raw(model, images)
+    for key, got in raw(model.fuse(verbose=False), images).items():
+        assert_near(got, want[key], 1e-12, key)
+    kinds = {type(m) for m in model.model[-1].modules() if not list(m.children())}
+    assert kinds == {nn.Conv2d, nn.ReLU, nn.Identity}
+
+
 class Messages(logging.Handler):
     """Keeps what Ultralytics' logger says."""
 
@@ -366,6 +377,16 @@ def test_load_into_another_number_of_classes(tiny_cfg: dict[str, Any]) -> None:
     assert model.model[-1].nc == 9
     ours, theirs = model.model[0].state_dict(), source.model[0].state_dict()
     assert all(torch.equal(v, theirs[k]) for k, v in ours.items())
+
+
+def test_load_of_a_head_of_stages_into_another_number_of_classes(tiny_cfg: dict[str, Any]) -> None:
+    source = detector(tiny_cfg | {"head_act_num": 1}, nc=4)
+    model = VanillaDetectionModel(source.yaml, nc=90, verbose=False)
+    model.load(source, verbose=False)
+    ours, theirs = (m.model[-1].state_dict() for m in (model, source))
+    same = [key for key in ours if ours[key].shape == theirs[key].shape]
+    assert all(torch.equal(ours[key], theirs[key]) for key in same)
+    assert {key.split(".")[2] for key in ours.keys() - set(same)} == {"2"}, "the last convolution of a branch alone"
 
 
 def test_load_of_a_stock_network_leaves_the_slope(tiny_cfg: dict[str, Any]) -> None:

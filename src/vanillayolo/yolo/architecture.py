@@ -1,8 +1,8 @@
 """From a model name to a model YAML: every network of the package is generated from the tables here.
 
 The YAML is Ultralytics' own format with two composite rows where VanillaNet stands, three keys of ours at the top
-(``family``, ``neck``, ``deep_training``; ``series_init`` and ``lean_training`` where they are not the usual) and
-everything spelled out, so that people can edit it.
+(``family``, ``neck``, ``deep_training``; ``series_init``, ``lean_training`` and ``head_act_num``, the paper's n of
+stages in the head's branches, where they are not the usual) and everything spelled out, so that people can edit it.
 """
 
 from __future__ import annotations
@@ -304,6 +304,9 @@ def check_yaml(cfg: object, source: str) -> Yaml:
         )
     if (init := cfg.get("series_init", SERIES_INITS[0])) not in SERIES_INITS:
         raise ModelNameError(f"model {source!r}: series_init {init!r}: {closest(str(init), SERIES_INITS)}")
+    act_num = cfg.get("head_act_num", 0)
+    if isinstance(act_num, bool) or not isinstance(act_num, int) or act_num < 0:
+        raise ModelNameError(f"model {source!r}: head_act_num {act_num!r}: give a whole number from 0 on.")
     return cfg
 
 

@@ -66,6 +66,20 @@ def use_yolo11_head(model: DetectionModel) -> None:
     head.bias_init()
 
 
+def use_stages(head: Detect, act_num: int) -> None:
+    """Make the branches of a head, in place, of stages: two, as wide as the layers were, before the last convolution.
+
+    Args:
+        head: YOLO11's head.
+        act_num: the paper's n of these stages.
+    """
+    for branches in (head.cv2, head.cv3):
+        for i, last in enumerate(branch[-1] for branch in branches):
+            channels, width = head.cv2[i][0].conv.in_channels, last.in_channels
+            stages = (VanillaStage(c, width, act_num=act_num) for c in (channels, width))
+            branches[i] = nn.Sequential(*stages, last)
+
+
 class VanillaDetectionModel(MergingMixin, DetectionModel):
     """YOLO11 with a VanillaNet backbone, in training form until :meth:`fuse`.
 
@@ -106,6 +120,8 @@ class VanillaDetectionModel(MergingMixin, DetectionModel):
                 "compare with 'vanillayolo yaml model=yolo11n-vanillanet'."
             ) from error
         use_yolo11_head(self)
+        if (act_num := yaml_dict.get("head_act_num")) is not None:
+            use_stages(self.model[-1], act_num)
         self._set_strides()
         self._set_up(yaml_dict, momentum=0.03)
 

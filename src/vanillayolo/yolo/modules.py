@@ -97,6 +97,11 @@ class VanillaStage(Stage):
         super().__init__(DeepPair(in_channels, channels), pool, channels, act_num)
         init_weights(self)
 
+    @property
+    def conv(self) -> nn.Module:
+        """The first convolution, by the name under which Ultralytics asks a head's branches for it."""
+        return self.pair.conv1 if isinstance(self.pair, DeepPair) else self.pair
+
 
 class VanillaFeatures(VanillaNet):
     """VanillaNet without its classifier, as the first row of a classification network: gives its last map.

@@ -10,15 +10,17 @@ import copy
 from typing import Any
 
 from torch import Tensor, nn
+from ultralytics.nn.modules import Detect
 from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 
 from vanillayolo.errors import MergeError
 from vanillayolo.nn import is_merged
+from vanillayolo.nn.reparameterize import MERGE, replace_modules
 
 from .architecture import Row, Yaml, scaled_channels
 from .classify import VanillaClassificationModel
-from .model import VanillaDetectionModel, use_yolo11_head
-from .modules import VanillaBackbone
+from .model import VanillaDetectionModel, use_stages, use_yolo11_head
+from .modules import VanillaBackbone, VanillaStage
 
 #: Modules whose first argument Ultralytics' parser scales by the letter's width, among those of our necks.
 SCALED = {"SPPF", "C2PSA", "C3k2", "Conv"}
@@ -94,7 +96,9 @@ def stock_yaml(model: VanillaDetectionModel) -> tuple[Yaml, dict[str, str]]:
             row = stock.add(module, arguments, sources if isinstance(source, list) else sources[0], repeats)
             stock.where[i] = row
             stock.prefixes[f"model.{i}."] = f"model.{row}."
-    kept = {k: cfg[k] for k in ("nc", "scale", "channels") if k in cfg}
+            if module == "Detect":
+                stock.prefixes |= branch_prefixes(model.model[i], f"model.{i}", f"model.{row}")
+    kept = {k: cfg[k] for k in ("nc", "scale", "channels", "head_act_num") if k in cfg}
     # Widths and repeats are spelled out above; the letter stays, because the parser builds C3k2 by it.
     scales = {cfg["scale"]: [1.0, 1.0, 1_000_000]}
     return {
@@ -103,6 +107,36 @@ def stock_yaml(model: VanillaDetectionModel) -> tuple[Yaml, dict[str, str]]:
         "backbone": stock.rows[: stock.split],
         "head": stock.rows[stock.split :],
     }, stock.prefixes
+
+
+def branch_stages(head: Detect) -> list[tuple[str, nn.Sequential, str]]:
+    """Return every stage of a head's branches: its branch, and its name in it; none where they are YOLO11's."""
+    return [
+        (f"{name}.{level}", branch, i)
+        for name in ("cv2", "cv3")
+        for level, branch in enumerate(getattr(head, name))
+        for i, layer in branch.named_children()
+        if isinstance(layer, VanillaStage)
+    ]
+
+
+def branch_prefixes(head: Detect, ours: str, stock: str) -> dict[str, str]:
+    """Return the new key prefixes of a head's stages: convolution, ReLU, depthwise convolution."""
+    names = {"pair.": "0.", "act.1.": "2."}
+    return {
+        f"{ours}.{branch}.{i}.{old}": f"{stock}.{branch}.{i}.{new}"
+        for branch, _, i in branch_stages(head)
+        for old, new in names.items()
+    }
+
+
+def use_stock_stages(head: Detect, act_num: int) -> None:
+    """Give a stock head, in place, the branches that :func:`use_stages` merges to, of torch's classes alone."""
+    use_stages(head, act_num)
+    replace_modules(head, MERGE)
+    for _, branch, i in branch_stages(head):
+        stage: Any = branch._modules[i]
+        branch._modules[i] = nn.Sequential(stage.pair, *stage.act)
 
 
 def rename(state: dict[str, Tensor], prefixes: dict[str, str]) -> dict[str, Tensor]:
@@ -138,6 +172,8 @@ def build_stock(cfg: Yaml, state: dict[str, Tensor], names: dict[int, str]) -> A
     stock = build(copy.deepcopy(cfg), ch=cfg.get("channels", 3), nc=cfg["nc"], verbose=False)
     if not classifier:
         use_yolo11_head(stock)
+        if (act_num := cfg.get("head_act_num")) is not None:
+            use_stock_stages(stock.model[-1], act_num)
     stock.fuse(verbose=False)
     stock.load_state_dict(state, strict=True)
     stock.names, stock.task = dict(names), "classify" if classifier else "detect"
