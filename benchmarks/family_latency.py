@@ -1,6 +1,6 @@
-"""Parameters, arithmetic and latency of the family beside YOLO11, all in one run.
+"""Parameters, arithmetic and latency of the family beside YOLO11 and YOLO26, all in one run.
 
-    python benchmarks/family_latency.py [--letters n s m l x] [--imgsz 640] [--rounds 20] [--backends onnxruntime]
+    python benchmarks/family_latency.py [--letters n s m l x] [--imgsz 640] [--rounds 20] [--backends onnxruntime ...]
 
 Writes benchmarks/family_latency.json; `python benchmarks/readme_table.py` puts it into the README.
 """
@@ -17,7 +17,7 @@ from typing import Any
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.study.cost import both_forms
-from vanillayolo.study.latency import BACKENDS, latency, table
+from vanillayolo.study.latency import BACKENDS, latency, supported, table
 from vanillayolo.yolo.inference import stock_model, write_onnx
 
 OUT = Path(__file__).parent / "family_latency.json"
@@ -35,9 +35,9 @@ def main() -> None:
     parser.add_argument("--letters", nargs="+", default=list("nsmlx"))
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--backends", nargs="+", default=["onnxruntime"], choices=list(BACKENDS))
+    parser.add_argument("--backends", nargs="+", default=supported(BACKENDS), choices=list(BACKENDS))
     given = parser.parse_args()
-    names = [name for x in given.letters for name in (f"yolo11{x}", f"yolo11{x}-vanillanet")]
+    names = [name for x in given.letters for name in (f"yolo11{x}", f"yolo26{x}", f"yolo11{x}-vanillanet")]
     names += [PUBLISHED]
     record: dict[str, Any] = {"date": date.today().isoformat(), "command": "python " + " ".join(sys.argv)}
     with tempfile.TemporaryDirectory() as folder:

@@ -39,6 +39,7 @@ for _format in FORMATS:
         f"{_format} int8": (_format, {}),
         f"{_format} int8, not equalised": (_format, {"equalize": "off"}),
         f"{_format} int8, equalised by weights": (_format, {"equalize": "weights"}),
+        f"{_format} int8, equalised by maps": (_format, {"equalize": "activations"}),
         f"{_format} int8, no bias correction": (_format, {"bias_correction": False}),
         f"{_format} int8, neither": (_format, {"equalize": "off", "bias_correction": False}),
     }

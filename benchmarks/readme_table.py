@@ -25,30 +25,36 @@ ROOT = Path(__file__).parents[1]
 MARK = re.compile(r"<!-- table: (?P<kind>\w+)(?: (?P<file>[\w.-]+))? -->\n.*?<!-- end table -->", re.S)
 
 
+RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
+BACKENDS = {
+    "onnxruntime": "ONNX Runtime float32",
+    "openvino-f32": "OpenVINO float32",
+    "openvino-bf16": "OpenVINO bfloat16",
+}
+
+
 def models_table(record: dict[str, Any]) -> str:
     """Return the table of models: both forms' parameters and GFLOPs, latency of the merged one."""
-    timed = record["milliseconds"]["onnxruntime"]
-    size = record["imgsz"]
-    rows = [
-        f"| model | M parameters, training / merged | GFLOPs at {size} px, training / merged | merged, ms |",
-        "|---|---:|---:|---:|",
-    ]
+    timed, machine, size = record["milliseconds"], record["machine"], record["imgsz"]
+    header = ["model", "M parameters, training / merged", f"GFLOPs at {size} px, training / merged"]
+    header += [f"{BACKENDS[backend]}, ms" for backend in timed]
+    rows = []
     for name, forms in record["cost"].items():
         parameters = " / ".join(f"{form['parameters'] / 1e6:.2f}" for form in forms.values())
         gflops = " / ".join(f"{form['gflops']:.1f}" for form in forms.values())
-        t = timed[name]
-        time = f"{t['median']:.0f} ({t['minimum']:.0f} to {t['maximum']:.0f})"
-        if (training := timed.get(f"{name} (training form)")) is not None:
-            time += f"; training form {training['median']:.0f}"
-        rows.append(f"| `{name}` | {parameters} | {gflops} | {time} |")
-    machine = record["machine"]
-    runtime = machine["versions"]["onnxruntime"]
-    rows += [
-        "",
-        f"{machine['processor']}, {machine['cores']} cores, ONNX Runtime {runtime}, {record['date']}: median "
-        f"(minimum to maximum) of {record['rounds']} rounds. `{record['command']}`",
-    ]
-    return "\n".join(rows)
+        times = []
+        for run in timed.values():
+            t = run[name]
+            times.append(f"{t['median']:.0f} ({t['minimum']:.0f} to {t['maximum']:.0f})")
+            if (training := run.get(f"{name} (training form)")) is not None:
+                times[-1] += f"; training form {training['median']:.0f}"
+        rows.append((f"`{name}`", parameters, gflops, *times))
+    versions = ", ".join(f"{name} {machine['versions'][key]}" for key, name in RUNTIMES.items())
+    about = (
+        f"{machine['processor']} ({machine['capability']}), {machine['cores']} cores, {versions}, {record['date']}: "
+        f"merged, median (minimum to maximum) of {record['rounds']} rounds. `{record['command']}`"
+    )
+    return f"{markdown(header, rows)}\n\n{about}"
 
 
 def compare_tables(record: dict[str, Any]) -> str:
@@ -245,13 +251,14 @@ def settings_table(record: dict[str, Any]) -> str:
 def coco128_table(record: dict[str, Any]) -> str:
     """Return every class of COCO128 beside the published figures: both memorise the images they are validated on."""
     stages, theirs, machine = record["stages"], record["published"], record["machine"]
+    last = {stage["imgsz"]: stage["figures"] for stage in stages.values()}  # of the stages of a size
     rows = []
-    for name in {**theirs, **next(iter(stages.values()))["figures"]}:
+    for name in {**theirs, **next(iter(last.values()))}:
         counts = [f"{theirs[name][key]:.0f}" if name in theirs else "" for key in ("images", "instances")]
-        sides = [theirs, *(stage["figures"] for stage in stages.values())]
+        sides = [theirs, *last.values()]
         cells = [f"{side[name][m]:.3f}" if name in side else "" for m in ("map50", "map50_95") for side in sides]
         rows.append((name, *counts, *cells))
-    sizes = [f"{stage['imgsz']} px" for stage in stages.values()]
+    sizes = [f"{size} px" for size in last]
     header = ["class", "images", "boxes"]
     header += [f"{metric} {side}" for metric in ("mAP50", "mAP50-95") for side in ("published, 640 px", *sizes)]
     trained = ", then ".join(
