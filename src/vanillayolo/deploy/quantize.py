@@ -42,14 +42,14 @@ class QuantizeSettings:
     """How a network becomes int8; each default is the choice that the figures in docs/quantization.md made.
 
     Attributes:
-        equalize: cross-layer equalisation: ``off``, ``weights`` or ``activations``.
+        equalize: cross-layer equalisation: ``off``, ``weights`` or ``activations``; the format's own where None.
         images: calibration images, at most; taken evenly from the training split.
         bias_correction: take the shift of each layer's mean off its bias (:mod:`vanillayolo.deploy.bias`).
         keep_float: modules left in float, by name (``model.0.stem``), with all that is in them.
         weight_bits: 7, or 8, with which CPUs without VNNI clip sums of two products at 16 bits.
     """
 
-    equalize: str = "activations"
+    equalize: str | None = None
     images: int = 300
     bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
@@ -69,7 +69,7 @@ class QuantizeSettings:
         kept = settings.get("keep_float", ())
         kept = tuple(kept.split(",")) if isinstance(kept, str) else tuple(kept)
         made = cls(**{**settings, "keep_float": kept})
-        if made.equalize not in METHODS:
+        if made.equalize not in (None, *METHODS):
             raise UsageError(f"equalize={made.equalize!r}: {closest(str(made.equalize), METHODS)}")
         if not isinstance(made.images, int) or isinstance(made.images, bool) or made.images < 1:
             raise UsageError(f"images={made.images!r}: give the number of calibration images, 1 or more.")
@@ -198,19 +198,26 @@ class Int8Format:
         quantize: writes it, from a float32 ONNX file.
         ending: of the file's name, as Ultralytics names its own.
         levels: steps on each side of 0 of a convolution's weight, by ``weight_bits``.
+        equalize: the equalisation that its roundings ask for.
     """
 
     quantize: Callable[[Path, Path, Batches, QuantizeSettings], None]
     ending: str
     levels: Callable[[nn.Conv2d, int], float]
+    equalize: str
 
 
 FORMATS: dict[str, Int8Format] = {
-    # NNCF halves the range, 127 steps for both sides together, but for depthwise convolutions: they sum no two channels
+    # NNCF halves the range, 127 steps for both sides together, but for depthwise convolutions, which sum no channels.
+    # Their input has a scale for each channel, so that nothing in it needs to be equal, and no row of a weight has a
+    # scale below a hundredth of the largest row's: what counts is that rows are alike, which equation 11 sees to.
     "openvino": Int8Format(
-        quantize_openvino, "_int8_openvino_model", lambda conv, bits: 63.5 if bits == 7 and conv.groups == 1 else 127
+        quantize_openvino,
+        "_int8_openvino_model",
+        lambda conv, bits: 63.5 if bits == 7 and conv.groups == 1 else 127,
+        equalize="weights",
     ),
-    "onnx": Int8Format(quantize_onnx, "_int8.onnx", lambda _, bits: 64 if bits == 7 else 127),
+    "onnx": Int8Format(quantize_onnx, "_int8.onnx", lambda _, bits: 64 if bits == 7 else 127, equalize="activations"),
 }
 
 
@@ -246,7 +253,8 @@ def float_onnx(
     import onnx
 
     torch.manual_seed(0)
-    links = equalize(network, torch.zeros(1, 3, *batches.size), settings.equalize, batches.stacked())
+    method = settings.equalize or FORMATS[format].equalize
+    links = equalize(network, torch.zeros(1, 3, *batches.size), method, batches.stacked())
     if settings.bias_correction:
         levels = FORMATS[format].levels
         correct_biases(network, batches.stacked(), lambda conv: levels(conv, settings.weight_bits), settings.keep_float)
