@@ -45,6 +45,17 @@ def decode_nodes(graph: Any) -> list[str]:
     return names
 
 
+def depthwise_weights(graph: Any) -> list[str]:
+    """Return the names of the weights of depthwise convolutions: no sum in them goes over channels.
+
+    Args:
+        graph: an ``onnx.GraphProto``.
+    """
+    shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
+    weights = [node.input[1] for node in graph.node if node.op_type == "Conv"]
+    return [name for name in weights if name in shapes and shapes[name][0] > 1 and shapes[name][1] == 1]
+
+
 def relu_before_pool(model: Any) -> int:
     """Swap, in place, every max pool with the ReLU behind it, and return how many.
 

@@ -34,7 +34,7 @@ from vanillayolo.yolo.interface import resolve_data
 from .bias import correct_biases
 from .collapse import origin_of
 from .equalize import METHODS, equalize
-from .onnx_graph import decode_nodes, matching, relu_before_pool
+from .onnx_graph import decode_nodes, depthwise_weights, matching, relu_before_pool
 
 
 @dataclass(frozen=True)
@@ -167,6 +167,7 @@ def quantize_onnx(source: Path, target: Path, batches: Batches, settings: Quanti
     graph = onnx.load(prepared).graph
     names = [node.name for node in graph.node]
     float_nodes = [*decode_nodes(graph), *matching(names, settings.keep_float)]
+    depthwise = depthwise_weights(graph)
     quantize_static(
         str(prepared),
         str(target),
@@ -178,7 +179,11 @@ def quantize_onnx(source: Path, target: Path, batches: Batches, settings: Quanti
         calibrate_method=CalibrationMethod.MinMax,
         op_types_to_quantize=ONNX_OPERATORS,
         nodes_to_exclude=float_nodes,
-        extra_options={"WeightSymmetric": True, "ActivationSymmetric": False},
+        extra_options={
+            "WeightSymmetric": True,
+            "ActivationSymmetric": False,
+            "TensorQuantOverrides": {name: [{"axis": 0, "reduce_range": False}] for name in depthwise},
+        },
     )
     quantised, float_model = onnx.load(target), onnx.load(source)
     del quantised.metadata_props[:]
@@ -217,7 +222,12 @@ FORMATS: dict[str, Int8Format] = {
         lambda conv, bits: 63.5 if bits == 7 and conv.groups == 1 else 127,
         equalize="weights",
     ),
-    "onnx": Int8Format(quantize_onnx, "_int8.onnx", lambda _, bits: 64 if bits == 7 else 127, equalize="activations"),
+    "onnx": Int8Format(
+        quantize_onnx,
+        "_int8.onnx",
+        lambda conv, bits: 64 if bits == 7 and conv.groups == 1 else 127,
+        equalize="activations",
+    ),
 }
 
 
