@@ -41,7 +41,8 @@ class Scale:
     neck: tuple[float, float, int]
 
 
-#: The compact family: the merged detector is no slower than YOLO11 of its letter (benchmarks/family_latency.json).
+#: The compact family: from s on the merged detector is faster than YOLO11 and YOLO26 of its letter, n about as fast
+#: as YOLO11n (benchmarks/family_latency.json).
 COMPACT = {
     "n": Scale("10", 1 / 8, (0.50, 0.25, 1024)),
     "s": Scale("8", 1 / 4, (0.50, 0.50, 1024)),
