@@ -127,7 +127,7 @@ def read_picture(image: Path) -> Image.Image:
     try:
         with Image.open(image) as opened:
             return opened.convert("RGB")
-    except Exception as error:  # as above
+    except Exception as error:  # Pillow's readers raise whatever they stumble over
         raise DataError(f"{image}: not a readable image; copy or convert it again, or leave it out") from error
 
 
