@@ -16,10 +16,12 @@ from torch import Tensor, nn
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import (
     VARIANTS,
+    SeriesActivation,
     VanillaNet,
     get_negative_slope,
     make_stage,
     randomize_batchnorm,
+    reparameterize,
     set_negative_slope,
     vanillanet_variant,
 )
@@ -240,10 +242,20 @@ def test_defaults_are_vanillanet_5() -> None:
     assert get_negative_slope(net) == 1.0
 
 
+def test_every_stage_may_have_its_own_series_and_merges() -> None:
+    net = VanillaNet((8, 8, 16), (1, 2), act_num=[0, 1, 3], num_classes=2).double()
+    assert [m.conv.kernel_size[0] for m in net.modules() if isinstance(m, SeriesActivation)] == [1, 3, 7]
+    randomize_batchnorm(net.eval())
+    x = torch.rand(2, 3, 32, 32, dtype=torch.float64)
+    # float64: the merge reorders sums of some hundred terms
+    torch.testing.assert_close(reparameterize(net)(x), net(x), rtol=1e-12, atol=1e-12)
+
+
 @pytest.mark.parametrize(
     ("make", "named"),
     [
         (lambda: VanillaNet(dims=(8, 8), strides=(2, 2)), "2 widths for 2 strides"),
+        (lambda: VanillaNet(dims=(8, 8), strides=(2,), act_num=(1, 2, 3)), "3 numbers for 2 widths"),
         (lambda: VanillaNet(dims=(8, 8), strides=(3,)), "stride 3"),
         (lambda: VanillaNet(dims=(8, 8), strides=(2,), negative_slope=1.5), "1.5"),
         (lambda: VanillaNet(dims=(8, 8), strides=(2,), global_pool="max"), "'max'"),

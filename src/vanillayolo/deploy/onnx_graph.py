@@ -28,7 +28,7 @@ def decode_nodes(graph: Any) -> list[str]:
     """Return the names of the nodes from the last convolutions' outputs to the graph's: the head's arithmetic on boxes.
 
     Their tensors mix pixels (0 to the image's side) with scores (0 to 1), so that one int8 scale for both kills the
-    scores. The convolution of fixed weights that takes the mean of the distribution (``dfl``) is one of them.
+    scores.
 
     Args:
         graph: an ``onnx.GraphProto``.
@@ -38,7 +38,7 @@ def decode_nodes(graph: Any) -> list[str]:
     waiting = [writer[output.name] for output in graph.output]
     while waiting:
         node = waiting.pop()
-        if node.name in names or (node.op_type == "Conv" and "/dfl/" not in node.name):
+        if node.name in names or node.op_type == "Conv":
             continue
         names.append(node.name)
         waiting += [writer[name] for name in node.input if name in writer]

@@ -138,7 +138,8 @@ class VanillaNet(nn.Module):
     Args:
         dims: widths of the stem and of every stage, one more than ``strides``.
         strides: 1 or 2 for every stage.
-        act_num: the paper's n; the series activation's kernel is ``2 * act_num + 1``.
+        act_num: the paper's n; the series activation's kernel is ``2 * act_num + 1``. One number for all, or one for
+            the stem and for every stage.
         num_classes: classes; 0 for pooled features.
         in_chans: channels of the image.
         adaptive_pool: the authors' variant for larger maps: stem of stride 3, pooling to ``ceil(size / 2)``.
@@ -152,14 +153,14 @@ class VanillaNet(nn.Module):
         feature_info: for stem and stages: ``num_chs``, ``reduction`` (stride) and ``module`` (its name).
 
     Raises:
-        UsageError: when widths and strides do not fit.
+        UsageError: when widths, strides and series do not fit.
     """
 
     def __init__(
         self,
         dims: Sequence[int] = VARIANTS["5"].dims,
         strides: Sequence[int] = VARIANTS["5"].strides,
-        act_num: int = 3,
+        act_num: int | Sequence[int] = 3,
         num_classes: int = 1000,
         in_chans: int = 3,
         adaptive_pool: bool = False,
@@ -171,6 +172,11 @@ class VanillaNet(nn.Module):
         super().__init__()
         if len(dims) != len(strides) + 1:
             raise UsageError(f"{len(dims)} widths for {len(strides)} strides: give one width more than strides.")
+        series = [act_num] * len(dims) if isinstance(act_num, int) else list(act_num)
+        if len(series) != len(dims):
+            raise UsageError(
+                f"act_num: {len(series)} numbers for {len(dims)} widths: give one, or one for every width."
+            )
         self.num_classes, self.in_chans, self.drop_rate = num_classes, in_chans, drop_rate
         self.adaptive_pool = adaptive_pool
         self.grad_checkpointing = False
@@ -178,12 +184,12 @@ class VanillaNet(nn.Module):
         stem = DeepPair(
             in_chans, dims[0], kernel_size=4, stride=stride, padding=int(adaptive_pool), mid_channels=dims[0]
         )
-        self.stem = Stage(stem, nn.Identity(), dims[0], act_num)
+        self.stem = Stage(stem, nn.Identity(), dims[0], series[0])
         first: dict[str, Any] = {"num_chs": dims[0], "reduction": stride, "module": "stem"}
         self.feature_info = [first]
         stages = []
         for i, step in enumerate(strides):
-            stages.append(make_stage(dims[i], dims[i + 1], step, act_num, adaptive_pool))
+            stages.append(make_stage(dims[i], dims[i + 1], step, series[i + 1], adaptive_pool))
             stride *= step
             self.feature_info.append({"num_chs": dims[i + 1], "reduction": stride, "module": f"stages.{i}"})
         self.stages = nn.Sequential(*stages)

@@ -1,4 +1,7 @@
-"""Ultralytics' exporter on a network at hand: the file it writes opens in ``YOLO(file)``, names and strides inside."""
+"""Ultralytics' exporter on a network at hand: the file it writes opens in ``YOLO(file)``, names and strides inside.
+
+Files for ONNX Runtime and OpenVINO take the mean of the box distributions in a form that these libraries compute well.
+"""
 
 from __future__ import annotations
 
@@ -6,9 +9,47 @@ import copy
 from pathlib import Path
 from typing import Any
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 from ultralytics.engine.exporter import Exporter
+from ultralytics.nn.modules.block import DFL
 from ultralytics.utils import YAML
+
+from vanillayolo.nn.reparameterize import replace_modules
+
+#: Formats whose files hold :class:`DistributionMean`: those that its arithmetic was measured in.
+MEASURED = {"onnx", "openvino"}
+
+
+class DistributionMean(nn.Module):
+    """The mean of the distribution of every box side, as Ultralytics' ``DFL`` computes it, without its softmax.
+
+    Generalized Focal Loss (arXiv 2006.04388): the mean of ``softmax(x)`` over bins is the quotient of two sums of
+    ``exp(x - max(x))``. Both are one product of matrices. ONNX Runtime and OpenVINO transpose for a softmax over any
+    but the last axis, which took ONNX Runtime longer than any layer of the n models.
+
+    Args:
+        dfl: Ultralytics' module.
+    """
+
+    sums: Tensor
+
+    def __init__(self, dfl: DFL) -> None:
+        super().__init__()
+        bins = dfl.conv.weight.detach().flatten()
+        self.register_buffer("sums", torch.stack([bins, torch.ones_like(bins)]))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map logits ``[batch, 4 * bins, anchors]`` to distances ``[batch, 4, anchors]``, in cells."""
+        batch, _, anchors = x.shape
+        x = x.view(batch, 4, self.sums.shape[1], anchors)
+        sums = self.sums @ (x - x.amax(2, keepdim=True)).exp()
+        return sums[:, :, 0] / sums[:, :, 1]
+
+
+def with_distribution_mean(network: nn.Module) -> nn.Module:
+    """Give a detector, in place, the mean of box distributions that runs fast in exported files; return it."""
+    return replace_modules(network, {DFL: DistributionMean})
 
 
 def export_float(
@@ -28,6 +69,8 @@ def export_float(
     network.args = {"data": ""}  # type: ignore[assignment]  # else the description names a path of this machine
     network.task = "detect"  # type: ignore[assignment]  # a network that no interface was around has none
     size = imgsz if isinstance(imgsz, int) else list(imgsz)
+    if format in MEASURED:
+        with_distribution_mean(network)
     settings = {"format": format, "imgsz": size, "batch": 1, "simplify": False, "device": "cpu", "mode": "export"}
     return Path(str(Exporter(overrides=settings)(model=network)))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
@@ -20,6 +21,8 @@ from ultralytics.utils.nms import non_max_suppression
 
 from vanillayolo.errors import DataError
 from vanillayolo.nn import randomize_batchnorm
+
+from .exporting import with_distribution_mean
 
 
 def image_files(folder: str | Path) -> list[Path]:
@@ -143,7 +146,8 @@ def write_onnx(model: str, path: str | Path, imgsz: int, fused: bool = True) -> 
 
 
 def trace_onnx(detector: Any, path: str | Path, imgsz: int) -> Path:
-    """Write a folded detector, in evaluation mode, as static ONNX of batch 1."""
+    """Write a folded detector, in evaluation mode, as static ONNX of batch 1, with the decode of our files."""
+    detector = with_distribution_mean(copy.deepcopy(detector))
     detector.model[-1].export, detector.model[-1].format = True, "onnx"
     image = torch.zeros(1, 3, imgsz, imgsz)
     detector(image)  # the head makes its anchors in the first call

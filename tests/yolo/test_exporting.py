@@ -1,0 +1,47 @@
+from __future__ import annotations
+
+import copy
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ultralytics.nn.modules.block import DFL
+
+from vanillayolo.yolo.exporting import DistributionMean, export_float, with_distribution_mean
+from vanillayolo.yolo.inference import raw_output, stock_model
+
+
+@pytest.mark.parametrize("spread", [0.0, 1.0, 100.0, 1e4])
+@pytest.mark.parametrize("bins", [4, 16])
+def test_the_mean_is_that_of_the_softmax(bins: int, spread: float) -> None:
+    dfl = DFL(bins).double()
+    x = spread * torch.randn(2, 4 * bins, 37, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    # one rounding of sums up to bins; no overflow at any spread
+    torch.testing.assert_close(DistributionMean(dfl)(x), dfl(x), rtol=0, atol=1e-12 * bins)
+
+
+def test_half_precision_stays_in_range() -> None:
+    x = (20 * torch.randn(1, 64, 50, generator=torch.Generator().manual_seed(0))).half()
+    got = DistributionMean(DFL().half())(x)
+    assert got.dtype == torch.float16
+    # bins go up to 15, where float16 has steps of 2^-7
+    torch.testing.assert_close(got.float(), DFL()(x.float()), rtol=0, atol=0.05)
+
+
+def test_a_network_computes_the_same_with_it_and_no_other_part_changes() -> None:
+    network: Any = stock_model("yolo11n").double().eval()
+    x = torch.rand(1, 3, 64, 64, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    changed = with_distribution_mean(copy.deepcopy(network))
+    before, after = ([type(m) for m in net.modules() if not list(m.children())] for net in (network, changed))
+    assert before.count(torch.nn.Conv2d) == after.count(torch.nn.Conv2d) + 1
+    assert after.count(DistributionMean) == 1
+    torch.testing.assert_close(raw_output(changed, x), raw_output(network, x), rtol=1e-12, atol=1e-10)
+
+
+def test_files_have_no_softmax_over_boxes_and_the_network_keeps_its_own(tmp_path: Path) -> None:
+    onnx = pytest.importorskip("onnx", reason="the package onnx is missing: pip install vanillayolo[onnx]")
+    network = stock_model("yolo11n").eval()
+    kinds = [n.op_type for n in onnx.load(export_float(network, tmp_path, "float", 64)).graph.node]
+    assert kinds.count("Softmax") == 1  # of C2PSA's attention
+    assert sum(isinstance(m, DFL) for m in network.modules()) == 1
