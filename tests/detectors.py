@@ -85,7 +85,7 @@ def lively(small_yaml: Path, scenes: Path, tmp_path_factory: pytest.TempPathFact
     network = randomize_batchnorm(model.model)
     with torch.no_grad():
         for boxes, classes in zip(network.model[-1].cv2, network.model[-1].cv3, strict=True):
-            nn.init.normal_(boxes[-1].weight, std=0.5)
+            nn.init.normal_(boxes[-1].weight, std=0.25)
             boxes[-1].bias.copy_(torch.arange(16.0).mul(-0.7).repeat(4))  # sides of a few cells, not of half the map
             nn.init.normal_(classes[-1].weight, std=0.3)
             classes[-1].bias.fill_(-2.0)

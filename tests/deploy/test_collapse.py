@@ -212,8 +212,9 @@ def test_merged_weights_are_laid_out_for_eager_mode(best: Path, batch: int) -> N
 
 def test_letters_variants_necks_and_heads_keep_their_function() -> None:
     stock_neck = (model_yaml(f"yolo11{name}", neck="yolo11") for name in ("n-vanillanet", "m-vanillanet-6"))
-    head = model_yaml("yolo11n-vanillanet-6") | {"head_act_num": 1}
-    for name in ("yolo11n-vanillanet", "yolo11s-vanillanet-7", *stock_neck, head):
+    heads = ({"box": 2, "class": 2, "act_num": 1}, {"box": 0, "class": 1, "act_num": 0})
+    heads = (model_yaml("yolo11n-vanillanet-6") | {"head_stages": stages} for stages in heads)
+    for name in ("yolo11n-vanillanet", "yolo11s-vanillanet-7", *stock_neck, *heads):
         model: Any = randomize_batchnorm(VanillaDetectionModel(name, verbose=False)).eval()
         reference = raw_output(copy.deepcopy(model).double(), noise(64).double())
         merged = model.fuse(verbose=False)

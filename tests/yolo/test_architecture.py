@@ -14,7 +14,8 @@ from hypothesis import strategies as st
 from vanillayolo.errors import ModelNameError, VanillaYOLOError
 from vanillayolo.nn import VARIANTS
 from vanillayolo.yolo import VanillaDetectionModel, model_names, model_yaml
-from vanillayolo.yolo.architecture import NECKS, dump_yaml, is_model_name, load_yaml, resolve
+from vanillayolo.yolo.architecture import dump_yaml, is_model_name, load_yaml, resolve
+from vanillayolo.yolo.families import NECKS
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Names
@@ -52,10 +53,28 @@ def test_an_unknown_start_of_the_series_activation_lists_those_there_are(tiny_cf
         resolve(tiny_cfg | {"series_init": "dirac"})
 
 
-@pytest.mark.parametrize("act_num", [-1, 1.5, "two", True])
-def test_the_heads_stages_have_a_whole_n(tiny_cfg: dict[str, Any], act_num: Any) -> None:
-    with pytest.raises(ModelNameError, match=r"head_act_num .*: give a whole number from 0 on"):
-        resolve(tiny_cfg | {"head_act_num": act_num})
+@pytest.mark.parametrize(
+    "stages",
+    [
+        2,
+        {"box": 1},
+        *(
+            {"box": 1, "class": 0, "act_num": 2, **wrong}
+            for wrong in (
+                {"box": 3},
+                {"class": -1},
+                {"act_num": -1},
+                {"act_num": 1.5},
+                {"act_num": "two"},
+                {"box": True},
+                {"boxes": 1},
+            )
+        ),
+    ],
+)
+def test_the_heads_stages_are_counted(tiny_cfg: dict[str, Any], stages: Any) -> None:
+    with pytest.raises(ModelNameError, match=r"head_stages .*: give whole numbers for box, class, act_num"):
+        resolve(tiny_cfg | {"head_stages": stages})
 
 
 def test_each_call_gives_a_dict_of_its_own() -> None:
@@ -120,10 +139,11 @@ def test_printed_yaml_builds_the_same_network(tiny_cfg: dict[str, Any], tiny_yam
 
 def test_an_edited_yaml_is_accepted(tiny_cfg: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
-    text = dump_yaml(tiny_cfg).replace("act_num: 3", "act_num: 1").replace("nc: 80", "nc: 7  # mine")
-    path.write_text(text, encoding="utf-8")
+    text = dump_yaml(tiny_cfg).replace("act_num: 3", "act_num: [2, 3, 3, 3]").replace("nc: 80", "nc: 7  # mine")
+    path.write_text(text.replace("class: 2, act_num: 2", "class: 1, act_num: 1"), encoding="utf-8")
     built = shapes(str(path))
-    assert built["model.0.stem.act.conv.weight"] == (16, 1, 3, 3)
+    assert built["model.0.stem.act.conv.weight"] == (16, 1, 5, 5)
+    assert built["model.18.cv3.0.0.act.conv.weight"][2:] == (3, 3)
     assert built["model.18.cv3.0.2.weight"][0] == 7
 
 
@@ -134,7 +154,7 @@ def test_a_neck_may_be_given_by_name(neck: str, tiny_cfg: dict[str, Any], tmp_pa
     path = tmp_path / "short.yml"
     path.write_text(yaml.safe_dump(short), encoding="utf-8")
     assert resolve(path)["head"] == model_yaml("yolo11n-vanillanet-5", neck=neck)["head"]
-    assert shapes(str(path))["model.0.stem.act.conv.weight"] == (16, 1, 7, 7)
+    assert shapes(str(path))["model.0.stem.pair.conv1.weight"][0] == 16
 
 
 def test_an_unknown_neck_lists_those_there_are() -> None:

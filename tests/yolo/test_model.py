@@ -233,7 +233,7 @@ def test_fuse_merges_without_changing_the_outputs(
 
 
 def test_a_head_of_stages_merges_too(tiny_cfg: dict[str, Any], assert_near: Callable[..., None]) -> None:
-    model = detector(tiny_cfg | {"head_act_num": 1}).double()
+    model = detector(tiny_cfg | {"head_stages": {"box": 2, "class": 2, "act_num": 1}}).double()
     assert not any(isinstance(m, Conv) for m in model.model[-1].modules()), "every branch is made of stages"
     images = torch.rand(2, 3, 96, 128, dtype=torch.float64)
     want = raw(model, images)
@@ -380,7 +380,7 @@ def test_load_into_another_number_of_classes(tiny_cfg: dict[str, Any]) -> None:
 
 
 def test_load_of_a_head_of_stages_into_another_number_of_classes(tiny_cfg: dict[str, Any]) -> None:
-    source = detector(tiny_cfg | {"head_act_num": 1}, nc=4)
+    source = detector(tiny_cfg | {"head_stages": {"box": 2, "class": 2, "act_num": 1}}, nc=4)
     model = VanillaDetectionModel(source.yaml, nc=90, verbose=False)
     model.load(source, verbose=False)
     ours, theirs = (m.model[-1].state_dict() for m in (model, source))

@@ -1,17 +1,15 @@
-"""From a model name to a model YAML: every network of the package is generated from the tables here.
+"""From a model name to a model YAML, made of the tables in ``families.py``.
 
 The YAML is Ultralytics' own format with two composite rows where VanillaNet stands, three keys of ours at the top
-(``family``, ``neck``, ``deep_training``; ``series_init``, ``lean_training`` and ``head_act_num``, the paper's n of
-stages in the head's branches, where they are not the usual) and everything spelled out, so that people can edit it.
+(``family``, ``neck``, ``deep_training``; ``series_init``, ``lean_training`` and ``head_stages``, how much of the head's
+branches is stages, where they are not the usual) and everything spelled out, so that people can edit it.
 """
 
 from __future__ import annotations
 
 import copy
 import re
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import timm
 import yaml
@@ -20,103 +18,9 @@ from ultralytics.utils.ops import make_divisible
 from vanillayolo.errors import ModelNameError, closest
 from vanillayolo.nn import VARIANTS, Variant
 
+from .families import COMPACT, FAMILIES, FAMILY_KEYS, FAMILY_NECK, HEAD_STAGES, NECKS, SERIES_INITS, Row, Yaml
 from .timm_rows import timm_backbone
 
-Yaml = dict[str, Any]
-Row = list[Any]  # [from, repeats, module, arguments]
-
-
-@dataclass(frozen=True)
-class Scale:
-    """One letter of a family.
-
-    Attributes:
-        variant: the family's choice where the name gives none.
-        width: share of the paper's backbone width.
-        neck: depth, width and largest channels of the neck, as in Ultralytics' ``scales``.
-    """
-
-    variant: str
-    width: float
-    neck: tuple[float, float, int]
-
-
-#: The compact family: from s on the merged detector is faster than YOLO11 and YOLO26 of its letter, n about as fast
-#: as YOLO11n (benchmarks/family_latency.json).
-COMPACT = {
-    "n": Scale("10", 1 / 8, (0.50, 0.25, 1024)),
-    "s": Scale("8", 1 / 4, (0.50, 0.50, 1024)),
-    "m": Scale("8", 1 / 2, (0.50, 1.00, 512)),
-    "l": Scale("10", 1 / 2, (1.00, 1.00, 512)),
-    "x": Scale("10", 5 / 8, (1.00, 1.50, 512)),
-}
-#: The paper's widths under the neck of the published model, whose C3k2 have twice YOLO11n's repeats.
-PAPER = {
-    "n": Scale("5", 1.0, (1.00, 0.25, 1024)),
-    "s": Scale("5", 1.0, (1.00, 0.50, 1024)),
-    "m": Scale("5", 1.0, (1.00, 1.00, 512)),
-    "l": Scale("5", 1.0, (2.00, 1.00, 512)),
-    "x": Scale("5", 1.0, (2.00, 1.50, 512)),
-}
-FAMILIES = {"compact": COMPACT, "paper": PAPER}
-
-# Layer 0 is the backbone, 1 to 3 are its maps P3, P4, P5; a neck's rows go on from there.
-NECKS: dict[str, list[Row]] = {
-    "yolo11": [
-        [-1, 1, "SPPF", [1024, 5]],  # 4
-        [-1, 2, "C2PSA", [1024]],  # 5
-        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
-        [[-1, 2], 1, "Concat", [1]],
-        [-1, 2, "C3k2", [512, False]],  # 8
-        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
-        [[-1, 1], 1, "Concat", [1]],
-        [-1, 2, "C3k2", [256, False]],  # 11, P3 out
-        [-1, 1, "Conv", [256, 3, 2]],
-        [[-1, 8], 1, "Concat", [1]],
-        [-1, 2, "C3k2", [512, False]],  # 14, P4 out
-        [-1, 1, "Conv", [512, 3, 2]],
-        [[-1, 5], 1, "Concat", [1]],
-        [-1, 2, "C3k2", [1024, True]],  # 17, P5 out
-        [[11, 14, 17], 1, "Detect", ["nc"]],
-    ],
-}
-# The published model: one C2PSA block and no C3k block, so that only repeats tell it from YOLO11's neck.
-NECKS["published"] = copy.deepcopy(NECKS["yolo11"])
-NECKS["published"][1][1] = 1
-NECKS["published"][13][3] = [1024, False]
-
-
-# YOLO11's paths, but every block one of the backbone's own stages: all but the head collapses. A stage's arguments are
-# channels (scaled by the letter as those of Conv are), stride and the paper's n.
-NECKS["plain"] = [
-    [-1, 1, "SPPF", [1024, 5]],  # 4
-    [-1, 1, "VanillaStage", [1024, 1, 2]],  # 5
-    [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
-    [[-1, 2], 1, "Concat", [1]],
-    [-1, 1, "VanillaStage", [512, 1, 2]],  # 8
-    [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
-    [[-1, 1], 1, "Concat", [1]],
-    [-1, 1, "VanillaStage", [384, 1, 2]],  # 11, P3 out
-    [-1, 1, "VanillaStage", [384, 2, 2]],
-    [[-1, 8], 1, "Concat", [1]],
-    [-1, 1, "VanillaStage", [512, 1, 2]],  # 14, P4 out
-    [-1, 1, "VanillaStage", [512, 2, 2]],
-    [[-1, 5], 1, "Concat", [1]],
-    [-1, 1, "VanillaStage", [1024, 1, 2]],  # 17, P5 out
-    [[11, 14, 17], 1, "Detect", ["nc"]],
-]
-
-
-FAMILY_NECK = {"compact": "plain", "paper": "published"}
-#: How the series activations begin: as the authors' noise, or as the ReLU that they generalise.
-SERIES_INITS = ("noise", "identity")
-#: What a family has of its own. Networks narrower than the paper's start their series activations at the identity:
-#: small objects and small data need it (docs/method.md). Beside a backbone of the paper's width, computing neck and
-#: head twice costs next to nothing.
-FAMILY_KEYS: dict[str, Yaml] = {
-    "compact": {"series_init": "identity"},
-    "paper": {"lean_training": {"lean": "max"}},
-}
 SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
 NAME = re.compile(
     r"yolo11(?P<letter>[nslmx])-vanillanet(?:-(?P<variant>\d+(?:_x1_5)?(?:_ada_pool)?))?(?P<paper>-paper)?"
@@ -225,6 +129,8 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
     if neck not in NECKS:
         raise ModelNameError(f"neck {neck!r}: {closest(neck, NECKS)}")
     backbone = backbone_rows(VARIANTS[variant], scale.width)
+    # Rows of another neck are there to be compared with: YOLO11's head stays under them.
+    head = {"head_stages": dict(scale.head_stages)} if scale.head_stages and neck == FAMILY_NECK[family] else {}
     return {
         "nc": 80,
         "scale": letter,
@@ -233,6 +139,7 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
         "neck": neck,
         "deep_training": {"decay": round(1 / 3, 6), "decay_shape": "linear"},
         **copy.deepcopy(FAMILY_KEYS[family]),
+        **head,
         "backbone": backbone,
         "head": copy.deepcopy(NECKS[neck]),
     }
@@ -305,10 +212,21 @@ def check_yaml(cfg: object, source: str) -> Yaml:
         )
     if (init := cfg.get("series_init", SERIES_INITS[0])) not in SERIES_INITS:
         raise ModelNameError(f"model {source!r}: series_init {init!r}: {closest(str(init), SERIES_INITS)}")
-    act_num = cfg.get("head_act_num", 0)
-    if isinstance(act_num, bool) or not isinstance(act_num, int) or act_num < 0:
-        raise ModelNameError(f"model {source!r}: head_act_num {act_num!r}: give a whole number from 0 on.")
+    stages = cfg.get("head_stages")
+    if stages is not None and not is_head_stages(stages):
+        raise ModelNameError(
+            f"model {source!r}: head_stages {stages!r}: give whole numbers for {', '.join(HEAD_STAGES)}, "
+            "the first two from 0 to 2, as in {box: 2, class: 2, act_num: 2}."
+        )
     return cfg
+
+
+def is_head_stages(stages: object) -> bool:
+    """Return whether a YAML's ``head_stages`` says how many layers of which branch, and the n of their stages."""
+    if not isinstance(stages, dict) or stages.keys() != HEAD_STAGES.keys():
+        return False
+    numbers = ((stages[key], low, high) for key, (low, high) in HEAD_STAGES.items())
+    return all(type(n) is int and low <= n <= high for n, low, high in numbers)
 
 
 def dump_yaml(cfg: Yaml) -> str:

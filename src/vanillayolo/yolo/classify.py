@@ -15,8 +15,9 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 
 from vanillayolo.errors import ModelNameError, UsageError, VanillaYOLOError
 
-from .architecture import Yaml, resolve
+from .architecture import resolve
 from .deep_trainer import SECTIONS, DeepTrainingMixin
+from .families import Yaml
 from .fine_tuning import check_stages
 from .lean_training import LeanTraining
 from .merging import MergingMixin

@@ -20,7 +20,8 @@ from vanillayolo.errors import UsageError
 from vanillayolo.nn import DeepTraining, get_negative_slope, set_negative_slope
 from vanillayolo.nn.reparameterize import is_joined
 
-from .architecture import Yaml, resolve
+from .architecture import resolve
+from .families import Yaml
 from .fine_tuning import FineTuning, build_lamb, freeze_entries, freezes_backbone, scale_groups
 from .joining import join_training
 from .lean_training import LEAN_KEYS, LeanTraining

@@ -207,8 +207,12 @@ def predict_memory(model: Any, imgsz: int = 640, optimizer: str = "auto", boxes:
     probe.loss(_sample(probe, 2))[0].sum().backward()
     cells = -(-imgsz // int(probe.stride.max()))
     few = max(min(PROBE, cells), 2)  # with one cell, one image would be a batch of a single value
-    samples = [_sample(probe, few, batch, boxes) for batch in (1, 2)]
-    one, two = (peak_bytes(lambda s=s: probe.loss(s)[0].sum().backward()) for s in samples)  # type: ignore[misc]
+
+    def step(batch: int) -> None:
+        sample = _sample(probe, few, batch, boxes)  # counted too: the images stay until the step ends
+        probe.loss(sample)[0].sum().backward()
+
+    one, two = (peak_bytes(lambda b=batch: step(b)) for batch in (1, 2))  # type: ignore[misc]
     working = max(two - one - kept(few), 0) * (cells / few) ** 2
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     averaged = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))

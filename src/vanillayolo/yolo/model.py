@@ -14,7 +14,8 @@ from ultralytics.utils.torch_utils import initialize_weights
 from vanillayolo.errors import ModelNameError, VanillaYOLOError
 from vanillayolo.nn.layers import checkpointed, is_heard
 
-from .architecture import Yaml, collapses, resolve, scaled_channels
+from .architecture import collapses, resolve, scaled_channels
+from .families import HeadStages, Yaml
 from .lean_training import LeanTraining
 from .merging import MergingMixin
 from .modules import TimmBackbone, VanillaBackbone, VanillaStage
@@ -66,18 +67,19 @@ def use_yolo11_head(model: DetectionModel) -> None:
     head.bias_init()
 
 
-def use_stages(head: Detect, act_num: int) -> None:
-    """Make the branches of a head, in place, of stages: two, as wide as the layers were, before the last convolution.
+def use_stages(head: Detect, stages: HeadStages) -> None:
+    """Put stages, in place and as wide, where the first layers of a head's branches were.
 
     Args:
         head: YOLO11's head.
-        act_num: the paper's n of these stages.
+        stages: how many of the two layers before the last convolution of the box and the class branches, and the
+            paper's n of these stages.
     """
-    for branches in (head.cv2, head.cv3):
-        for i, last in enumerate(branch[-1] for branch in branches):
-            channels, width = head.cv2[i][0].conv.in_channels, last.in_channels
-            stages = (VanillaStage(c, width, act_num=act_num) for c in (channels, width))
-            branches[i] = nn.Sequential(*stages, last)
+    for branches, count in ((head.cv2, stages["box"]), (head.cv3, stages["class"])):
+        for i, branch in enumerate(branches):
+            channels, width = head.cv2[i][0].conv.in_channels, branch[-1].in_channels
+            for j in range(count):
+                branch[j] = VanillaStage(width if j else channels, width, act_num=stages["act_num"])
 
 
 class VanillaDetectionModel(MergingMixin, DetectionModel):
@@ -120,8 +122,8 @@ class VanillaDetectionModel(MergingMixin, DetectionModel):
                 "compare with 'vanillayolo yaml model=yolo11n-vanillanet'."
             ) from error
         use_yolo11_head(self)
-        if (act_num := yaml_dict.get("head_act_num")) is not None:
-            use_stages(self.model[-1], act_num)
+        if stages := yaml_dict.get("head_stages"):
+            use_stages(self.model[-1], stages)
         self._set_strides()
         self._set_up(yaml_dict, momentum=0.03)
 

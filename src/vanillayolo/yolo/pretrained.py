@@ -16,7 +16,7 @@ from vanillayolo.errors import CheckpointError, closest
 from vanillayolo.nn import VARIANTS, LoadReport, describe_weights, load_official_weights
 from vanillayolo.nn.weights import read_tensors
 
-from .architecture import Yaml
+from .families import Yaml
 from .modules import VanillaClassify
 
 #: The authors' release (https://github.com/huawei-noah/VanillaNet, MIT licence) and the files in it.

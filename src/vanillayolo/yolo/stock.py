@@ -17,8 +17,9 @@ from vanillayolo.errors import MergeError
 from vanillayolo.nn import is_merged
 from vanillayolo.nn.reparameterize import MERGE, replace_modules
 
-from .architecture import Row, Yaml, scaled_channels
+from .architecture import scaled_channels
 from .classify import VanillaClassificationModel
+from .families import HeadStages, Row, Yaml
 from .model import VanillaDetectionModel, use_stages, use_yolo11_head
 from .modules import VanillaBackbone, VanillaStage
 
@@ -98,7 +99,7 @@ def stock_yaml(model: VanillaDetectionModel) -> tuple[Yaml, dict[str, str]]:
             stock.prefixes[f"model.{i}."] = f"model.{row}."
             if module == "Detect":
                 stock.prefixes |= branch_prefixes(model.model[i], f"model.{i}", f"model.{row}")
-    kept = {k: cfg[k] for k in ("nc", "scale", "channels", "head_act_num") if k in cfg}
+    kept = {k: cfg[k] for k in ("nc", "scale", "channels", "head_stages") if k in cfg}
     # Widths and repeats are spelled out above; the letter stays, because the parser builds C3k2 by it.
     scales = {cfg["scale"]: [1.0, 1.0, 1_000_000]}
     return {
@@ -130,9 +131,9 @@ def branch_prefixes(head: Detect, ours: str, stock: str) -> dict[str, str]:
     }
 
 
-def use_stock_stages(head: Detect, act_num: int) -> None:
+def use_stock_stages(head: Detect, stages: HeadStages) -> None:
     """Give a stock head, in place, the branches that :func:`use_stages` merges to, of torch's classes alone."""
-    use_stages(head, act_num)
+    use_stages(head, stages)
     replace_modules(head, MERGE)
     for _, branch, i in branch_stages(head):
         stage: Any = branch._modules[i]
@@ -172,8 +173,8 @@ def build_stock(cfg: Yaml, state: dict[str, Tensor], names: dict[int, str]) -> A
     stock = build(copy.deepcopy(cfg), ch=cfg.get("channels", 3), nc=cfg["nc"], verbose=False)
     if not classifier:
         use_yolo11_head(stock)
-        if (act_num := cfg.get("head_act_num")) is not None:
-            use_stock_stages(stock.model[-1], act_num)
+        if stages := cfg.get("head_stages"):
+            use_stock_stages(stock.model[-1], stages)
     stock.fuse(verbose=False)
     stock.load_state_dict(state, strict=True)
     stock.names, stock.task = dict(names), "classify" if classifier else "detect"

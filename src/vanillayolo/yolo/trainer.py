@@ -16,7 +16,7 @@ from vanillayolo.nn.deep_training import deep_pairs
 from vanillayolo.nn.reparameterize import is_joined
 
 from .allocator import freed_memory_kept
-from .architecture import Yaml, resolve
+from .architecture import resolve
 from .deep_trainer import (
     SECTIONS,
     TRAIN_KEYS,
@@ -26,6 +26,7 @@ from .deep_trainer import (
     student,
     use_all_cores,
 )
+from .families import Yaml
 from .fine_tuning import check_stages
 from .memory import CPU_BATCH, Prediction, cpu_batch, free_bytes, predict_memory
 from .model import VanillaDetectionModel

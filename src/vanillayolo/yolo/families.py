@@ -1,0 +1,108 @@
+"""The families in tables: widths, necks, heads and series of every letter. Networks are generated from them alone."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from typing import Any
+
+Yaml = dict[str, Any]
+Row = list[Any]  # [from, repeats, module, arguments]
+#: ``box`` and ``class``: how many of the two layers of these branches, from the first on; ``act_num``: the paper's n.
+HeadStages = dict[str, int]
+HEAD_STAGES: dict[str, tuple[int, float]] = {"box": (0, 2), "class": (0, 2), "act_num": (0, float("inf"))}
+
+
+@dataclass(frozen=True)
+class Scale:
+    """One letter of a family.
+
+    Attributes:
+        variant: the family's choice where the name gives none.
+        width: share of the paper's backbone width.
+        neck: depth, width and largest channels of the neck, as in Ultralytics' ``scales``.
+        head_stages: stages in the head's branches; None for YOLO11's own branches.
+    """
+
+    variant: str
+    width: float
+    neck: tuple[float, float, int]
+    head_stages: HeadStages | None = None
+
+
+#: The compact family: from s on the merged detector is faster than YOLO11 and YOLO26 of its letter, n about as fast
+#: as YOLO11n (benchmarks/family_latency.json).
+COMPACT = {
+    "n": Scale("10", 1 / 8, (0.50, 0.25, 1024), head_stages={"box": 2, "class": 2, "act_num": 2}),
+    "s": Scale("8", 1 / 4, (0.50, 0.50, 1024)),
+    "m": Scale("8", 1 / 2, (0.50, 1.00, 512)),
+    "l": Scale("10", 1 / 2, (1.00, 1.00, 512)),
+    "x": Scale("10", 5 / 8, (1.00, 1.50, 512)),
+}
+#: The paper's widths under the neck of the published model, whose C3k2 have twice YOLO11n's repeats.
+PAPER = {
+    "n": Scale("5", 1.0, (1.00, 0.25, 1024)),
+    "s": Scale("5", 1.0, (1.00, 0.50, 1024)),
+    "m": Scale("5", 1.0, (1.00, 1.00, 512)),
+    "l": Scale("5", 1.0, (2.00, 1.00, 512)),
+    "x": Scale("5", 1.0, (2.00, 1.50, 512)),
+}
+FAMILIES = {"compact": COMPACT, "paper": PAPER}
+
+# Layer 0 is the backbone, 1 to 3 are its maps P3, P4, P5; a neck's rows go on from there.
+NECKS: dict[str, list[Row]] = {
+    "yolo11": [
+        [-1, 1, "SPPF", [1024, 5]],  # 4
+        [-1, 2, "C2PSA", [1024]],  # 5
+        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+        [[-1, 2], 1, "Concat", [1]],
+        [-1, 2, "C3k2", [512, False]],  # 8
+        [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+        [[-1, 1], 1, "Concat", [1]],
+        [-1, 2, "C3k2", [256, False]],  # 11, P3 out
+        [-1, 1, "Conv", [256, 3, 2]],
+        [[-1, 8], 1, "Concat", [1]],
+        [-1, 2, "C3k2", [512, False]],  # 14, P4 out
+        [-1, 1, "Conv", [512, 3, 2]],
+        [[-1, 5], 1, "Concat", [1]],
+        [-1, 2, "C3k2", [1024, True]],  # 17, P5 out
+        [[11, 14, 17], 1, "Detect", ["nc"]],
+    ],
+}
+# The published model: one C2PSA block and no C3k block, so that only repeats tell it from YOLO11's neck.
+NECKS["published"] = copy.deepcopy(NECKS["yolo11"])
+NECKS["published"][1][1] = 1
+NECKS["published"][13][3] = [1024, False]
+
+
+# YOLO11's paths, but every block one of the backbone's own stages: all but the head collapses. A stage's arguments are
+# channels (scaled by the letter as those of Conv are), stride and the paper's n.
+NECKS["plain"] = [
+    [-1, 1, "SPPF", [1024, 5]],  # 4
+    [-1, 1, "VanillaStage", [1024, 1, 2]],  # 5
+    [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+    [[-1, 2], 1, "Concat", [1]],
+    [-1, 1, "VanillaStage", [512, 1, 2]],  # 8
+    [-1, 1, "nn.Upsample", [None, 2, "nearest"]],
+    [[-1, 1], 1, "Concat", [1]],
+    [-1, 1, "VanillaStage", [384, 1, 2]],  # 11, P3 out
+    [-1, 1, "VanillaStage", [384, 2, 2]],
+    [[-1, 8], 1, "Concat", [1]],
+    [-1, 1, "VanillaStage", [512, 1, 2]],  # 14, P4 out
+    [-1, 1, "VanillaStage", [512, 2, 2]],
+    [[-1, 5], 1, "Concat", [1]],
+    [-1, 1, "VanillaStage", [1024, 1, 2]],  # 17, P5 out
+    [[11, 14, 17], 1, "Detect", ["nc"]],
+]
+
+
+FAMILY_NECK = {"compact": "plain", "paper": "published"}
+#: How the series activations begin: as the authors' noise, or as the ReLU that they generalise.
+SERIES_INITS = ("noise", "identity")
+#: What a family has of its own. Networks narrower than the paper's start their series activations at the identity:
+#: small objects and small data need it (docs/method.md). Beside a backbone of the paper's width, computing neck and
+#: head twice costs next to nothing.
+FAMILY_KEYS: dict[str, Yaml] = {
+    "compact": {"series_init": "identity"},
+    "paper": {"lean_training": {"lean": "max"}},
+}
