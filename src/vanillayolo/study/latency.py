@@ -118,6 +118,8 @@ def onnxruntime_call(path: str | Path, imgsz: int) -> Callable[[], object]:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = available_cores()
     options.log_severity_level = 3
+    # Else a session's threads spin on after its run, on the cores of the network timed next, for several milliseconds.
+    options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
     feed = {session.get_inputs()[0].name: np.zeros((1, 3, imgsz, imgsz), np.float32) + 0.5}
     return lambda: session.run(None, feed)
