@@ -22,10 +22,11 @@ SHRUNK = {512: 16, 768: 24, 1024: 24, 1536: 24, 2048: 32, 3072: 32, 4096: 40, 61
 
 @pytest.fixture(scope="session")
 def merged(shrink_yaml: Callable[..., dict[str, Any]]) -> Callable[..., Any]:
-    """``merged(variant, seed=0)``: a narrow merged detector of a variant, with random BN, in float64."""
+    """``merged(variant, seed=0, **keys)``: a narrow merged detector of a variant, with random BN, in float64."""
 
-    def build(variant: str, seed: int = 0) -> Any:
+    def build(variant: str, seed: int = 0, **keys: Any) -> Any:
         cfg = shrink_yaml(model_yaml(f"yolo11n-vanillanet-{variant}"), [SHRUNK[d] for d in VARIANTS[variant].dims])
+        cfg |= keys
         torch.manual_seed(seed)
         network = randomize_batchnorm(VanillaDetectionModel(cfg, verbose=False), seed)
         return network.eval().fuse(verbose=False).double()
@@ -51,7 +52,7 @@ def test_the_function_of_every_variant_stays(merged: Any, variant: str, method: 
 
 
 def test_links_reach_through_pool_and_concatenation_into_neck_and_head(merged: Any) -> None:
-    network = merged("5")
+    network = merged("5", head_stages=None)
     links = {link.writer: link for link in find_links(network, images()[:1])}
     inside = links["model.0.stages.1.pair"]
     assert [(r.name, r.first) for r in inside.readers] == [("model.0.stages.1.act.1", 0)]
@@ -64,15 +65,19 @@ def test_links_reach_through_pool_and_concatenation_into_neck_and_head(merged: A
     assert all("cv3" not in name for name in links)  # behind SiLU no scale moves
 
 
-def test_plain_neck_and_stock_form_have_the_links_too() -> None:
-    cfg = model_yaml("yolo11n-vanillanet-6", neck="plain")
-    network: Any = randomize_batchnorm(VanillaDetectionModel(cfg, verbose=False)).eval().fuse(verbose=False)
+@pytest.mark.parametrize(
+    ("name", "stages", "readers"), [("yolo11s-vanillanet-6", 0, 0), ("yolo11n-vanillanet-6", 12, 24)]
+)
+def test_plain_neck_heads_and_stock_form_have_the_links_too(name: str, stages: int, readers: int) -> None:
+    network: Any = randomize_batchnorm(VanillaDetectionModel(name, verbose=False)).eval().fuse(verbose=False)
     x = torch.rand(1, 3, 64, 64)
     ours, stock = find_links(network, x), find_links(to_stock(network), x)
     assert [(len(a.readers), a.relu) for a in ours] == [(len(b.readers), b.relu) for b in stock]
-    assert sum(link.relu for link in ours) == 5 + 7  # every stage of backbone and neck
+    assert sum(link.relu for link in ours) == 5 + 7 + stages  # every stage of backbone, neck and head
     head = f"model.{len(network.model) - 1}."
-    assert sum(reader.name.startswith(head) for link in ours for reader in link.readers) == 6  # two branches a level
+    assert (
+        sum(reader.name.startswith(head) for link in ours for reader in link.readers) == 6 + readers
+    )  # two branches a level
 
 
 def test_ranges_of_maps_behind_relu_become_equal(merged: Any) -> None:
@@ -88,7 +93,7 @@ def test_ranges_of_maps_behind_relu_become_equal(merged: Any) -> None:
         share = ranges / ranges[alive].log().mean().exp()
         inside = alive & (share < LARGEST_SCALE) & (share > 1 / LARGEST_SCALE)
         equal = after[name][inside]
-        assert inside.sum() > 0.9 * alive.sum()
+        assert inside.sum() > 0.8 * alive.sum()  # else nothing much would be compared
         assert float(equal.max() / equal.min()) < 1 + 1e-9
         assert (after[name][share <= 1 / LARGEST_SCALE] <= equal.max()).all()
 
