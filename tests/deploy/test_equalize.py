@@ -75,9 +75,8 @@ def test_plain_neck_heads_and_stock_form_have_the_links_too(name: str, stages: i
     assert [(len(a.readers), a.relu) for a in ours] == [(len(b.readers), b.relu) for b in stock]
     assert sum(link.relu for link in ours) == 5 + 7 + stages  # every stage of backbone, neck and head
     head = f"model.{len(network.model) - 1}."
-    assert (
-        sum(reader.name.startswith(head) for link in ours for reader in link.readers) == 6 + readers
-    )  # two branches a level
+    found = [reader.name for link in ours for reader in link.readers if reader.name.startswith(head)]
+    assert len(found) == 6 + readers  # two branches a level
 
 
 def test_ranges_of_maps_behind_relu_become_equal(merged: Any) -> None:
@@ -88,14 +87,16 @@ def test_ranges_of_maps_behind_relu_become_equal(merged: Any) -> None:
     before = map_ranges(network, behind_relu, [x])
     equalize(network, x[:1], "activations", [x])
     after = map_ranges(network, behind_relu, [x])
+    compared = there = 0
     for name, ranges in before.items():
         alive = ranges > 0
         share = ranges / ranges[alive].log().mean().exp()
         inside = alive & (share < LARGEST_SCALE) & (share > 1 / LARGEST_SCALE)
         equal = after[name][inside]
-        assert inside.sum() > 0.8 * alive.sum()  # else nothing much would be compared
+        compared, there = compared + int(inside.sum()), there + int(alive.sum())
         assert float(equal.max() / equal.min()) < 1 + 1e-9
         assert (after[name][share <= 1 / LARGEST_SCALE] <= equal.max()).all()
+    assert compared > 0.9 * there
 
 
 def test_weights_on_both_sides_meet(merged: Any) -> None:

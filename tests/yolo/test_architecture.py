@@ -154,7 +154,7 @@ def test_a_neck_may_be_given_by_name(neck: str, tiny_cfg: dict[str, Any], tmp_pa
     path = tmp_path / "short.yml"
     path.write_text(yaml.safe_dump(short), encoding="utf-8")
     assert resolve(path)["head"] == model_yaml("yolo11n-vanillanet-5", neck=neck)["head"]
-    assert shapes(str(path))["model.0.stem.pair.conv1.weight"][0] == 16
+    assert shapes(str(path))["model.0.stem.act.conv.weight"] == (16, 1, 7, 7)
 
 
 def test_an_unknown_neck_lists_those_there_are() -> None:

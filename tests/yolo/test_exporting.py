@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,8 @@ import torch
 from ultralytics.nn.modules.block import DFL
 
 from vanillayolo.yolo.exporting import DistributionMean, export_float, with_distribution_mean
-from vanillayolo.yolo.inference import raw_output, stock_model
+from vanillayolo.yolo.files import write_file
+from vanillayolo.yolo.inference import raw_output, stock_model, trace_onnx
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 100.0, 1e4])
@@ -39,9 +41,26 @@ def test_a_network_computes_the_same_with_it_and_no_other_part_changes() -> None
     torch.testing.assert_close(raw_output(changed, x), raw_output(network, x), rtol=1e-12, atol=1e-10)
 
 
-def test_files_have_no_softmax_over_boxes_and_the_network_keeps_its_own(tmp_path: Path) -> None:
-    onnx = pytest.importorskip("onnx", reason="the package onnx is missing: pip install vanillayolo[onnx]")
+def test_other_formats_keep_the_softmax() -> None:
+    network = with_distribution_mean(stock_model("yolo11n"), "torchscript")
+    assert sum(isinstance(m, DFL) for m in network.modules()) == 1
+
+
+@pytest.mark.parametrize(
+    "write",
+    [
+        lambda network, folder: export_float(network, folder, "float", 64),
+        lambda network, folder: write_file(network, folder, "float", {"format": "onnx", "imgsz": 64}),
+        lambda network, folder: trace_onnx(network, folder / "float.onnx", 64),
+    ],
+    ids=["int8's source", "export", "timing"],
+)
+def test_files_have_no_softmax_over_boxes_and_the_network_keeps_its_own(
+    write: Callable[[Any, Path], Path], tmp_path: Path
+) -> None:
+    onnx = pytest.importorskip("onnx", reason="needs onnx: pip install 'vanillayolo[export]'")
     network = stock_model("yolo11n").eval()
-    kinds = [n.op_type for n in onnx.load(export_float(network, tmp_path, "float", 64)).graph.node]
+    network.task = "detect"  # as of a network that an interface has opened
+    kinds = [n.op_type for n in onnx.load(write(network, tmp_path)).graph.node]
     assert kinds.count("Softmax") == 1  # of C2PSA's attention
     assert sum(isinstance(m, DFL) for m in network.modules()) == 1

@@ -1,6 +1,6 @@
 """Ultralytics' exporter on a network at hand: the file it writes opens in ``YOLO(file)``, names and strides inside.
 
-Files for ONNX Runtime and OpenVINO take the mean of the box distributions in a form that these libraries compute well.
+ONNX files take the mean of the box distributions in a form that ONNX Runtime computes well.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from ultralytics.utils import YAML
 
 from vanillayolo.nn.reparameterize import replace_modules
 
-#: Formats whose files hold :class:`DistributionMean`: those that its arithmetic was measured in.
-MEASURED = {"onnx", "openvino"}
-
 
 class DistributionMean(nn.Module):
     """The mean of the distribution of every box side, as Ultralytics' ``DFL`` computes it, without its softmax.
 
     Generalized Focal Loss (arXiv 2006.04388): the mean of ``softmax(x)`` over bins is the quotient of two sums of
-    ``exp(x - max(x))``. Both are one product of matrices. ONNX Runtime and OpenVINO transpose for a softmax over any
-    but the last axis, which took ONNX Runtime longer than any layer of the n models.
+    ``exp(x - max(x))``. Both are one product of matrices; a softmax over any but the last axis is slow in ONNX Runtime
+    (benchmarks/decode.json; OpenVINO takes as long for either).
 
     Args:
         dfl: Ultralytics' module.
+
+    Attributes:
+        sums: factors of the two sums ``[2, bins]``: the bins' distances, in cells, and ones.
     """
 
     sums: Tensor
@@ -47,9 +47,9 @@ class DistributionMean(nn.Module):
         return sums[:, :, 0] / sums[:, :, 1]
 
 
-def with_distribution_mean(network: nn.Module) -> nn.Module:
-    """Give a detector, in place, the mean of box distributions that runs fast in exported files; return it."""
-    return replace_modules(network, {DFL: DistributionMean})
+def with_distribution_mean(network: nn.Module, format: str = "onnx") -> nn.Module:
+    """Give a detector that becomes an ONNX file, in place, the faster mean of box distributions; return it."""
+    return replace_modules(network, {DFL: DistributionMean}) if format == "onnx" else network
 
 
 def export_float(
@@ -64,13 +64,11 @@ def export_float(
         imgsz: side of the image, or height and width, pixels.
         format: one of Ultralytics' formats.
     """
-    network = copy.deepcopy(network)
+    network = with_distribution_mean(copy.deepcopy(network), format)
     network.pt_path = str(folder / f"{stem}.pt")  # type: ignore[assignment]  # the exporter names its file by it
     network.args = {"data": ""}  # type: ignore[assignment]  # else the description names a path of this machine
     network.task = "detect"  # type: ignore[assignment]  # a network that no interface was around has none
     size = imgsz if isinstance(imgsz, int) else list(imgsz)
-    if format in MEASURED:
-        with_distribution_mean(network)
     settings = {"format": format, "imgsz": size, "batch": 1, "simplify": False, "device": "cpu", "mode": "export"}
     return Path(str(Exporter(overrides=settings)(model=network)))
 

@@ -25,7 +25,7 @@ from ultralytics.utils.nms import non_max_suppression
 
 from vanillayolo.errors import UsageError
 
-from .exporting import MEASURED, with_distribution_mean
+from .exporting import with_distribution_mean
 
 
 class Float32OpenVINO(OpenVINOBackend):
@@ -188,12 +188,10 @@ def write_file(network: nn.Module, folder: Path, stem: str, settings: dict[str, 
         settings: Ultralytics' export settings.
         callbacks: Ultralytics' callbacks.
     """
-    network = copy.deepcopy(network)
+    network = with_distribution_mean(copy.deepcopy(network), settings["format"])
     args = dict(getattr(network, "args", None) or {})
     network.pt_path = str(folder / f"{stem}.pt")  # type: ignore[assignment]  # the exporter names its file by it
     network.args = {"imgsz": args.get("imgsz", 640), "data": ""}  # type: ignore[assignment]  # it describes the file
-    if settings.get("format") in MEASURED:
-        with_distribution_mean(network)
     fixed = {"imgsz": args.get("imgsz", 640), "batch": 1, "verbose": False, "mode": "export", "task": "detect"}
     with quiet():  # it would name the folder, which is not where the file will be
         return Path(str(Exporter(overrides={**fixed, **settings}, _callbacks=callbacks)(model=network)))

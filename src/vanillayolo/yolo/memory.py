@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -212,7 +213,7 @@ def predict_memory(model: Any, imgsz: int = 640, optimizer: str = "auto", boxes:
         sample = _sample(probe, few, batch, boxes)  # counted too: the images stay until the step ends
         probe.loss(sample)[0].sum().backward()
 
-    one, two = (peak_bytes(lambda b=batch: step(b)) for batch in (1, 2))  # type: ignore[misc]
+    one, two = (peak_bytes(partial(step, batch)) for batch in (1, 2))
     working = max(two - one - kept(few), 0) * (cells / few) ** 2
     trained = sum(p.nbytes for p in model.parameters() if p.requires_grad)
     averaged = sum(t.nbytes for t in (*model.parameters(), *model.buffers()))
