@@ -31,6 +31,7 @@ from vanillayolo.data import check_folders, make_crops
 from vanillayolo.study.cost import cost
 from vanillayolo.study.latency import machine
 from vanillayolo.yolo.architecture import is_model_name
+from vanillayolo.yolo.families import INITS
 
 PROTOCOL: dict[str, Any] = {
     "epochs": 30,
@@ -148,11 +149,12 @@ def main() -> None:
     settings = {**PROTOCOL, **{k: parse_value(v) for k, v in (pair.split("=", 1) for pair in given.set)}}
     for seed in given.seeds:
         for model in given.models:
-            if has_run(RESULTS, data=name, model=model, seed=seed):
+            ours = is_model_name(model)
+            starts = {key: VanillaYOLO(model).model.yaml.get(key, "noise") if ours else None for key in INITS}
+            if has_run(RESULTS, data=name, model=model, **starts, seed=seed):
                 continue
             run = given.runs.resolve() / f"{name}_{model}_seed{seed}"
             full = {**settings, "data": str(check_folders(folder)), "seed": seed}
-            ours = is_model_name(model)
             figures, network = (train_ours if ours else train_timm)(model, run, full)
             rows = read_rows(run)
             top1 = [float(row["metrics/accuracy_top1"]) for row in rows]
@@ -162,7 +164,7 @@ def main() -> None:
                 "command": " ".join(["python benchmarks/classification.py", *sys.argv[1:]]),
                 "data": name,
                 "model": model,
-                "series_init": VanillaYOLO(model).model.yaml.get("series_init", "noise") if ours else None,
+                **starts,
                 "seed": seed,
                 "settings": settings,
                 "machine": machine(),

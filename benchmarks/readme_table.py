@@ -20,6 +20,7 @@ from vanillayolo.study.benchmark import render, share_of_peak
 from vanillayolo.study.records import markdown, spread, with_spread
 from vanillayolo.study.report import accuracy_table, cost_table, latency_text, protocol_text
 from vanillayolo.study.results import judged_split
+from vanillayolo.yolo.families import INITS
 
 ROOT = Path(__file__).parents[1]
 MARK = re.compile(r"<!-- table: (?P<kind>\w+)(?: (?P<file>[\w.-]+))? -->\n.*?<!-- end table -->", re.S)
@@ -169,10 +170,12 @@ def about_runs(runs: list[dict[str, Any]]) -> str:
 def classification_table(record: dict[str, Any]) -> str:
     """Return top-1 of the last epoch over seeds, beside size and training time."""
     rows = []
-    for (data, model, start), runs in grouped(record["runs"], "data", "model", "series_init").items():
+    by_data = sorted(record["runs"], key=lambda run: str(run["data"]))
+    for (data, model, series, pairs), runs in grouped(by_data, "data", "model", *INITS).items():
         top1 = with_spread(spread([r["top1_last_epoch"] for r in runs]), 1, 100)
         seconds = f"{statistics.median(r['training_seconds'] for r in runs):.0f}"
-        name = f"{data}: `{model}`" + (f", begun at {start}" if start == "identity" else "")
+        begun = [start for start in (series, pairs) if start not in (None, "noise")]
+        name = f"{data}: `{model}`" + (f", begun at {' and '.join(begun)}" if begun else "")
         cost = (f"{runs[0]['parameters'] / 1e6:.2f}", f"{runs[0]['gflops'] * 1e3:.1f}")
         rows.append((name, top1, len(runs), *cost, seconds))
     header = ("data: model", "top-1, %", "seeds", "M parameters", "MFLOPs", "training, s (median)")
@@ -182,9 +185,9 @@ def classification_table(record: dict[str, Any]) -> str:
 def transfer_table(record: dict[str, Any]) -> str:
     """Return mAP of each way to begin, over seeds."""
     rows = []
-    for (data, way, start), runs in grouped(record["runs"], "data", "way", "series_init").items():
+    for (data, way, series, pairs), runs in grouped(record["runs"], "data", "way", *INITS).items():
         metrics = (with_spread(spread([r[m] for r in runs]), 1, 100) for m in ("map50", "map"))
-        rows.append((f"{data}: {way}, series activations begun at {start}", *metrics, len(runs)))
+        rows.append((f"{data}: {way}, series activations begun at {series}, pairs at {pairs}", *metrics, len(runs)))
     header = ("data: way", "val mAP50", "val mAP50-95", "seeds")
     return f"{markdown(header, rows)}\n\n{about_runs(record['runs'])}"
 

@@ -79,6 +79,16 @@ def test_a_network_begun_at_the_identity_differs_in_the_centres_of_its_activatio
         assert not moved.any(), key
 
 
+@pytest.mark.parametrize("name", ["n3", "shallow-n3"])
+def test_convolutions_begin_as_asked_for(name: str) -> None:
+    for init in ("noise", "fan_in"):
+        torch.manual_seed(0)
+        net = build(CONFIGS[name], 1 / 16, pair_init=init)
+        weight = [m.weight for m in net.modules() if isinstance(m, torch.nn.Conv2d) and m.groups == 1][1].detach()
+        wanted = 0.02 if init == "noise" else weight.shape[1] ** -0.5
+        assert weight.std().item() == pytest.approx(wanted, rel=0.1)  # over 1,024 weights at least: 2 %
+
+
 def test_the_shallow_form_is_one_convolution_each() -> None:
     deep, shallow = build(CONFIGS["n3"], 1 / 64), build(CONFIGS["shallow-n3"], 1 / 64)
     count = [sum(isinstance(m, torch.nn.Conv2d) and m.groups == 1 for m in net.modules()) for net in (deep, shallow)]
@@ -135,6 +145,7 @@ def test_runs_are_kept_and_gathered(images: Path, tmp_path: Path, monkeypatch: p
 def test_the_same_seed_gives_the_same_figures(images: Path) -> None:
     train, val, classes = load_data(images)
     settings = {"epochs": 1, "width": 1 / 64, "batch": 8, "lr": 1e-3, "weight_decay": 0.05, "decay": 1 / 3}
+    settings["pair_init"] = "fan_in"
     a, b = (ablate.train_one(CONFIGS["n1"], 3, train, val, classes, settings) for _ in range(2))
     assert a["loss_per_epoch"] == b["loss_per_epoch"]
 
@@ -165,6 +176,7 @@ def test_the_report_says_where_the_papers_figures_are_from() -> None:
         (["epochs=0"], "from 1 on"),
         (["width=2"], "at most 1"),
         (["seeds=x"], "whole numbers"),
+        (["pair_init=zeros"], "allowed: noise, fan_in"),
         (["epohcs=2"], "did you mean epochs"),
         (["data=nowhere"], "train/CLASS"),
     ],

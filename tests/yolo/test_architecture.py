@@ -48,9 +48,10 @@ def test_every_name_resolves(name: str) -> None:
     yaml.safe_dump(cfg)  # nothing in it but what YAML knows
 
 
-def test_an_unknown_start_of_the_series_activation_lists_those_there_are(tiny_cfg: dict[str, Any]) -> None:
-    with pytest.raises(ModelNameError, match="series_init 'dirac': allowed: noise, identity"):
-        resolve(tiny_cfg | {"series_init": "dirac"})
+@pytest.mark.parametrize(("key", "allowed"), [("series_init", "noise, identity"), ("pair_init", "noise, fan_in")])
+def test_an_unknown_start_lists_those_there_are(tiny_cfg: dict[str, Any], key: str, allowed: str) -> None:
+    with pytest.raises(ModelNameError, match=f"{key} 'dirac': allowed: {allowed}"):
+        resolve(tiny_cfg | {key: "dirac"})
 
 
 @pytest.mark.parametrize(

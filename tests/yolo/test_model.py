@@ -462,6 +462,21 @@ def test_series_activations_begin_as_the_yaml_says(tiny_cfg: dict[str, Any]) -> 
         torch.testing.assert_close(identity, noise + 1)
 
 
+def test_pairs_begin_as_the_yaml_says_and_the_rest_of_the_head_as_ultralytics(tiny_cfg: dict[str, Any]) -> None:
+    weights = {}
+    for init in ("noise", "fan_in"):
+        torch.manual_seed(0)
+        model = VanillaDetectionModel(tiny_cfg | {"pair_init": init}, verbose=False)
+        weights[init] = model.state_dict()
+        stem = next(m for m in model.modules() if isinstance(m, DeepPair)).conv1
+        wanted = 0.02 if init == "noise" else stem.weight[0].numel() ** -0.5
+        # 8 * 48 weights at least: the standard error of the deviation is below 4 %
+        assert stem.weight.std().item() == pytest.approx(wanted, rel=0.2)
+    moved = {key for key, value in weights["noise"].items() if not torch.equal(value, weights["fan_in"][key])}
+    assert len(moved) > 4
+    assert all("pair.conv" in key for key in moved)
+
+
 def test_augmented_prediction(tiny_cfg: dict[str, Any]) -> None:
     with torch.no_grad():
         detections, _ = detector(tiny_cfg)(torch.rand(1, 3, 64, 64), augment=True)

@@ -122,9 +122,10 @@ def ablation_report(result: Record) -> str:
     parts = [
         "# Ablations",
         f"VanillaNet-6 at {settings['width']:g} of the paper's widths on {settings['data']} (32 px), "
-        f"{settings['epochs']} epochs, batch {settings['batch']}, AdamW {settings['lr']:g}; top-1 of the last epoch on "
-        f"val, mean ± standard deviation over seeds. {machine['processor']}. Paper: {SOURCE}. Images, width and "
-        "schedule are others than the paper's: orderings compare, figures do not.",
+        f"{settings['epochs']} epochs, batch {settings['batch']}, AdamW {settings['lr']:g}, convolutions begun at "
+        f"{settings.get('pair_init', 'noise')}; top-1 of the last epoch on val, mean ± standard deviation over seeds. "
+        f"{machine['processor']}. Paper: {SOURCE}. Images, width and schedule are others than the paper's: orderings "
+        "compare, figures do not.",
     ]
     for title, text in ablation_tables(result).items():
         parts += [f"## {title}", text]

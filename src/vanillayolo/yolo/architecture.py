@@ -1,8 +1,9 @@
 """From a model name to a model YAML, made of the tables in ``families.py``.
 
 The YAML is Ultralytics' own format with two composite rows where VanillaNet stands, three keys of ours at the top
-(``family``, ``neck``, ``deep_training``; ``series_init``, ``lean_training`` and ``head_stages``, how much of the head's
-branches is stages, where they are not the usual) and everything spelled out, so that people can edit it.
+(``family``, ``neck``, ``deep_training``; ``series_init``, ``pair_init``, ``lean_training`` and ``head_stages``, how
+much of the head's branches is stages, where they are not the usual) and everything spelled out, so that people can
+edit it.
 """
 
 from __future__ import annotations
@@ -18,7 +19,7 @@ from ultralytics.utils.ops import make_divisible
 from vanillayolo.errors import ModelNameError, closest
 from vanillayolo.nn import VARIANTS, Variant
 
-from .families import COMPACT, FAMILIES, FAMILY_KEYS, FAMILY_NECK, HEAD_STAGES, NECKS, SERIES_INITS, Row, Yaml
+from .families import COMPACT, FAMILIES, FAMILY_KEYS, FAMILY_NECK, HEAD_STAGES, INITS, NECKS, Row, Yaml
 from .timm_rows import timm_backbone
 
 SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
@@ -92,7 +93,7 @@ def classifier_yaml(variant: str, width: float = 1.0, act_num: int = 3) -> Yaml:
         "nc": 1000,
         "family": {"name": "classifier", "variant": variant, "width": width},
         "deep_training": {"decay": round(1 / 3, 6), "decay_shape": "linear"},
-        **({} if width == 1 else copy.deepcopy(FAMILY_KEYS["compact"])),
+        **({} if width == 1 else copy.deepcopy(FAMILY_KEYS["classifier"])),
         "backbone": [[-1, 1, "VanillaFeatures", [{**arguments, "adaptive_pool": row.adaptive_pool}]]],
         "head": [[-1, 1, "VanillaClassify", [dims[-1], "nc"]]],
     }
@@ -210,8 +211,9 @@ def check_yaml(cfg: object, source: str) -> Yaml:
             f"model {source!r}: key {missing[0]!r} is missing (necks known by name: {', '.join(NECKS)}); "
             "'vanillayolo yaml model=NAME' prints a whole one."
         )
-    if (init := cfg.get("series_init", SERIES_INITS[0])) not in SERIES_INITS:
-        raise ModelNameError(f"model {source!r}: series_init {init!r}: {closest(str(init), SERIES_INITS)}")
+    for key, allowed in INITS.items():
+        if (init := cfg.get(key, allowed[0])) not in allowed:
+            raise ModelNameError(f"model {source!r}: {key} {init!r}: {closest(str(init), allowed)}")
     stages = cfg.get("head_stages")
     if stages is not None and not is_head_stages(stages):
         raise ModelNameError(

@@ -97,12 +97,14 @@ NECKS["plain"] = [
 
 
 FAMILY_NECK = {"compact": "plain", "paper": "published"}
-#: How the series activations begin: as the authors' noise, or as the ReLU that they generalise.
-SERIES_INITS = ("noise", "identity")
+#: How training begins, the authors' way first: series activations as noise, or as the ReLU that they generalise; pairs
+#: as noise of 0.02 at any width, or of 1 / sqrt(fan-in).
+INITS = {"series_init": ("noise", "identity"), "pair_init": ("noise", "fan_in")}
 #: What a family has of its own. Networks narrower than the paper's start their series activations at the identity:
-#: small objects and small data need it (docs/method.md). Beside a backbone of the paper's width, computing neck and
-#: head twice costs next to nothing.
+#: small objects and small data need it; classifiers among them their pairs at fan_in (docs/method.md). Beside a
+#: backbone of the paper's width, computing neck and head twice costs next to nothing.
 FAMILY_KEYS: dict[str, Yaml] = {
     "compact": {"series_init": "identity"},
+    "classifier": {"series_init": "identity", "pair_init": "fan_in"},
     "paper": {"lean_training": {"lean": "max"}},
 }
