@@ -31,7 +31,7 @@ from vanillayolo.data import check_folders, make_crops
 from vanillayolo.study.cost import cost
 from vanillayolo.study.latency import machine
 from vanillayolo.yolo.architecture import is_model_name
-from vanillayolo.yolo.families import INITS
+from vanillayolo.yolo.families import INITS, starts
 
 PROTOCOL: dict[str, Any] = {
     "epochs": 30,
@@ -150,8 +150,8 @@ def main() -> None:
     for seed in given.seeds:
         for model in given.models:
             ours = is_model_name(model)
-            starts = {key: VanillaYOLO(model).model.yaml.get(key, "noise") if ours else None for key in INITS}
-            if has_run(RESULTS, data=name, model=model, **starts, seed=seed):
+            begun = starts(VanillaYOLO(model).model.yaml) if ours else dict.fromkeys(INITS)
+            if has_run(RESULTS, data=name, model=model, **begun, seed=seed):
                 continue
             run = given.runs.resolve() / f"{name}_{model}_seed{seed}"
             full = {**settings, "data": str(check_folders(folder)), "seed": seed}
@@ -164,7 +164,7 @@ def main() -> None:
                 "command": " ".join(["python benchmarks/classification.py", *sys.argv[1:]]),
                 "data": name,
                 "model": model,
-                **starts,
+                **begun,
                 "seed": seed,
                 "settings": settings,
                 "machine": machine(),

@@ -25,7 +25,7 @@ from vanillayolo import VanillaYOLO
 from vanillayolo.cli import parse_value
 from vanillayolo.data import make_crops
 from vanillayolo.study.latency import machine
-from vanillayolo.yolo.families import INITS
+from vanillayolo.yolo.families import starts
 
 DETECTOR, CLASSIFIER = "yolo11n-vanillanet-10", "vanillanet-10-w0.125-cls"
 PRETRAINING: dict[str, Any] = {
@@ -85,12 +85,12 @@ def main() -> None:
     if folder is None:
         parser.error("give --pictures FOLDER or --from crops")
     name = f"{given.data.stem}_from_{folder.name}"
-    starts = {key: VanillaYOLO(DETECTOR).model.yaml.get(key, "noise") for key in INITS}
+    begun = starts(VanillaYOLO(DETECTOR).model.yaml)
     before = {**PRETRAINING, **{k: parse_value(v) for k, v in (p.split("=", 1) for p in given.pretraining)}}
     settings = {**PROTOCOL, **{k: parse_value(v) for k, v in (p.split("=", 1) for p in given.set)}}
     for seed in given.seeds:
         for way in given.ways:
-            if has_run(RESULTS, data=name, way=way, **starts, seed=seed):
+            if has_run(RESULTS, data=name, way=way, **begun, seed=seed):
                 continue
             extra, top1 = dict(WAYS[way]), None
             if extra.pop("weights", False):
@@ -112,7 +112,7 @@ def main() -> None:
                 "command": " ".join(["python benchmarks/transfer.py", *sys.argv[1:]]),
                 "data": name,
                 "way": way,
-                **starts,
+                **begun,
                 "seed": seed,
                 "pretraining": {**before, "data": folder.name, "top1": top1} if top1 is not None else None,
                 "settings": {**settings, **{k: v for k, v in extra.items() if k != "weights"}},

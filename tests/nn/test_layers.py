@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from torch import Tensor, nn
 
 from vanillayolo.nn import DeepPair, SeriesActivation, randomize_batchnorm
-from vanillayolo.nn.layers import HalvingMaxPool2d, checkpointed, init_weights, scale_to_fan_in, start_at_identity
+from vanillayolo.nn.layers import HalvingMaxPool2d, checkpointed, init_weights, start_at_fan_in, start_at_identity
 
 few = settings(max_examples=25, deadline=None)
 
@@ -164,13 +164,13 @@ def test_scaled_to_fan_in_a_convolution_keeps_the_variance_of_its_input() -> Non
     module = nn.Sequential(DeepPair(3, 256, kernel_size=4, stride=4, mid_channels=256), SeriesActivation(256))
     init_weights(module)
     before = copy.deepcopy(module[1].state_dict())
-    scale_to_fan_in(module)
+    start_at_fan_in(module)
     with torch.no_grad():
         x = torch.randn(8, 3, 64, 64)
         for conv in (module[0].conv1, module[0].conv2):
             x = conv(x)
-            # the deviation of a variance over 48 weights and 256 channels is 2 %, over 256 weights less
-            assert x.var().item() == pytest.approx(1.0, rel=0.15)
+            # over 256 channels of 48 weights the deviation of the variance is 1.3 %; the second adds its own
+            assert x.var().item() == pytest.approx(1.0, rel=0.06)
             assert not conv.bias.any()
     for key, value in before.items():
         assert torch.equal(module[1].state_dict()[key], value), f"{key} of a depthwise convolution has moved"

@@ -470,8 +470,8 @@ def test_pairs_begin_as_the_yaml_says_and_the_rest_of_the_head_as_ultralytics(ti
         weights[init] = model.state_dict()
         stem = next(m for m in model.modules() if isinstance(m, DeepPair)).conv1
         wanted = 0.02 if init == "noise" else stem.weight[0].numel() ** -0.5
-        # 8 * 48 weights at least: the standard error of the deviation is below 4 %
-        assert stem.weight.std().item() == pytest.approx(wanted, rel=0.2)
+        # 16 * 48 weights: the standard error of the deviation is 2.6 %
+        assert stem.weight.std().item() == pytest.approx(wanted, rel=0.1)
     moved = {key for key, value in weights["noise"].items() if not torch.equal(value, weights["fan_in"][key])}
     assert len(moved) > 4
     assert all("pair.conv" in key for key in moved)

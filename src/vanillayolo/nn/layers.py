@@ -147,10 +147,10 @@ def init_weights(module: nn.Module) -> None:
             m.reset_parameters()
 
 
-def scale_to_fan_in(module: nn.Module) -> None:
+def start_at_fan_in(module: nn.Module) -> None:
     """Draw the weights of every convolution but depthwise ones anew, with deviation 1 / sqrt(fan-in).
 
-    The authors' 0.02 is that of 2,500 inputs, about what their networks have. Narrow ones have 16 to 200: batch
+    The authors' 0.02 is that of 2,500 inputs, about what their networks have. Narrow ones have 16 to 512: batch
     normalisation hides from the output that their weights are short, but not from the optimizer, whose steps turn a
     short vector too far (arXiv 1706.05350). He et al. 2015 (arXiv 1502.01852), section 2.2, without the factor 2 of
     ReLU: what follows a pair's convolutions is a normalisation.

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from vanillayolo.nn import VARIANTS, DeepPair, Stage, VanillaNet
-from vanillayolo.nn.layers import BN_EPS, init_weights, scale_to_fan_in, start_at_identity
+from vanillayolo.nn.layers import BN_EPS, init_weights, start_at_fan_in, start_at_identity
 from vanillayolo.nn.reparameterize import replace_modules
 
 #: VanillaNet-6 (the paper's ablations) for images of 32 px: a stem of stride 2 and two halvings leave 4x4 pixels, where
@@ -79,7 +79,7 @@ def build(config: Config, width: float, num_classes: int = 10, pair_init: str = 
         config: the row.
         width: share of the paper's widths.
         num_classes: classes.
-        pair_init: ``noise`` or ``fan_in``, how convolutions begin; see :func:`vanillayolo.nn.layers.scale_to_fan_in`.
+        pair_init: ``noise`` or ``fan_in``, how convolutions begin; see :func:`vanillayolo.nn.layers.start_at_fan_in`.
     """
     dims = VARIANTS[VARIANT].scaled(width)
     net = VanillaNet(dims, STRIDES, config.act_num, num_classes)
@@ -90,7 +90,7 @@ def build(config: Config, width: float, num_classes: int = 10, pair_init: str = 
         net.stages = nn.Sequential(*(ShortcutStage(stage, config.shortcut) for stage in net.stages))  # type: ignore[arg-type]
     init_weights(net)
     if pair_init == "fan_in":
-        scale_to_fan_in(net)
+        start_at_fan_in(net)
     if config.identity:
         start_at_identity(net)
     return net

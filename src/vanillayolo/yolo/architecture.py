@@ -19,7 +19,7 @@ from ultralytics.utils.ops import make_divisible
 from vanillayolo.errors import ModelNameError, closest
 from vanillayolo.nn import VARIANTS, Variant
 
-from .families import COMPACT, FAMILIES, FAMILY_KEYS, FAMILY_NECK, HEAD_STAGES, INITS, NECKS, Row, Yaml
+from .families import COMPACT, FAMILIES, FAMILY_KEYS, FAMILY_NECK, HEAD_STAGES, INITS, NECKS, Row, Yaml, starts
 from .timm_rows import timm_backbone
 
 SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
@@ -211,9 +211,9 @@ def check_yaml(cfg: object, source: str) -> Yaml:
             f"model {source!r}: key {missing[0]!r} is missing (necks known by name: {', '.join(NECKS)}); "
             "'vanillayolo yaml model=NAME' prints a whole one."
         )
-    for key, allowed in INITS.items():
-        if (init := cfg.get(key, allowed[0])) not in allowed:
-            raise ModelNameError(f"model {source!r}: {key} {init!r}: {closest(str(init), allowed)}")
+    for key, start in starts(cfg).items():
+        if start not in INITS[key]:
+            raise ModelNameError(f"model {source!r}: {key} {start!r}: {closest(str(start), INITS[key])}")
     stages = cfg.get("head_stages")
     if stages is not None and not is_head_stages(stages):
         raise ModelNameError(

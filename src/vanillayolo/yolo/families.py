@@ -30,8 +30,8 @@ class Scale:
     head_stages: HeadStages | None = None
 
 
-#: The compact family: from s on the merged detector is faster than YOLO11 and YOLO26 of its letter, n about as fast
-#: as YOLO11n (benchmarks/family_latency.json).
+#: The compact family: at every letter the merged detector is no slower than YOLO11 and YOLO26 of that letter
+#: (benchmarks/family_latency.json).
 COMPACT = {
     "n": Scale("10", 1 / 8, (0.50, 0.25, 1024), head_stages={"box": 2, "class": 2, "act_num": 2}),
     "s": Scale("8", 1 / 4, (0.50, 0.50, 1024)),
@@ -108,3 +108,8 @@ FAMILY_KEYS: dict[str, Yaml] = {
     "classifier": {"series_init": "identity", "pair_init": "fan_in"},
     "paper": {"lean_training": {"lean": "max"}},
 }
+
+
+def starts(cfg: Yaml) -> dict[str, str]:
+    """Return what a model YAML says for each of :data:`INITS`; where it says nothing, the authors' way."""
+    return {key: cfg.get(key, allowed[0]) for key, allowed in INITS.items()}

@@ -10,9 +10,10 @@ from torch import nn
 from ultralytics.utils import LOGGER
 
 from vanillayolo.nn import get_negative_slope, set_lean, set_negative_slope
-from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation, scale_to_fan_in, start_at_identity
+from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation, start_at_fan_in, start_at_identity
 from vanillayolo.nn.reparameterize import FOLD, MERGE, is_joined, join_pairs, replace_modules
 
+from .families import starts
 from .lean_training import BFLOAT16, LeanTraining
 
 if TYPE_CHECKING:
@@ -52,11 +53,12 @@ class MergingMixin(_Model):
 
     def _set_up(self, cfg: dict[str, Any], momentum: float) -> None:
         """Finish what the parser has built, as the model YAML says; ``momentum`` is that of our normalisations."""
-        if cfg.get("series_init") == "identity":
+        begun = starts(cfg)
+        if begun["series_init"] == "identity":
             start_at_identity(self)
-        if cfg.get("pair_init") == "fan_in":
-            for pair in [m for m in self.modules() if isinstance(m, DeepPair)]:
-                scale_to_fan_in(pair)
+        for m in self.modules():
+            if begun["pair_init"] == "fan_in" and isinstance(m, DeepPair):
+                start_at_fan_in(m)
         for bn in vanilla_batchnorms(self):
             # Ultralytics sets 1e-3 everywhere: weights made with 1e-6 would be another function.
             bn.eps, bn.momentum = BN_EPS, momentum
