@@ -1,4 +1,4 @@
-"""Add the models of another folder of runs to a record of `vanillayolo compare`: a comparison collected in pieces.
+"""Add models, or further seeds of them, of another folder of runs to a record of `vanillayolo compare`.
 
     vanillayolo compare models=yolo26n data=bccd.yaml seeds=0,1,2 epochs=40 folder=runs/more backends=none
     vanillayolo benchmark models=yolo11n,yolo26n,yolo11n-vanillanet imgsz=320 path=times.json
@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from vanillayolo.errors import UsageError
-from vanillayolo.study.records import read_record, write_record
+from vanillayolo.study.records import read_record, spread, write_record
 from vanillayolo.study.results import gather
 from vanillayolo.yolo.trainer import TRAIN_KEYS
 
@@ -29,24 +29,58 @@ def shared(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in settings.items() if key not in {*TRAIN_KEYS, *LOADING}}
 
 
+def with_seeds(model: dict[str, Any], further: dict[str, Any]) -> dict[str, Any]:
+    """Return one model's figures over the seeds of both: exactly what one folder with all of them would give.
+
+    What belongs to the network (cost, bytes kept) and to the first runs (their machine) is the first one's.
+    """
+    share = len(further["seeds"]) / (len(model["seeds"]) + len(further["seeds"]))
+
+    def joined(a: Any, b: Any) -> Any:
+        if isinstance(a, list):
+            return [*a, *b]
+        if not isinstance(a, dict):
+            return a
+        if "values" in a:
+            return spread([*a["values"], *b["values"]])
+        if "low" in a:
+            return {
+                "mean": [round((1 - share) * x + share * y, 5) for x, y in zip(a["mean"], b["mean"], strict=False)],
+                "low": list(map(min, a["low"], b["low"])),
+                "high": list(map(max, a["high"], b["high"])),
+            }
+        return {key: joined(a[key], b[key]) if key in b else a[key] for key in a}
+
+    kept = {key: model[key] for key in ("machine", "settings", "training_form") if key in model}
+    return {**joined(model, further), **kept}
+
+
 def merged(
     record: dict[str, Any], added: dict[str, Any], latency: dict[str, Any] | None = None, replace: bool = False
 ) -> dict[str, Any]:
     """Return a record with the models of another, each with the machine that it was trained on.
 
+    A model that is in both with other seeds is taken over all of them, and ``further`` says where these were trained.
+
     The record's latency stays where no other is given and every model has one: it is of networks, whatever their
     weights.
 
     Raises:
-        UsageError: for other settings, a model that is in both, or a latency that lacks one.
+        UsageError: for other settings, a seed of a model that is in both, or a latency that lacks one.
     """
     if shared(record["settings"]) != shared(added["settings"]):
         raise UsageError(f"other settings: {shared(record['settings'])} and {shared(added['settings'])}.")
-    if not replace and (both := sorted(record["models"].keys() & added["models"].keys())):
-        raise UsageError(f"{both[0]} is in both: give --replace, or another folder.")
     models = {**record["models"]}
     for name, model in added["models"].items():
-        models[name] = {**model, "machine": added["machine"], "settings": added["settings"]}
+        ours = {**model, "machine": added["machine"], "settings": added["settings"]}
+        if name not in models or replace:
+            models[name] = ours
+        elif twice := sorted(set(models[name]["seeds"]) & set(model["seeds"])):
+            raise UsageError(f"seed {twice[0]} of {name} is in both: give --replace, or another folder.")
+        else:
+            where = {"seeds": model["seeds"], "machine": added["machine"]}
+            before = models[name].get("further", [])
+            models[name] = {**with_seeds(models[name], ours), "further": [*before, where]}
     result = {**record, "models": models, "command": f"{record['command']}; {added['command']}"}
     if latency is None:
         timed = (result["latency"] or {}).get("milliseconds", {})

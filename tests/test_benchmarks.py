@@ -42,7 +42,8 @@ def test_models_are_added_to_a_comparison_of_the_same_settings(monkeypatch: pyte
 
     def record(name: str, command: str, **settings: Any) -> dict[str, Any]:
         shared = {"data": "a.yaml", "epochs": 4, **settings}
-        return {"settings": shared, "models": {name: {}}, "latency": None, "command": command, "machine": {"cores": 1}}
+        models = {name: {"seeds": [0]}}
+        return {"settings": shared, "models": models, "latency": None, "command": command, "machine": {"cores": 1}}
 
     first, second = record("a", "one", bfloat16=False, workers=0), record("b", "two")
     timing = {"milliseconds": {"onnxruntime": {"median": 1.0}}}
@@ -59,10 +60,14 @@ def test_models_are_added_to_a_comparison_of_the_same_settings(monkeypatch: pyte
     assert both["latency"]["milliseconds"] == {"onnxruntime": {"a": {"median": 1.0}, "b": {"median": 1.0}}}
     assert both["command"] == "one; two"
     first["latency"] = {"milliseconds": {"onnxruntime": {"a": timing}}}
-    again = merged(first, {**record("a", "three"), "models": {"a": {"seeds": [0]}}}, replace=True)
-    assert again["models"]["a"]["seeds"] == [0]
+    again = merged(first, {**record("a", "three"), "models": {"a": {"seeds": [0, 1]}}}, replace=True)
+    assert again["models"]["a"]["seeds"] == [0, 1]
     assert again["latency"] == first["latency"]
     assert merged(first, second)["latency"] is None  # b was not timed
+    further = merged(both, {**record("b", "four"), "models": {"b": {"seeds": [2]}}, "machine": {"cores": 2}})
+    assert further["models"]["b"]["seeds"] == [0, 2]
+    assert further["models"]["b"]["machine"] == {"cores": 1}
+    assert further["models"]["b"]["further"] == [{"seeds": [2], "machine": {"cores": 2}}]
     for other, times, said in (
         (record("b", "two", epochs=5), None, "other settings"),
         (record("a", "two"), None, "in both"),
@@ -70,3 +75,26 @@ def test_models_are_added_to_a_comparison_of_the_same_settings(monkeypatch: pyte
     ):
         with pytest.raises(UsageError, match=said):
             merged(first, other, times)
+
+
+def test_seeds_added_in_pieces_are_as_seeds_of_one_folder(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from add_models import with_seeds
+
+    from vanillayolo.study.results import summarize_model
+
+    def run(seed: int) -> dict[str, Any]:
+        figures = {"map50": 0.1 * seed, "map50_95": 0.05 * seed}
+        return {
+            "seed": seed,
+            "val": {**figures, "per_class": {"cell": figures}},
+            "test": {**figures, "per_class": {"cell": figures}},
+            "cost": {"merged": {"parameters": 7, "gflops": 1.5}},
+            "saved_bytes": 1000,
+            "training_seconds": 10.0 + seed,
+            "equality": {"matched": seed},
+            "curve": {"map50": [0.0, 0.1 * seed, 0.2], "loss": [3.0, 1.0 * seed, 1.0]},
+        }
+
+    runs = [run(seed) for seed in (0, 1, 3)]
+    assert with_seeds(summarize_model(runs[:2]), summarize_model(runs[2:])) == summarize_model(runs)
