@@ -185,9 +185,11 @@ def classification_table(record: dict[str, Any]) -> str:
 def transfer_table(record: dict[str, Any]) -> str:
     """Return mAP of each way to begin, over seeds."""
     rows = []
-    for (data, way, series, pairs), runs in grouped(record["runs"], "data", "way", *INITS).items():
+    keys = ("data", "way", *INITS, "classifier")
+    for (data, way, series, pairs, classifier), runs in grouped(record["runs"], *keys).items():
         metrics = (with_spread(spread([r[m] for r in runs]), 1, 100) for m in ("map50", "map"))
-        rows.append((f"{data}: {way}, series activations begun at {series}, pairs at {pairs}", *metrics, len(runs)))
+        begun = f"series {series}, pairs {pairs}" + (f"; classifier: {classifier}" if classifier else "")
+        rows.append((f"{data}: {way}, begun at {begun}", *metrics, len(runs)))
     header = ("data: way", "val mAP50", "val mAP50-95", "seeds")
     return f"{markdown(header, rows)}\n\n{about_runs(record['runs'])}"
 

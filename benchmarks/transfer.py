@@ -86,13 +86,15 @@ def main() -> None:
         parser.error("give --pictures FOLDER or --from crops")
     name = f"{given.data.stem}_from_{folder.name}"
     begun = starts(VanillaYOLO(DETECTOR).model.yaml)
+    pretraining_begun = "series {series_init}, pairs {pair_init}".format(**starts(VanillaYOLO(CLASSIFIER).model.yaml))
     before = {**PRETRAINING, **{k: parse_value(v) for k, v in (p.split("=", 1) for p in given.pretraining)}}
     settings = {**PROTOCOL, **{k: parse_value(v) for k, v in (p.split("=", 1) for p in given.set)}}
     for seed in given.seeds:
         for way in given.ways:
-            if has_run(RESULTS, data=name, way=way, **begun, seed=seed):
-                continue
             extra, top1 = dict(WAYS[way]), None
+            classifier = pretraining_begun if "weights" in extra else None
+            if has_run(RESULTS, data=name, way=way, **begun, classifier=classifier, seed=seed):
+                continue
             if extra.pop("weights", False):
                 run = runs / f"{folder.name}_seed{seed}"
                 best = train(CLASSIFIER, run, {**before, "data": str(folder), "seed": seed})
@@ -113,6 +115,7 @@ def main() -> None:
                 "data": name,
                 "way": way,
                 **begun,
+                "classifier": classifier,
                 "seed": seed,
                 "pretraining": {**before, "data": folder.name, "top1": top1} if top1 is not None else None,
                 "settings": {**settings, **{k: v for k, v in extra.items() if k != "weights"}},
