@@ -2,7 +2,7 @@
 
     python benchmarks/family_latency.py [--letters n s m l x] [--imgsz 640] [--rounds 20] [--backends onnxruntime ...]
 
-Writes benchmarks/family_latency.json; `python benchmarks/readme_table.py` puts it into the README.
+Writes benchmarks/family_latency.json, or --out; `python benchmarks/readme_table.py` puts it into the README.
 """
 
 from __future__ import annotations
@@ -36,6 +36,7 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--backends", nargs="+", default=supported(BACKENDS), choices=list(BACKENDS))
+    parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     names = [name for x in given.letters for name in (f"yolo11{x}", f"yolo26{x}", f"yolo11{x}-vanillanet")]
     names += [PUBLISHED]
@@ -46,7 +47,7 @@ def main() -> None:
         files[training] = write_onnx(PUBLISHED, f"{folder}/training.onnx", given.imgsz, fused=False)
         record |= latency(files, given.backends, given.imgsz, given.rounds)
     record["cost"] = {name: costs(name, given.imgsz) for name in names}
-    OUT.write_text(json.dumps(record, indent=1) + "\n")
+    given.out.write_text(json.dumps(record, indent=1) + "\n")
     print(table(record))
 
 

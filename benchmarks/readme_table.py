@@ -34,8 +34,21 @@ BACKENDS = {
 }
 
 
+def shares_table(timed: dict[str, Any]) -> str:
+    """Return the merged detectors' median time as a share of YOLO11's and YOLO26's of the same letter."""
+    named = {"yolo11": "YOLO11's", "yolo26": "YOLO26's"}
+    rows = []
+    for x in "nsmlx":
+        shares = [
+            [times[f"yolo11{x}-vanillanet"]["median"] / times[f"{peer}{x}"]["median"] for peer in named]
+            for times in timed.values()
+        ]
+        rows.append((f"`yolo11{x}-vanillanet`", *(" / ".join(f"{share:.2f}" for share in pair) for pair in shares)))
+    return markdown([f"time as a share of {' / '.join(named.values())}", *(BACKENDS[b] for b in timed)], rows)
+
+
 def models_table(record: dict[str, Any]) -> str:
-    """Return the table of models: both forms' parameters and GFLOPs, latency of the merged one."""
+    """Return the table of models: both forms' parameters and GFLOPs, latency of the merged one, beside its peers'."""
     timed, machine, size = record["milliseconds"], record["machine"], record["imgsz"]
     header = ["model", "M parameters, training / merged", f"GFLOPs at {size} px, training / merged"]
     header += [f"{BACKENDS[backend]}, ms" for backend in timed]
@@ -55,7 +68,7 @@ def models_table(record: dict[str, Any]) -> str:
         f"{machine['processor']} ({machine['capability']}), {machine['cores']} cores, {versions}, {record['date']}: "
         f"merged, median (minimum to maximum) of {record['rounds']} rounds. `{record['command']}`"
     )
-    return f"{markdown(header, rows)}\n\n{about}"
+    return "\n\n".join([markdown(header, rows), shares_table(timed), about])
 
 
 def compare_tables(record: dict[str, Any]) -> str:
