@@ -14,6 +14,7 @@ from vanillayolo import VanillaYOLO
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import Stage, VanillaNet, set_lean
 from vanillayolo.yolo import VanillaDetectionModel, lean_training
+from vanillayolo.yolo.detectors import training_network
 from vanillayolo.yolo.lean_training import LeanTraining, has_bfloat16_instructions
 from vanillayolo.yolo.memory import sample_batch, saved_bytes
 
@@ -35,6 +36,16 @@ def test_a_detector_is_lean_out_of_the_box_and_a_network_is_not(tiny_cfg: dict[s
     plain = VanillaDetectionModel({**tiny_cfg, "lean_training": {"lean": "off"}}, verbose=False)
     assert modes(plain) == {"off"}
     assert kept(model) < 0.9 * kept(plain)  # the neck is most of so small a network
+
+
+def test_a_training_network_is_as_lean_as_its_settings(tiny_yaml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lean_training, "has_bfloat16_instructions", lambda: True)
+    usual, float32, whole = (
+        kept(training_network(tiny_yaml, settings))
+        for settings in ({"epochs": 3}, {"bfloat16": False}, {"bfloat16": False, "lean": "off"})
+    )
+    assert usual < float32 < whole  # the first in bfloat16, as this CPU is said to have it
+    assert kept(training_network("yolo11n", {"lean": "off"})) == kept(training_network("yolo11n", {}))
 
 
 def test_settings_travel_in_the_yaml(tiny_cfg: dict[str, Any]) -> None:

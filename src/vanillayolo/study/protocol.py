@@ -18,7 +18,15 @@ from typing import Any
 
 from vanillayolo.deploy import collapse
 from vanillayolo.errors import UsageError
-from vanillayolo.yolo.detectors import has_split, merges, network, open_detector, score, train_detector
+from vanillayolo.yolo.detectors import (
+    has_split,
+    merges,
+    network,
+    open_detector,
+    score,
+    train_detector,
+    training_network,
+)
 from vanillayolo.yolo.inference import trace_onnx
 from vanillayolo.yolo.interface import VanillaYOLO, resolve_data
 from vanillayolo.yolo.memory import activation_bytes
@@ -75,7 +83,7 @@ def run_one(model: str, seed: int, data: str, folder: Path, settings: dict[str, 
         "val": score(shipped, data, "val", settings["imgsz"], folder),
         "equality": equality,
         "cost": {form: vars(cost) for form, cost in forms.items()},
-        "saved_bytes": activation_bytes(open_detector(model).model, settings["imgsz"], settings["batch"]),
+        "saved_bytes": activation_bytes(training_network(model, settings), settings["imgsz"], settings["batch"]),
         "training_seconds": elapsed(curve.pop("seconds")),
         "curve": curve,
         "machine": machine(),

@@ -18,6 +18,7 @@ from vanillayolo.errors import CheckpointError, ModelNameError
 
 from .architecture import is_model_name, load_yaml, near
 from .checkpoints import can_resume
+from .deep_trainer import section
 from .interface import VanillaYOLO
 from .model import ROWS, VanillaDetectionModel
 from .modules import VanillaBackbone
@@ -89,6 +90,20 @@ def network(detector: Model) -> DetectionModel:
 def merges(detector: Model) -> bool:
     """Return whether a detector is made to merge: ours, but for one with a backbone of timm's."""
     return isinstance(detector.model, VanillaDetectionModel) and detector.model.collapses
+
+
+def training_network(model: str | Path, settings: Mapping[str, Any]) -> DetectionModel:
+    """Return the network that a training with these settings begins with, as lean as they make it.
+
+    Args:
+        model: as :func:`open_detector` takes it.
+        settings: Ultralytics' settings, and ours.
+    """
+    built = network(open_detector(model))
+    if isinstance(built, VanillaDetectionModel):
+        given = section(dict(settings), "lean_training")
+        built.set_lean_training({**(built.yaml.get("lean_training") or {}), **given})
+    return built
 
 
 def train_detector(model: str, data: str, run: Path, settings: Mapping[str, Any]) -> Path:

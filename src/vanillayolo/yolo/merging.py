@@ -62,7 +62,15 @@ class MergingMixin(_Model):
         for bn in vanilla_batchnorms(self):
             # Ultralytics sets 1e-3 everywhere: weights made with 1e-6 would be another function.
             bn.eps, bn.momentum = BN_EPS, momentum
-        training = LeanTraining.from_dict(cfg.get("lean_training"))
+        self.set_lean_training(cfg.get("lean_training"))
+
+    def set_lean_training(self, settings: dict[str, Any] | None) -> None:
+        """Take the type and the memory of training from settings as a model YAML's ``lean_training`` holds them.
+
+        Raises:
+            UsageError: for a key or value that does not exist.
+        """
+        training = LeanTraining.from_dict(settings)
         self.bfloat16 = training.bfloat16
         set_lean(self, training.lean)
 
