@@ -32,6 +32,7 @@ def shared(settings: dict[str, Any]) -> dict[str, Any]:
 def with_seeds(model: dict[str, Any], further: dict[str, Any]) -> dict[str, Any]:
     """Return one model's figures over the seeds of both: exactly what one folder with all of them would give.
 
+    A split that only some seeds were scored on is left out, as there.
     What belongs to the network (cost, bytes kept) and to the first runs (their machine) is the first one's.
     """
     share = len(further["seeds"]) / (len(model["seeds"]) + len(further["seeds"]))
@@ -49,7 +50,7 @@ def with_seeds(model: dict[str, Any], further: dict[str, Any]) -> dict[str, Any]
                 "low": list(map(min, a["low"], b["low"])),
                 "high": list(map(max, a["high"], b["high"])),
             }
-        return {key: joined(a[key], b[key]) if key in b else a[key] for key in a}
+        return {key: joined(a[key], b[key]) for key in a if key in b}
 
     kept = {key: model[key] for key in ("machine", "settings", "training_form") if key in model}
     return {**joined(model, further), **kept}

@@ -98,3 +98,5 @@ def test_seeds_added_in_pieces_are_as_seeds_of_one_folder(monkeypatch: pytest.Mo
 
     runs = [run(seed) for seed in (0, 1, 3)]
     assert with_seeds(summarize_model(runs[:2]), summarize_model(runs[2:])) == summarize_model(runs)
+    del runs[2]["test"]
+    assert with_seeds(summarize_model(runs[:2]), summarize_model(runs[2:])) == summarize_model(runs)

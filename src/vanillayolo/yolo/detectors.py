@@ -97,13 +97,22 @@ def training_network(model: str | Path, settings: Mapping[str, Any]) -> Detectio
 
     Args:
         model: as :func:`open_detector` takes it.
-        settings: Ultralytics' settings, and ours.
+        settings: Ultralytics' settings, and ours, which only networks with deep training are given.
+
+    Raises:
+        UsageError: for a value of ours that does not exist.
     """
-    built = network(open_detector(model))
-    if isinstance(built, VanillaDetectionModel):
-        given = section(dict(settings), "lean_training")
+    detector = open_detector(model)
+    built: Any = network(detector)  # Any: only ours has what is set below
+    if given := section(settings_for(detector, settings), "lean_training"):
         built.set_lean_training({**(built.yaml.get("lean_training") or {}), **given})
     return built
+
+
+def settings_for(detector: Model, settings: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the settings without ours where the detector has no deep training."""
+    ours = set(TRAIN_KEYS) if not merges(detector) else set()
+    return {key: value for key, value in settings.items() if key not in ours}
 
 
 def train_detector(model: str, data: str, run: Path, settings: Mapping[str, Any]) -> Path:
@@ -124,9 +133,8 @@ def train_detector(model: str, data: str, run: Path, settings: Mapping[str, Any]
             if best.exists():
                 return best
     detector = open_detector(model)
-    ours = set(TRAIN_KEYS) if not merges(detector) else set()
-    given = {key: value for key, value in settings.items() if key not in ours}
     (run / "results.csv").unlink(missing_ok=True)
+    given = settings_for(detector, settings)
     detector.train(data=data, project=str(run.parent), name=run.name, exist_ok=True, **given, **_trainer(detector))
     return best
 
