@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from vanillayolo import commands
-from vanillayolo.errors import UsageError, VanillaYOLOError, VerificationError, closest
+from vanillayolo.errors import UsageError, VanillaYOLOError, closest
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": commands.demo,
@@ -84,7 +84,7 @@ def parse(arguments: Sequence[str]) -> tuple[Callable[..., None], dict[str, Any]
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run a command; return 0 on success, 2 on a user's mistake, 1 for a file that fails its proof, told in one line.
+    """Run a command; return 0 on success, 2 on a user's mistake, 1 for a failed proof or a full disk, in one line.
 
     Args:
         argv: the words after the program's name; the process's own by default.
@@ -98,7 +98,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         function(**settings)
     except VanillaYOLOError as error:
         print(f"vanillayolo: {' '.join(str(error).split())}", file=sys.stderr)
-        return 1 if isinstance(error, VerificationError) else 2
+        return error.exit_code
     except KeyboardInterrupt:
         print(
             "vanillayolo: stopped; an interrupted training goes on with 'train model=.../last.pt resume'",

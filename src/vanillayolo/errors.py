@@ -1,7 +1,7 @@
 """The named errors of the package: each is a user's mistake, told in one line.
 
-A message says what was given, what is allowed and what to do next. The command line prints it and ends with exit code
-2; anything else that is raised is a defect of ours and keeps its traceback.
+A message says what was given, what is allowed and what to do next. The command line prints it and ends with the
+error's exit code; anything else that is raised is a defect of ours and keeps its traceback.
 """
 
 from __future__ import annotations
@@ -11,7 +11,13 @@ from collections.abc import Iterable
 
 
 class VanillaYOLOError(ValueError):
-    """Base of all errors that a user can mend."""
+    """Base of all errors that a user can mend.
+
+    Attributes:
+        exit_code: of the command line: 2 for what was asked, 1 for what work came to.
+    """
+
+    exit_code = 2
 
 
 class UsageError(VanillaYOLOError):
@@ -36,6 +42,14 @@ class MergeError(VanillaYOLOError):
 
 class VerificationError(VanillaYOLOError):
     """A file that does not compute what its checkpoint computes."""
+
+    exit_code = 1
+
+
+class WriteError(VanillaYOLOError):
+    """A place that is full or cannot be written; what stood there still does."""
+
+    exit_code = 1
 
 
 def closest(given: str, allowed: Iterable[str], most: int = 3) -> str:

@@ -16,7 +16,7 @@ from torch import nn
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.deploy import collapse, load_collapsed
-from vanillayolo.deploy.collapse import summary, written_whole
+from vanillayolo.deploy.collapse import summary
 from vanillayolo.errors import CheckpointError, MergeError, UsageError
 from vanillayolo.nn import randomize_batchnorm, set_negative_slope
 from vanillayolo.study.cost import cost
@@ -144,21 +144,6 @@ def test_bad_names_and_files(best: Path, tmp_path: Path) -> None:
     result.weights.write_bytes(result.weights.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="cannot be rebuilt"):
         load_collapsed(result.weights)
-
-
-def test_a_file_takes_its_name_only_when_whole(tmp_path: Path) -> None:
-    path = tmp_path / "x.bin"
-    path.write_bytes(b"before")
-
-    def fail() -> None:
-        with written_whole(path) as temporary:
-            temporary.write_bytes(b"half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        fail()
-    assert path.read_bytes() == b"before"
-    assert list(tmp_path.iterdir()) == [path]
 
 
 ELSEWHERE = """

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import yaml
 
+from vanillayolo.atomic import write_whole
 from vanillayolo.data.coco_json import convert_coco
 from vanillayolo.data.data_yaml import (
     SPLIT_KEYS,
@@ -20,7 +21,7 @@ from vanillayolo.data.data_yaml import (
     split_entries,
 )
 from vanillayolo.data.label_files import LabelRules, check_labels, check_readable, list_images
-from vanillayolo.data.paths import cache_dir, write_text_whole
+from vanillayolo.data.paths import CACHE_HINT, cache_dir
 from vanillayolo.errors import DataError, closest
 
 
@@ -129,5 +130,5 @@ def _resolved_copy(source: DataYaml, root: Path) -> Path:
     digest = hashlib.sha256(text.encode()).hexdigest()[:12]
     copy = cache_dir() / "data" / digest / source.file.name
     if not copy.is_file() or copy.read_text(encoding="utf-8") != text:
-        write_text_whole(copy, text)
+        write_whole(copy, text, CACHE_HINT)
     return copy

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import shutil
 import sys
-import uuid
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
+from vanillayolo.atomic import whole_set
 from vanillayolo.errors import DataError
 
 IMAGE_SUFFIXES = (
@@ -50,75 +49,27 @@ def cache_dir() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME") or home / ".cache") / "vanillayolo"
 
 
+#: What to do where a cache cannot be written.
+CACHE_HINT = f"make room there, or choose another folder (caches: ${CACHE_VARIABLE})"
+
+
 @contextlib.contextmanager
 def staged_folder(final: Path, ours: Collection[str]) -> Iterator[Path]:
-    """Give an empty sibling of ``final`` to write into and rename it to ``final`` when the block succeeds.
+    """Give an empty folder to write into, which becomes ``final`` when the block succeeds.
 
     Args:
         final: Folder that shall exist afterwards, whole. Missing parents are made.
         ours: Names that a folder of this kind holds. An existing ``final`` is replaced only if it holds nothing else.
 
-    Yields:
-        The folder to write into; removed again when the block raises.
-
     Raises:
-        DataError: If ``final`` holds files that are not ours, or cannot be written.
+        DataError: If ``final`` holds files that are not ours.
+        WriteError: If it cannot be written.
     """
-    _refuse_foreign(final, ours)
-    stage = final.with_name(f".{final.name}-{uuid.uuid4().hex[:12]}")
-    try:
-        stage.mkdir(parents=True)
-    except OSError as error:
-        raise DataError(
-            f"cannot write to {final.parent} ({error.strerror}); choose another folder (caches: ${CACHE_VARIABLE})"
-        ) from error
-    try:
-        yield stage
-        _swap_in(stage, final)
-    finally:
-        shutil.rmtree(stage, ignore_errors=True)
-
-
-def _refuse_foreign(final: Path, ours: Collection[str]) -> None:
-    if not final.exists():
-        return
-    if not final.is_dir():
+    if final.exists() and not final.is_dir():
         raise DataError(f"{final} is a file where a folder is to be written; choose another folder")
-    foreign = sorted(entry.name for entry in final.iterdir() if entry.name not in ours)
+    foreign = sorted(entry.name for entry in final.iterdir() if entry.name not in ours) if final.exists() else []
     if foreign:
         raise DataError(f"{final} already holds other files ({', '.join(foreign[:3])}); choose a new or empty folder")
-
-
-def _swap_in(stage: Path, final: Path) -> None:
-    # A folder can be renamed onto nothing but an empty folder (not even that on Windows), so the old one steps aside.
-    old = final.with_name(f"{stage.name}-old")
-    with contextlib.suppress(FileNotFoundError):
-        final.rename(old)
-    try:
-        stage.rename(final)
-    except OSError:
-        if old.exists() and not final.exists():
-            old.rename(final)
-        # Another process may have finished the same work first; whatever stands there is whole.
-        if not final.is_dir():
-            raise
-    shutil.rmtree(old, ignore_errors=True)
-
-
-def write_text_whole(path: Path, text: str) -> None:
-    """Write a UTF-8 text file by way of a temporary sibling, so a reader never sees half of it.
-
-    Raises:
-        DataError: If the folder cannot be written.
-    """
-    stage = path.with_name(f".{path.name}-{uuid.uuid4().hex[:12]}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        stage.write_text(text, encoding="utf-8", newline="\n")
-        stage.replace(path)
-    except OSError as error:
-        raise DataError(
-            f"cannot write {path} ({error.strerror}); set ${CACHE_VARIABLE} to a folder that can be written"
-        ) from error
-    finally:
-        stage.unlink(missing_ok=True)
+    with whole_set(final, durable=False, hint=CACHE_HINT) as stage:  # it can be made again
+        (stage / final.name).mkdir()
+        yield stage / final.name

@@ -17,8 +17,9 @@ import numpy as np
 import numpy.typing as npt
 import yaml
 
+from vanillayolo.atomic import write_whole
 from vanillayolo.data.painting import OUTLINES, coverage, paint_background, paint_shape, photograph, place_outline
-from vanillayolo.data.paths import staged_folder, write_text_whole
+from vanillayolo.data.paths import CACHE_HINT, staged_folder
 from vanillayolo.errors import DataError, closest
 
 SHAPES = tuple(OUTLINES)
@@ -128,7 +129,7 @@ def make_scenes(
     if _stored_settings(root) == settings:
         # a folder that was moved as a whole keeps its scenes; only the absolute path in its YAML is out of date
         if not data_yaml.is_file() or data_yaml.read_text(encoding="utf-8") != text:
-            write_text_whole(data_yaml, text)
+            write_whole(data_yaml, text, CACHE_HINT)
         return data_yaml
     with staged_folder(root, CONTENTS) as stage:
         streams = np.random.SeedSequence(seed).spawn(2)

@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
-import os
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import nn
 
+from vanillayolo.atomic import whole_set, write_whole
 from vanillayolo.data import make_scenes
 from vanillayolo.data.paths import cache_dir
 from vanillayolo.errors import CheckpointError, DataError, MergeError, UsageError
@@ -60,21 +58,6 @@ class Collapsed:
     description: Path | None = None
     equality: Equality | LogitEquality | None = None
     parameters: tuple[int, int] = (0, 0)
-
-
-@contextmanager
-def written_whole(path: Path) -> Iterator[Path]:
-    """Give a temporary file beside ``path`` that takes its name only when all went well."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.stem}-", suffix=path.suffix)
-    os.close(handle)
-    temporary = Path(name)
-    try:
-        yield temporary
-        os.chmod(temporary, 0o644)  # mkstemp's own 0600 would keep others from reading a shared model
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
 
 
 def example_images(data: str | None = None, source: str | Path | None = None, most: int = 8) -> tuple[list[Path], str]:
@@ -177,19 +160,23 @@ def collapse(
     size = imgsz or args.get("imgsz") or (224 if task == "classify" else 640)
     images, where = example_images(model.checked_data(data, ("val",)) if data else known_data(model), source)
     before, after = (sum(p.numel() for p in m.parameters()) for m in (network, merged))
-    with written_whole(target) as temporary:
-        record = {"format": FORMAT, "parameters": {"training": before, "merged": after}}
-        torch.save(checkpoint(stock, {"vanillayolo": record}, {"task": task, "imgsz": size}), temporary)
-        reopened = torch.load(temporary, map_location="cpu", weights_only=False)["model"]
+    record = {"format": FORMAT, "parameters": {"training": before, "merged": after}}
+    with whole_set(target) as stage:
+        content = io.BytesIO()
+        torch.save(checkpoint(stock, {"vanillayolo": record}, {"task": task, "imgsz": size}), content)
+        (stage / target.name).write_bytes(content.getbuffer())
+        reopened = torch.load(stage / target.name, map_location="cpu", weights_only=False)["model"]
         equality = compare(reference, reopened.float().eval(), images, int(size), task)
         if equality.worst.relative > TOLERANCE:
             raise MergeError(f"{origin}: the merged network differs ({equality}); nothing written. Please report this.")
-    record |= {"equality": {**equality.to_dict(), "source": where, "imgsz": size}}
-    return Collapsed(target, *_without_pickle(stock, record, task, target), equality, (before, after))
+        record |= {"equality": {**equality.to_dict(), "source": where, "imgsz": size}}
+        _without_pickle(stock, record, task, stage / target.name)
+    weights, text = target.with_suffix(".safetensors"), target.with_suffix(".json")
+    return Collapsed(target, weights, text, equality, (before, after))
 
 
-def _without_pickle(stock: Any, record: dict[str, Any], task: str, target: Path) -> tuple[Path, Path]:
-    """Write the weights and the description from which :func:`load_collapsed` rebuilds, and return both files."""
+def _without_pickle(stock: Any, record: dict[str, Any], task: str, target: Path) -> None:
+    """Write, beside ``target``, the weights and the description from which :func:`load_collapsed` rebuilds."""
     description = {
         **record,
         "yaml": stock.yaml,
@@ -197,21 +184,16 @@ def _without_pickle(stock: Any, record: dict[str, Any], task: str, target: Path)
         "stride": [float(s) for s in stock.stride],
         **INTERFACES[task],
     }
-    weights, text = target.with_suffix(".safetensors"), target.with_suffix(".json")
-    with written_whole(weights) as temporary:
-        save_file({k: v.contiguous().clone() for k, v in stock.state_dict().items()}, temporary, {"format": "pt"})
-    with written_whole(text) as temporary:
-        temporary.write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
-    return weights, text
+    tensors = {k: v.contiguous().clone() for k, v in stock.state_dict().items()}
+    target.with_suffix(".safetensors").write_bytes(save(tensors, {"format": "pt"}))
+    target.with_suffix(".json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
 
 
 def _already_collapsed(origin: Path, target: Path | None) -> Collapsed:
     """Copy a merged checkpoint as it is, or leave it where it is."""
     if target is None or target.resolve() == origin.resolve():
         return Collapsed(origin)
-    with written_whole(target) as temporary:
-        temporary.write_bytes(origin.read_bytes())
-    return Collapsed(target)
+    return Collapsed(write_whole(target, origin.read_bytes()))
 
 
 def load_collapsed(path: str | Path) -> nn.Module:

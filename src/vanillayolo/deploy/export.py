@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import shutil
 import tempfile
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +9,7 @@ from typing import Any
 
 from torch import nn
 
+from vanillayolo.atomic import whole_set
 from vanillayolo.errors import CheckpointError, DataError, UsageError, closest
 from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.yolo import VanillaYOLO
@@ -104,14 +103,6 @@ def check_classifier(word: Any, settings: dict[str, Any]) -> None:
             raise UsageError(f"export of a classifier has no key {key!r}: it finds no boxes.")
 
 
-def place(made: Path, target: Path) -> Path:
-    """Move a finished file or folder to its name, in the place of an earlier one."""
-    if target.is_dir() and not target.is_symlink():
-        shutil.rmtree(target)
-    os.replace(made, target)
-    return target
-
-
 def unverified(target: Path, ending: str) -> Path:
     """Return the name of a file that is not what its checkpoint computes: ``best-unverified.onnx``."""
     return target.with_name(f"{target.name.removesuffix(ending)}{UNVERIFIED}{ending}")
@@ -157,7 +148,7 @@ def export(
     origin = origin_of(model)
     ending = FORMATS[format].int8 if word == 8 else FORMATS[format].ending
     target = origin.with_name(f"{origin.stem}{ending}") if origin.suffix == ".pt" else Path(f"{origin.stem}{ending}")
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.stem}-") as name:
+    with whole_set(target) as stage, tempfile.TemporaryDirectory(dir=stage) as name:
         folder = Path(name)
         if word == 8:
             made = write_int8(model, folder / target.name, format, str(checked), settings)
@@ -165,13 +156,15 @@ def export(
             asked = {k: v for k, v in settings.items() if k not in {"half", "int8"}}
             asked |= {"format": format, "quantize": word, "task": str(model.task)}
             made = write_file(network, folder, origin.stem, asked, model.callbacks)
-        if not proven:
-            return Exported(place(made, target), format)
-        inside = {k: settings[k] for k in ("conf", "iou") if settings.get("nms") and k in settings}
-        result = verify(made, model, checked, **comparison, **inside)
-        target = target if result.verified else unverified(target, ending)
-        result.file = target.name
-        place(made, target)
-    record = result.save(target)
+        result = None
+        if proven:
+            inside = {k: settings[k] for k in ("conf", "iou") if settings.get("nms") and k in settings}
+            result = verify(made, model, checked, **comparison, **inside)
+            target = target if result.verified else unverified(target, ending)
+            result.file = target.name
+            result.save(stage / target.name)
+        made.replace(stage / target.name)
+    if result is None:
+        return Exported(target, format)
     result.check()
-    return Exported(target, format, result, record)
+    return Exported(target, format, result, result.record_of(target))

@@ -10,11 +10,8 @@ from __future__ import annotations
 import copy
 import dataclasses
 import itertools
-import os
-import shutil
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vanillayolo.atomic import whole_set
 from vanillayolo.errors import CheckpointError, DataError, UsageError, closest
 from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.yolo import VanillaYOLO
@@ -275,18 +273,6 @@ def float_onnx(
     return path, len(links)
 
 
-@contextmanager
-def whole(target: Path) -> Iterator[Path]:
-    """Give a place beside ``target`` to write a file or folder to, which takes its name only when all went well."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(dir=target.parent, prefix=f".{target.name}-") as folder:
-        place = Path(folder) / target.name
-        yield place
-        if target.is_dir():
-            shutil.rmtree(target)
-        os.replace(place, target)
-
-
 def quantize_export(
     checkpoint: VanillaYOLO | str | Path,
     format: str = "openvino",
@@ -327,7 +313,7 @@ def quantize_export(
     files = calibration_images(resolve_data(data, ("train",)), chosen.images)
     target = Path(path) if path else origin.with_name(f"{origin.stem}{FORMATS[format].ending}")
     batches = Batches(files, size)
-    with tempfile.TemporaryDirectory() as folder, whole(target) as place:
+    with tempfile.TemporaryDirectory() as folder, whole_set(target) as stage:
         source, _ = float_onnx(network, batches, chosen, Path(folder), origin.stem, format)
-        FORMATS[format].quantize(source, place, batches, chosen)
+        FORMATS[format].quantize(source, stage / target.name, batches, chosen)
     return target

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from vanillayolo.data.paths import write_text_whole
+from vanillayolo.atomic import write_whole
 from vanillayolo.errors import VerificationError
 
 from .equality import Equality
@@ -155,11 +155,14 @@ class Verification:
         """Return everything as plain data."""
         return {**asdict(self), "tolerance": asdict(self.tolerance), "breaches": self.breaches}
 
+    @staticmethod
+    def record_of(path: Path) -> Path:
+        """Return where the record of a file stands: ``NAME.verify.json`` beside it."""
+        return path.with_name(f"{path.name}.verify.json")
+
     def save(self, path: Path) -> Path:
-        """Write ``NAME.verify.json`` beside a file and return its path."""
-        target = path.with_name(f"{path.name}.verify.json")
-        write_text_whole(target, json.dumps(self.to_dict(), indent=1) + "\n")
-        return target
+        """Write the record of a file and return its path."""
+        return write_whole(self.record_of(path), json.dumps(self.to_dict(), indent=1) + "\n")
 
     def __str__(self) -> str:
         """Return a table."""

@@ -17,6 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vanillayolo.atomic import write_whole
 from vanillayolo.errors import CheckpointError
 
 from .reparameterize import join_pairs
@@ -226,7 +227,7 @@ def convert_weights(source: str | Path, target: str | Path | None = None) -> tup
     Raises:
         CheckpointError: when the source is no VanillaNet, or the target exists or has another suffix.
     """
-    from safetensors.torch import save_file
+    from safetensors.torch import save
 
     source = Path(source)
     target = source.with_suffix(".safetensors") if target is None else Path(target)
@@ -240,14 +241,8 @@ def convert_weights(source: str | Path, target: str | Path | None = None) -> tup
     except CheckpointError as error:
         raise CheckpointError(f"{source}: {error}") from None
     tensors = {key: value.detach().contiguous().clone() for key, value in translate_keys(state).items()}
-    written = target.with_name(f".{target.name}.part")
     metadata = {"format": "pt", "form": form.form, "act_num": str(form.act_num), "num_classes": str(form.num_classes)}
-    try:
-        save_file(tensors, written, metadata)
-        written.replace(target)
-    finally:
-        written.unlink(missing_ok=True)
-    return target, form
+    return write_whole(target, save(tensors, metadata)), form
 
 
 def load_official_weights(net: nn.Module, source: str | Path | Mapping[str, Tensor], strict: bool = True) -> LoadReport:

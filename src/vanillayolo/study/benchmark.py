@@ -10,8 +10,8 @@ from __future__ import annotations
 import copy
 import hashlib
 import json
-import os
 import re
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -21,9 +21,10 @@ from typing import Any
 
 import torch
 
+from vanillayolo.atomic import whole_set, write_whole
 from vanillayolo.data import make_scenes
 from vanillayolo.data.paths import cache_dir
-from vanillayolo.deploy.quantize import FORMATS, Batches, QuantizeSettings, float_onnx, merged_network, whole
+from vanillayolo.deploy.quantize import FORMATS, Batches, QuantizeSettings, float_onnx, merged_network
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm
 from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
@@ -177,13 +178,14 @@ def prepare(item: Subject, form: str, imgsz: int, folder: Path) -> Any:
 
 def write_form(network: Any, form: str, imgsz: int, path: Path) -> None:
     """Write the file of a form; it takes its name only when it is whole."""
-    with tempfile.TemporaryDirectory() as folder, whole(path) as place:
+    with tempfile.TemporaryDirectory() as folder, whole_set(path) as stage:
+        place = stage / path.name
         if form == "onnx" and get_negative_slope(network) is not None:  # training form: the exporter would merge it
             with torch.no_grad():
                 trace_onnx(network, place, imgsz)
             return
         if form == "onnx":
-            os.replace(export_float(network, place.parent, "float", imgsz), place)
+            shutil.move(export_float(network, Path(folder), "float", imgsz), place)
             return
         format = form.removeprefix("int8-")
         batches, settings = calibration(imgsz), QuantizeSettings()
@@ -293,6 +295,4 @@ def write(record: Mapping[str, Any], path: str | Path) -> Path:
         UsageError: when the folder does not exist.
     """
     check_places(path, None)
-    path = Path(path)
-    path.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-    return path
+    return write_whole(path, json.dumps(record, indent=1) + "\n")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import os
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from vanillayolo.atomic import write_whole
 from vanillayolo.errors import UsageError
 
 Record = dict[str, Any]
@@ -16,14 +16,7 @@ Record = dict[str, Any]
 
 def write_record(path: Path, record: Mapping[str, Any]) -> Path:
     """Write a record as JSON; an interruption leaves the old file, or none, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
-    return path
+    return write_whole(path, json.dumps(record, indent=1) + "\n")
 
 
 def read_record(path: Path) -> Record:
