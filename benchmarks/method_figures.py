@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import nn
 
 from vanillayolo.nn import DeepPair, DeepTraining, SeriesActivation, randomize_batchnorm
-from vanillayolo.nn.reparameterize import merge_pair
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 COLOURS = plt.get_cmap("viridis")
@@ -45,7 +44,7 @@ def slope_figure() -> None:
 def merge_error(slope: float, pair: DeepPair, x: torch.Tensor) -> float:
     """Return how far a pair at ``slope`` is from what it would merge into, relative to its largest output."""
     pair.negative_slope = 1.0
-    merged = merge_pair(pair)
+    merged = pair.fuse()
     pair.negative_slope = slope
     with torch.no_grad():
         want = pair(x)

@@ -16,7 +16,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from vanillayolo.errors import UsageError
+from vanillayolo.errors import MergeError, UsageError
 from vanillayolo.nn import (
     VARIANTS,
     VanillaNet,
@@ -254,6 +254,20 @@ def test_reset_classifier(name: str, form: Callable[[nn.Module], Any], images: t
         net.reset_classifier(4, "")
         assert net(images).shape == (2, 4, *maps.shape[-2:])
     assert is_merged(net) == (form is reparameterize)
+
+
+@small
+def test_timms_own_verb_merges_or_refuses(name: str, images: torch.Tensor) -> None:
+    net = create(name).double()
+    merged = timm.models.reparameterize_model(net)
+    assert is_merged(merged)
+    assert not is_merged(net)
+    assert merged.state_dict().keys() == reparameterize(net).state_dict().keys()
+    with torch.no_grad():
+        torch.testing.assert_close(merged(images.double()), net(images.double()), rtol=0, atol=1e-12)
+    set_negative_slope(net, 0.5)
+    with pytest.raises(MergeError, match=r"slope 0\.5"):
+        timm.models.reparameterize_model(net)
 
 
 def test_reset_classifier_keeps_slope_dtype_and_mode() -> None:

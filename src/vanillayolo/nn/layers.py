@@ -15,7 +15,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
+from vanillayolo.errors import MergeError
+
 from .depthwise import depthwise_conv2d
+from .folding import as_conv, compose, fold
 
 BN_EPS = 1e-6  # of every batch normalisation in VanillaNet; loaded weights depend on it
 
@@ -57,6 +60,11 @@ class SeriesActivation(nn.Module):
             return depthwise_conv2d(x, self.conv.weight)
         return self.conv(x)
 
+    def fuse(self) -> nn.Sequential:
+        """Return ReLU and one depthwise convolution with bias: the same function in evaluation mode."""
+        merged = nn.Sequential(nn.ReLU(), as_conv(self.conv, fold(self.conv, self.norm)))
+        return merged.train(self.training)
+
     def extra_repr(self) -> str:
         """Name the paper's n in the printed module."""
         return f"act_num={self.act_num}"
@@ -66,8 +74,7 @@ class DeepPair(nn.Module):
     """Two convolutions with a leaky ReLU between, to be one convolution after training (paper section 3.1, equation 1).
 
     ``A'(x) = (1 - slope) * relu(x) + slope * x`` is the leaky ReLU of that ``negative_slope``: at 0 the pair has a
-    ReLU between its convolutions, at 1 nothing, and then the pair is one linear map
-    (:func:`vanillayolo.nn.reparameterize.merge_pair`).
+    ReLU between its convolutions, at 1 nothing, and then the pair is one linear map: :meth:`fuse`.
 
     Args:
         in_channels: channels in, and between the two convolutions where ``mid_channels`` is not given.
@@ -116,6 +123,23 @@ class DeepPair(nn.Module):
     def is_joined(self) -> bool:
         """Whether the two convolutions are one already."""
         return isinstance(self.conv2, nn.Identity)
+
+    def fuse(self) -> nn.Conv2d:
+        """Return the pair of slope 1 as one convolution: the same function in evaluation mode.
+
+        timm's ``reparameterize_model`` puts it in the pair's place.
+
+        Raises:
+            MergeError: when the slope is not exactly 1.
+        """
+        if self.negative_slope != 1.0:
+            raise MergeError(
+                f"slope {self.negative_slope:g} between the convolutions; only slope 1 merges exactly. Train on until "
+                "the slope is 1, or use the unmerged network."
+            )
+        if not isinstance(self.conv2, nn.Conv2d):
+            return as_conv(self.conv1, fold(self.conv1, self.norm2))  # joined
+        return as_conv(self.conv1, compose(fold(self.conv1, self.norm1), fold(self.conv2, self.norm2)))
 
     def extra_repr(self) -> str:
         """Name the slope in the printed module."""
