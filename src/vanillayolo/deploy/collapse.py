@@ -33,6 +33,7 @@ from vanillayolo.yolo.inference import (
 )
 from vanillayolo.yolo.merging import MergingMixin
 from vanillayolo.yolo.stock import build_stock, to_stock
+from vanillayolo.yolo.yaml_check import check_yaml
 
 from .equality import Equality, LogitEquality
 
@@ -214,7 +215,8 @@ def load_collapsed(path: str | Path) -> nn.Module:
         if description.get("format") != FORMAT:
             raise ValueError(f"format {description.get('format')!r}, not {FORMAT}")
         names = {int(k): v for k, v in description["names"].items()}
-        return build_stock(description["yaml"], load_file(weights), names)
+        cfg = check_yaml(description["yaml"], str(text), stock=True)
+        return build_stock(cfg, load_file(weights), names)
     except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be rebuilt ({' '.join(str(error).split())[:160]}).") from error
 

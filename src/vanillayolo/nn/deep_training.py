@@ -46,7 +46,7 @@ class DeepTraining:
         for name, value in (("decay", self.decay), ("start", self.start)):
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
                 raise UsageError(f"{name}={value!r}: give a number from 0 to 1 (decay is a share of the epochs).")
-        if self.decay_shape not in DECAY_SHAPES:
+        if not isinstance(self.decay_shape, str) or self.decay_shape not in DECAY_SHAPES:
             raise UsageError(f"decay_shape={self.decay_shape!r}: allowed are {', '.join(DECAY_SHAPES)}.")
 
     def slope(self, position: float, ramp: float) -> float:

@@ -10,17 +10,21 @@ from __future__ import annotations
 
 import copy
 import re
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import timm
 import yaml
 from ultralytics.utils.ops import make_divisible
 
-from vanillayolo.errors import ModelNameError, closest
+from vanillayolo.errors import ModelNameError, VanillaYOLOError, closest
 from vanillayolo.nn import VARIANTS, Variant
 
-from .families import COMPACT, FAMILIES, FAMILY_KEYS, FAMILY_NECK, HEAD_STAGES, INITS, NECKS, Row, Yaml, starts
+from .families import COMPACT, FAMILIES, FAMILY_KEYS, FAMILY_NECK, NECKS, Row, Yaml
 from .timm_rows import timm_backbone
+from .yaml_check import check_yaml, shown
 
 SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
 NAME = re.compile(
@@ -177,6 +181,23 @@ def collapses(cfg: Yaml) -> bool:
     return any(row[2] in COLLAPSING for row in (*cfg["backbone"], *cfg["head"]))
 
 
+class RepeatedKeyError(yaml.MarkedYAMLError):
+    """A key that a YAML has twice: the second would take the place of the first, silently."""
+
+
+class UniqueKeys(yaml.SafeLoader):
+    """PyYAML's loader of plain data, which refuses a key given twice."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
+        """Return the mapping of a node."""
+        seen = set()
+        for key, _ in node.value:
+            if key.value in seen and isinstance(key.value, str):
+                raise RepeatedKeyError(problem=f"key {key.value!r} twice", problem_mark=key.start_mark)
+            seen.add(key.value if isinstance(key.value, str) else id(key))
+        return super().construct_mapping(node, deep)
+
+
 def load_yaml(path: str | Path) -> Yaml:
     """Read an edited model YAML; a ``neck`` name without a ``head`` is filled in from the table.
 
@@ -185,50 +206,19 @@ def load_yaml(path: str | Path) -> Yaml:
     """
     path = Path(path)
     try:
-        cfg = yaml.safe_load(path.read_text(encoding="utf-8"))
+        cfg = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
     except FileNotFoundError:
         raise ModelNameError(f"model {str(path)!r}: no such file; 'vanillayolo yaml model=NAME' writes one.") from None
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        mark = getattr(error, "problem_mark", None)
+    except OSError as error:
+        raise ModelNameError(f"model {str(path)!r}: cannot be read ({error.strerror}).") from None
+    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+        mark = getattr(error, "problem_mark", None)  # PyYAML has all of these for text that is no YAML
         where = f" at line {mark.line + 1}" if mark else ""
-        raise ModelNameError(f"model {str(path)!r}: not valid YAML{where}; 'vanillayolo yaml' prints one.") from None
+        reason = f" ({error.problem})" if isinstance(error, RepeatedKeyError) else ""
+        raise ModelNameError(
+            f"model {str(path)!r}: not valid YAML{where}{reason}; 'vanillayolo yaml model=NAME' prints one."
+        ) from None
     return check_yaml(cfg, str(path))
-
-
-def check_yaml(cfg: object, source: str) -> Yaml:
-    """Return a copy of a model YAML that has what the builder needs.
-
-    Raises:
-        ModelNameError: naming what is missing.
-    """
-    if not isinstance(cfg, dict):
-        raise ModelNameError(f"model {source!r}: not a model YAML; 'vanillayolo yaml model=NAME' prints one.")
-    cfg = copy.deepcopy(cfg)
-    if "head" not in cfg and cfg.get("neck") in NECKS:
-        cfg["head"] = copy.deepcopy(NECKS[cfg["neck"]])
-    if missing := [key for key in ("nc", "backbone", "head") if key not in cfg]:
-        raise ModelNameError(
-            f"model {source!r}: key {missing[0]!r} is missing (necks known by name: {', '.join(NECKS)}); "
-            "'vanillayolo yaml model=NAME' prints a whole one."
-        )
-    for key, start in starts(cfg).items():
-        if start not in INITS[key]:
-            raise ModelNameError(f"model {source!r}: {key} {start!r}: {closest(str(start), INITS[key])}")
-    stages = cfg.get("head_stages")
-    if stages is not None and not is_head_stages(stages):
-        raise ModelNameError(
-            f"model {source!r}: head_stages {stages!r}: give whole numbers for {', '.join(HEAD_STAGES)}, "
-            "the first two from 0 to 2, as in {box: 2, class: 2, act_num: 2}."
-        )
-    return cfg
-
-
-def is_head_stages(stages: object) -> bool:
-    """Return whether a YAML's ``head_stages`` says how many layers of which branch, and the n of their stages."""
-    if not isinstance(stages, dict) or stages.keys() != HEAD_STAGES.keys():
-        return False
-    numbers = ((stages[key], low, high) for key, (low, high) in HEAD_STAGES.items())
-    return all(type(n) is int and low <= n <= high for n, low, high in numbers)
 
 
 def dump_yaml(cfg: Yaml) -> str:
@@ -246,10 +236,35 @@ def dump_yaml(cfg: Yaml) -> str:
     return "\n".join(lines) + "\n"
 
 
+@contextmanager
+def building(model: str | Path | Yaml, like: str) -> Iterator[None]:
+    """Tell the user, in one line, where rows that are right each by itself do not make a network together.
+
+    Args:
+        model: what it is built from.
+        like: a name whose YAML shows how.
+
+    Raises:
+        ModelNameError: for whatever torch and Ultralytics raise, but in a network of our own tables.
+    """
+    try:
+        yield
+    except VanillaYOLOError:
+        raise
+    except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, AssertionError, ArithmeticError) as error:
+        if isinstance(model, str) and not model.endswith((".yaml", ".yml")):
+            raise
+        reason = shown(" ".join(str(error).split())) if str(error) else repr(error)
+        name = "YAML" if isinstance(model, dict) else str(model)
+        raise ModelNameError(
+            f"model {name!r}: its rows do not fit each other ({reason}); compare with 'vanillayolo yaml model={like}'."
+        ) from error
+
+
 def resolve(model: str | Path | Yaml) -> Yaml:
     """Return the YAML of a name, of a YAML file, or of a dict already at hand (copied)."""
     if isinstance(model, dict):
-        return check_yaml(model, "dict")
+        return check_yaml(model, "YAML")
     path = Path(model)
     if path.suffix in {".yaml", ".yml"} and path.is_file():
         return load_yaml(path)

@@ -13,9 +13,9 @@ from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.nn.tasks import ClassificationModel, temporary_modules
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 
-from vanillayolo.errors import ModelNameError, UsageError, VanillaYOLOError
+from vanillayolo.errors import UsageError
 
-from .architecture import resolve
+from .architecture import building, resolve
 from .deep_trainer import SECTIONS, DeepTrainingMixin
 from .families import Yaml
 from .fine_tuning import check_stages
@@ -134,19 +134,9 @@ class VanillaClassificationModel(MergingMixin, ClassificationModel):
         yaml_dict = resolve(cfg)
         LeanTraining.from_dict(yaml_dict.get("lean_training"))  # refused before anything is built
         Recipe.from_dict(yaml_dict.get("recipe"))
-        try:
-            yaml_dict["backbone"][0][3][0]["in_chans"] = ch
-            with temporary_modules(attributes=ROWS):
-                super().__init__(yaml_dict, ch=ch, nc=nc, verbose=verbose)
-        except VanillaYOLOError:
-            raise  # says what is wrong already
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-            if isinstance(cfg, str) and not cfg.endswith((".yaml", ".yml")):
-                raise  # a network of our own tables: a defect of ours
-            raise ModelNameError(
-                f"model {cfg if isinstance(cfg, str) else 'YAML'!r}: row cannot be built ({error!r}); "
-                "compare with 'vanillayolo yaml model=vanillanet-6-cls'."
-            ) from error
+        yaml_dict["backbone"][0][3][0]["in_chans"] = ch
+        with building(cfg, "vanillanet-6-cls"), temporary_modules(attributes=ROWS):
+            super().__init__(yaml_dict, ch=ch, nc=nc, verbose=verbose)
         self._set_up(yaml_dict, momentum=0.1)  # torch's, as in the paper's code
 
     def init_criterion(self) -> ClassificationLoss:

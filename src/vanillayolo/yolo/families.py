@@ -10,7 +10,7 @@ Yaml = dict[str, Any]
 Row = list[Any]  # [from, repeats, module, arguments]
 #: ``box`` and ``class``: how many of the two layers of these branches, from the first on; ``act_num``: the paper's n.
 HeadStages = dict[str, int]
-HEAD_STAGES: dict[str, tuple[int, float]] = {"box": (0, 2), "class": (0, 2), "act_num": (0, float("inf"))}
+HEAD_STAGES: dict[str, tuple[int, int]] = {"box": (0, 2), "class": (0, 2), "act_num": (0, 15)}
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,7 @@ and resume go on working: each of the new groups keeps the old one's name, weigh
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -32,11 +33,13 @@ class FineTuning:
         UsageError: for a factor that is none.
     """
 
-    weights: str | None = None
+    weights: str | Path | None = None
     layer_decay: float = 1.0
     backbone_lr: float = 1.0
 
     def __post_init__(self) -> None:
+        if self.weights is not None and not isinstance(self.weights, (str, Path)):
+            raise UsageError(f"weights={self.weights!r}: give the file of official weights, or its name.")
         for name, low, high in (("layer_decay", 0.0, 1.0), ("backbone_lr", 0.0, 10.0)):
             value = getattr(self, name)
             if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value <= high:

@@ -11,10 +11,9 @@ from ultralytics.nn.modules import Conv, Detect
 from ultralytics.nn.tasks import DetectionModel, temporary_modules
 from ultralytics.utils.torch_utils import initialize_weights
 
-from vanillayolo.errors import ModelNameError, VanillaYOLOError
 from vanillayolo.nn.layers import checkpointed, is_heard
 
-from .architecture import collapses, resolve, scaled_channels
+from .architecture import building, collapses, resolve, scaled_channels
 from .families import HeadStages, Yaml
 from .lean_training import LeanTraining
 from .merging import MergingMixin
@@ -52,12 +51,13 @@ def use_yolo11_head(model: DetectionModel) -> None:
     old = model.model[-1]
     if type(old) is not Detect or not isinstance(old.cv3[0][0], Conv):
         return
-    before = Detect.legacy
-    Detect.legacy = False  # the parser's own switch: a class attribute that every build sets
+    before = Detect.legacy, Conv.default_act
+    # The parser's own switches: class attributes that every build sets.
+    Detect.legacy, Conv.default_act = False, old.cv3[0][0].act
     try:
         head = Detect(old.nc, old.reg_max, False, [branch[0].conv.in_channels for branch in old.cv2])
     finally:
-        Detect.legacy = before
+        Detect.legacy, Conv.default_act = before
     head.legacy = False
     initialize_weights(head)
     head.i, head.f, head.type, head.inplace = old.i, old.f, old.type, old.inplace
@@ -106,21 +106,11 @@ class VanillaDetectionModel(MergingMixin, DetectionModel):
     ):
         yaml_dict = resolve(cfg)
         LeanTraining.from_dict(yaml_dict.get("lean_training"))  # refused before anything is built
-        try:
-            if yaml_dict["backbone"][0][2] in ("VanillaBackbone", "TimmBackbone"):
-                yaml_dict["backbone"][0][3][0]["in_chans"] = ch
-            with temporary_modules(attributes=PLACES):
-                super().__init__(for_parser(yaml_dict), ch=ch, nc=nc, verbose=verbose)
-            self.yaml |= {key: yaml_dict[key] for key in ("backbone", "head")}
-        except VanillaYOLOError:
-            raise  # says what is wrong already
-        except (KeyError, IndexError, TypeError, AttributeError, ValueError, RuntimeError) as error:
-            if isinstance(cfg, str) and not cfg.endswith((".yaml", ".yml")):
-                raise  # a network of our own tables: a defect of ours
-            raise ModelNameError(
-                f"model {cfg if isinstance(cfg, str) else 'YAML'!r}: row cannot be built ({error!r}); "
-                "compare with 'vanillayolo yaml model=yolo11n-vanillanet'."
-            ) from error
+        if yaml_dict["backbone"][0][2] in ("VanillaBackbone", "TimmBackbone"):
+            yaml_dict["backbone"][0][3][0]["in_chans"] = ch
+        with building(cfg, "yolo11n-vanillanet"), temporary_modules(attributes=PLACES):
+            super().__init__(for_parser(yaml_dict), ch=ch, nc=nc, verbose=verbose)
+        self.yaml |= {key: yaml_dict[key] for key in ("backbone", "head")}
         use_yolo11_head(self)
         if stages := yaml_dict.get("head_stages"):
             use_stages(self.model[-1], stages)

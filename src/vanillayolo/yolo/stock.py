@@ -22,9 +22,7 @@ from .classify import VanillaClassificationModel
 from .families import HeadStages, Row, Yaml
 from .model import VanillaDetectionModel, use_stages, use_yolo11_head
 from .modules import VanillaBackbone, VanillaStage
-
-#: Modules whose first argument Ultralytics' parser scales by the letter's width, among those of our necks.
-SCALED = {"SPPF", "C2PSA", "C3k2", "Conv"}
+from .yaml_tables import MODULES
 
 
 class StockRows:
@@ -82,7 +80,8 @@ def stock_yaml(model: VanillaDetectionModel) -> tuple[Yaml, dict[str, str]]:
     depth = cfg["scales"][cfg["scale"]][0]
     stock = StockRows()
     for i, (source, repeats, module, arguments) in enumerate([*cfg["backbone"], *cfg["head"]]):
-        sources = [stock.source(i if s == -1 else s + 1) for s in (source if isinstance(source, list) else [source])]
+        read = source if isinstance(source, list) else [source]
+        sources = [stock.source(s + 1 + (i if s < 0 else 0)) for s in read]
         if module == "VanillaBackbone":
             stock.add_backbone(model.model[i], i)
         elif module == "VanillaStage":
@@ -91,7 +90,7 @@ def stock_yaml(model: VanillaDetectionModel) -> tuple[Yaml, dict[str, str]]:
             stock.where[i] = stock.maps[arguments[1]]
         else:
             arguments = list(arguments)
-            if module in SCALED:
+            if MODULES[module].scaled:
                 arguments[0] = scaled_channels(cfg, arguments[0])
             repeats = max(round(repeats * depth), 1) if repeats > 1 else repeats
             row = stock.add(module, arguments, sources if isinstance(source, list) else sources[0], repeats)
@@ -99,7 +98,7 @@ def stock_yaml(model: VanillaDetectionModel) -> tuple[Yaml, dict[str, str]]:
             stock.prefixes[f"model.{i}."] = f"model.{row}."
             if module == "Detect":
                 stock.prefixes |= branch_prefixes(model.model[i], f"model.{i}", f"model.{row}")
-    kept = {k: cfg[k] for k in ("nc", "scale", "channels", "head_stages") if k in cfg}
+    kept = {k: cfg[k] for k in ("nc", "scale", "channels", "activation", "head_stages") if k in cfg}
     # Widths and repeats are spelled out above; the letter stays, because the parser builds C3k2 by it.
     scales = {cfg["scale"]: [1.0, 1.0, 1_000_000]}
     return {

@@ -1,0 +1,175 @@
+"""What a model's YAML may say: a closed set of keys and modules, and for each of their values a type and a range."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from .families import FAMILIES, HEAD_STAGES, INITS, NECKS
+
+
+@dataclass(frozen=True)
+class Kind:
+    """What a value may be.
+
+    Attributes:
+        says: the allowed values in words, after "give".
+        holds: whether a value is one of them.
+        words: the allowed values, where they are few.
+    """
+
+    says: str
+    holds: Callable[[Any], bool]
+    words: tuple[str, ...] = ()
+
+
+def whole(low: int, high: int) -> Kind:
+    """Return the kind of whole numbers from ``low`` to ``high``."""
+    return Kind(f"a whole number from {low} to {high}", lambda x: type(x) is int and low <= x <= high)
+
+
+def number(high: float) -> Kind:
+    """Return the kind of numbers above 0, at most ``high``."""
+    return Kind(f"a number above 0, at most {high:g}", lambda x: type(x) in (int, float) and 0 < x <= high)
+
+
+def word(*allowed: Any) -> Kind:
+    """Return the kind of a few values; 1 is not true here."""
+    words = tuple(map(str, allowed))
+    return Kind(" or ".join(words), lambda x: any(type(x) is type(a) and x == a for a in allowed), words)
+
+
+def several(kind: Kind) -> Kind:
+    """Return the kind of lists of a kind, at most 1000 long."""
+    return Kind(f"a list, each {kind.says}", lambda x: is_list(x) and 0 < len(x) <= 1000 and all(map(kind.holds, x)))
+
+
+def either(*kinds: Kind) -> Kind:
+    """Return the kind of values of any of these kinds."""
+    return Kind(", or ".join(kind.says for kind in kinds), lambda x: any(kind.holds(x) for kind in kinds))
+
+
+def has_fields(value: Any, kinds: Mapping[str, Kind]) -> bool:
+    """Return whether a value is a table of exactly these keys, each of its kind."""
+    return isinstance(value, dict) and value.keys() == kinds.keys() and all(kinds[k].holds(x) for k, x in value.items())
+
+
+def is_list(value: Any) -> bool:
+    """Return whether a value is a list; one made in Python may be a tuple."""
+    return isinstance(value, (list, tuple))
+
+
+def is_scales(value: Any) -> bool:
+    """Return whether a value is Ultralytics' table of depth, width and largest channels by letter."""
+    names = ("depth", "width", "most")
+    kinds = dict(zip(names, (number(10), number(10), whole(1, 1_000_000)), strict=True))
+    named = isinstance(value, dict) and all(isinstance(letter, str) for letter in value)
+    rows: list[Any] = list(value.values()) if named else [None]
+    return all(is_list(row) and len(row) == 3 and has_fields(dict(zip(names, row, strict=True)), kinds) for row in rows)
+
+
+FLAG = word(True, False)
+TEXT = Kind("a text", lambda x: isinstance(x, str))
+TABLE = Kind("keys with values, like {key: value}", lambda x: isinstance(x, dict))
+ROWS = Kind("a list of rows, [from, repeats, module, arguments]", lambda x: is_list(x) and len(x) > 0)
+CHANNELS, KERNEL, STRIDE, GROUPS, SHARE = whole(1, 8192), whole(1, 31), whole(1, 8), whole(1, 8192), number(4)
+ACT_NUM = whole(*HEAD_STAGES["act_num"])
+IMAGE_CHANNELS = whole(1, 1024)
+
+#: Activations of Ultralytics' own layers. Its parser evaluates whatever text stands there.
+ACTIVATIONS = ("ReLU", "ReLU6", "LeakyReLU", "SiLU", "GELU", "ELU", "Mish", "Hardswish")
+ACTIVATION = re.compile(rf"(torch\.)?nn\.({'|'.join(ACTIVATIONS)})\((inplace=(True|False)|0?\.\d+)?\)")
+
+#: The top-level keys: ours, and of Ultralytics' those that mean something here.
+KEYS: dict[str, Kind] = {
+    "task": word("detect", "classify"),
+    "nc": whole(1, 100_000),
+    "channels": IMAGE_CHANNELS,
+    "scale": TEXT,
+    "scales": Kind("depth, width and largest channels by letter, like {n: [0.5, 0.25, 1024]}", is_scales),
+    "activation": Kind(
+        f"nn.NAME(), its name one of {', '.join(ACTIVATIONS)}",
+        lambda x: isinstance(x, str) and bool(ACTIVATION.fullmatch(x)),
+    ),
+    "end2end": Kind("false: a head without suppression is not built yet", lambda x: x is None or x is False),
+    "family": TABLE,
+    "neck": word(*NECKS),
+    **{key: word(*allowed) for key, allowed in INITS.items()},
+    "head_stages": Kind(
+        f"whole numbers for {', '.join(HEAD_STAGES)}, the first two from 0 to 2, the last at most "
+        f"{HEAD_STAGES['act_num'][1]}, as in {{box: 2, class: 2, act_num: 2}}",
+        lambda x: has_fields(x, {key: whole(*limits) for key, limits in HEAD_STAGES.items()}),
+    ),
+    **dict.fromkeys(("deep_training", "lean_training", "fine_tuning", "recipe"), TABLE),
+    "yaml_file": TEXT,
+    "backbone": ROWS,
+    "head": ROWS,
+}
+#: Keys that mean nothing to the other task.
+ONLY = {"detect": ("scale", "scales", "neck", "head_stages"), "classify": ("recipe",)}
+FAMILY = {"name": word(*FAMILIES, "classifier", "timm"), "variant": TEXT, "width": number(64)}
+#: The settings of a ``VanillaBackbone`` or ``VanillaFeatures`` row.
+BACKBONE = {
+    "dims": several(CHANNELS),
+    "strides": several(word(1, 2)),
+    "act_num": either(ACT_NUM, several(ACT_NUM)),
+    "adaptive_pool": FLAG,
+    "in_chans": IMAGE_CHANNELS,
+}
+
+
+@dataclass(frozen=True)
+class Module:
+    """What the rows of one module look like.
+
+    Attributes:
+        arguments: name and kind of each; ``stride`` and ``scale`` change the stride, ``channels`` are those given.
+        needed: how many of them have to be there.
+        scaled: whether the letter's width acts on ``channels``.
+        repeats: whether the module can be repeated.
+        many: whether it reads a list of rows.
+    """
+
+    arguments: dict[str, Kind]
+    needed: int = 1
+    scaled: bool = False
+    repeats: bool = False
+    many: bool = False
+
+
+CONV = {"channels": CHANNELS, "kernel": KERNEL, "stride": STRIDE}
+CSP = {"channels": CHANNELS, "shortcut": FLAG, "groups": GROUPS, "expansion": SHARE}
+C3K2 = {"channels": CHANNELS, "c3k": FLAG, "expansion": SHARE, "attention": FLAG, "groups": GROUPS, "shortcut": FLAG}
+PADDING = either(word(None), whole(0, 31))
+CLASSES = word("nc")
+#: Our modules, and of Ultralytics' and torch's those of the necks and of collapsed detectors.
+MODULES: dict[str, Module] = {
+    **dict.fromkeys(("VanillaBackbone", "TimmBackbone", "VanillaFeatures"), Module({"settings": TABLE})),
+    "VanillaStage": Module({"channels": CHANNELS, "stride": word(1, 2), "act_num": ACT_NUM}, scaled=True),
+    "Index": Module({"channels": CHANNELS, "level": whole(0, 2)}, needed=2),
+    "Conv": Module({**CONV, "padding": PADDING, "groups": GROUPS, "dilation": KERNEL, "act": FLAG}, scaled=True),
+    "DWConv": Module({**CONV, "dilation": KERNEL, "act": FLAG}, scaled=True),
+    "SPPF": Module({"channels": CHANNELS, "kernel": KERNEL, "pools": whole(1, 9), "shortcut": FLAG}, scaled=True),
+    "C2PSA": Module({"channels": CHANNELS, "expansion": SHARE}, scaled=True, repeats=True),
+    "C3k2": Module(C3K2, scaled=True, repeats=True),
+    "C2f": Module(CSP, scaled=True, repeats=True),
+    "C3": Module(CSP, scaled=True, repeats=True),
+    "nn.Upsample": Module({"size": word(None), "scale": STRIDE, "mode": word("nearest", "bilinear")}, needed=2),
+    "nn.MaxPool2d": Module({"stride": STRIDE}),
+    "nn.ReLU": Module({}, needed=0),
+    "Concat": Module({"dimension": word(1)}, many=True),
+    "Detect": Module({"classes": CLASSES}, many=True),
+    "VanillaClassify": Module({"features": CHANNELS, "classes": CLASSES}, needed=2),
+}
+#: What collapsed classifiers are made of besides.
+STOCK: dict[str, Module] = {
+    "nn.AdaptiveAvgPool2d": Module({"size": word(1)}),
+    "nn.Conv2d": Module({"features": CHANNELS, "channels": whole(1, 100_000), "kernel": word(1)}, needed=3),
+    "nn.Flatten": Module({"dimension": word(1)}),
+    "nn.Softmax": Module({"dimension": word(1)}),
+}
+#: First and last row of each task's networks.
+BACKBONES = {"detect": ("VanillaBackbone", "TimmBackbone"), "classify": ("VanillaFeatures",)}
+HEADS = {"detect": "Detect", "classify": "VanillaClassify"}
