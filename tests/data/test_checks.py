@@ -47,7 +47,7 @@ def dataset(root: Path, labels: dict[str, str] | None = None, **keys: Any) -> Pa
     return file
 
 
-def refusal(data: Path, splits: tuple[str, ...] = ("train", "val")) -> str:
+def refusal(data: Any, splits: tuple[str, ...] = ("train", "val")) -> str:
     with pytest.raises(DataError) as caught:
         check_data(data, splits)
     assert "\n" not in str(caught.value)
@@ -85,6 +85,9 @@ def test_folder_must_hold_exactly_one_yaml(tmp_path: Path) -> None:
         ("- a\n- b\n", "holds a list"),
         ("", "holds nothing"),
         ("a: \x01\n", "cannot be read"),
+        ("a: 2020-13-45\n", "cannot be read"),
+        (f"nc: {'9' * 5000}\n", "cannot be read"),
+        (f"a: {'[' * 1500}\n", "cannot be read"),
     ],
 )
 def test_malformed_yaml_is_told(tmp_path: Path, text: str, message: str) -> None:
@@ -111,10 +114,49 @@ def test_malformed_yaml_is_told(tmp_path: Path, text: str, message: str) -> None
         ({"path": 3}, "path is 3"),
         ({"train": "labels"}, "no images found"),
         ({"train": "images/train/a.jpg"}, "is a single image"),
+        ({"nc": float("nan")}, "nc is nan"),
+        ({"names": None, "nc": float("inf")}, "nc is inf"),
+        ({"names": None, "nc": 10**9}, "an integer from 1 to 100000"),
+        ({"names": None, "nc": True}, "nc is True"),
+        ({"names": {0: "cat", float("inf"): "dog"}}, "keys of names are 0, inf"),
+        ({"names": ["cat", None]}, "the name of class 1 is None"),
+        ({"names": ["cat", " "]}, "the name of class 1 is ' '"),
+        ({"names": ["cat", float("nan")]}, "the name of class 1 is nan"),
+        ({"names": ["cat", ["dog"]]}, "the name of class 1 is ['dog']"),
+        ({"names": ["cat", "d" * 5000]}, "1 to 200 characters"),
+        ({"names": "c" * 5000}, "names is 'ccc"),
+        ({"train": "i" * 5000}, "no path of a file system"),
+        ({"path": "i" * 300}, "no path of a file system"),
+        ({"val": "a\0b"}, "no path of a file system"),
+        ({"test": {"a": "b"}}, "test is {'a': 'b'}"),
+        ({"channels": "three"}, "channels is 'three'"),
+        ({"channels": 0}, "channels is 0"),
+        ({"kpt_shape": [float("nan"), 3]}, "kpt_shape is [nan, 3]"),
+        ({"kpt_shape": [2]}, "kpt_shape is [2]"),
+        ({"flip_idx": 3}, "flip_idx is 3"),
+        ({"download": ["a"]}, "download is ['a']"),
     ],
 )
 def test_wrong_keys_and_paths_are_told(tmp_path: Path, keys: dict[str, Any], message: str) -> None:
     assert message in refusal(dataset(tmp_path, **keys))
+
+
+def test_anchors_that_unfold_without_end_stay_short(tmp_path: Path) -> None:
+    file = dataset(tmp_path)
+    deeper = "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 9)}]\n" for n in range(1, 12))
+    file.write_text(f"a0: &a0 [x]\n{deeper}train: images/train\nval: images/val\nnames: *a11\n", encoding="utf-8")
+    assert len(refusal(file)) < 1000
+
+
+@pytest.mark.parametrize("given", [5, None, "a\0b", "x" * 5000, "~nobody/pets.yaml"])
+def test_what_is_no_path_is_told(given: Any) -> None:
+    assert "data" in refusal(given)
+
+
+def test_names_of_two_classes_may_be_alike_which_is_said(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = dataset(tmp_path, names=["cat", "cat"])
+    assert check_data(file) == file
+    assert "names lists 'cat' more than once" in caplog.text
 
 
 @pytest.mark.parametrize("keys", [{"names": None, "nc": "2"}, {"nc": 2.0}, {"names": {"0": "cat", "1": "dog"}}])
@@ -203,6 +245,18 @@ def test_split_without_any_label_file_says_where_labels_belong(tmp_path: Path) -
     said = refusal(dataset(tmp_path, {"train/a": GOOD_ROW}))
     assert "val: none of 1 images has a label file" in said
     assert str(tmp_path / "labels" / "val" / "c.txt") in said
+
+
+def test_background_alone_is_enough_to_validate_on(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    file = dataset(tmp_path, {"train/a": GOOD_ROW})
+    assert check_data(file, ("val",), background=True) == file
+    assert "no metrics" in caplog.text
+    assert caplog.records[0].levelname == "WARNING"
+
+
+def test_circle_of_links_is_told(tmp_path: Path) -> None:
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    assert "does not exist" in refusal(dataset(tmp_path, train="circle"))
 
 
 def test_lists_of_images_and_lists_of_folders(tmp_path: Path) -> None:

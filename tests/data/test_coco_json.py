@@ -11,9 +11,11 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from vanillayolo.data import check_data, coco_json, convert_coco
 from vanillayolo.data.coco_file import CocoFile, CocoImage
+from vanillayolo.data.coco_pictures import picture_size
 from vanillayolo.errors import DataError
 
 SHARED = Path(os.environ.get("VANILLAYOLO_SHARED") or Path(__file__).parents[2].parent / "shared")
@@ -176,6 +178,8 @@ def test_no_two_images_share_a_label_file(given_names: list[tuple[list[str], str
         (coco(annotations=[{"id": 5, "image_id": 10, "category_id": 9, "bbox": [0, 0, 1, 1]}]), "of category 9"),
         (coco(annotations=[{"id": 5, "image_id": 10, "category_id": 7, "bbox": [0, 0, 1]}]), "has the bbox"),
         (coco(annotations=[{"id": 5, "image_id": 10, "category_id": 7, "bbox": [0, 0, 1, None]}]), "has the bbox"),
+        ('{"images": [], "annotations": [], "categories": [{"id": %s}]}' % ("9" * 5000), "cannot be read"),
+        (coco(annotations=[{"id": 5, "image_id": 10, "category_id": 7, "bbox": [0, 0, 1, 10**400]}]), "has the bbox"),
         (coco(annotations=[7]), "annotation 7 is no object"),
         (coco(images=[{"id": 10, "file_name": "gone.jpg", "width": 9, "height": 9}]), "1 of 1 images do not exist"),
         (coco(categories=[], annotations=[]), "0 categories"),
@@ -240,3 +244,132 @@ def test_real_coco_gives_the_boxes_of_its_yolo_labels(tmp_path: Path) -> None:
         count += len(expected)
     assert count == 929
     assert len(list((view.parent / "images/train").iterdir())) == 128
+
+
+def split_of(
+    root: Path, boxes: list[list[float]], stated: tuple[int, int], real: tuple[int, int], **image: Any
+) -> Path:
+    """Write a dataset of one picture of the size ``real`` for which the JSON states another; return its data YAML."""
+    content = coco(
+        images=[{"id": 10, "file_name": "a.jpg", "width": stated[0], "height": stated[1]}],
+        annotations=[{"id": n, "image_id": 10, "category_id": 7, "bbox": box} for n, box in enumerate(boxes)],
+    )
+    file = dataset(root, content)
+    Image.new("RGB", real).save(root / "pictures/a.jpg", **image)
+    return file
+
+
+@pytest.mark.parametrize(
+    ("stated", "real", "boxes", "expected"),
+    [
+        # shrunk after labelling: the boxes reach over the picture
+        ((200, 100), (100, 50), [[100, 50, 100, 50]], [0.75, 0.75, 0.5, 0.5]),
+        # enlarged after labelling: no box leaves the stated frame
+        ((50, 25), (100, 50), [[0, 0, 25, 25]], [0.25, 0.5, 0.5, 1]),
+        # the boxes were brought to the picture's size, the sizes not
+        ((50, 25), (100, 50), [[50, 25, 50, 25]], [0.75, 0.75, 0.5, 0.5]),
+        ((200, 100), (100, 50), [[50, 25, 50, 25]] * 6, [0.75, 0.75, 0.5, 0.5]),
+        # one size for all pictures, or width and height exchanged
+        ((640, 640), (100, 50), [[50, 25, 50, 25]] * 2, [0.75, 0.75, 0.5, 0.5]),
+        ((50, 100), (100, 50), [[50, 25, 50, 25]], [0.75, 0.75, 0.5, 0.5]),
+        # too few to tell: as COCO defines it
+        ((200, 100), (100, 50), [[50, 25, 50, 25]], [0.375, 0.375, 0.25, 0.25]),
+    ],
+)
+def test_boxes_of_sizes_that_are_not_the_pictures_come_to_their_places(
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    stated: tuple[int, int],
+    real: tuple[int, int],
+    boxes: list[list[float]],
+    expected: list[float],
+) -> None:
+    view = convert_coco(split_of(tmp_path, boxes, stated, real))
+    np.testing.assert_allclose(rows(view)[0][1:], expected)
+    assert "1 of 1 images with boxes are not the picture's" in caplog.text
+    assert "a.jpg" in caplog.text
+
+
+def test_size_by_which_boxes_have_no_place_is_refused(tmp_path: Path, cache: Path) -> None:
+    padded = split_of(tmp_path / "padded", [[0, 25, 100, 50]], (100, 100), (100, 50))
+    with pytest.raises(DataError, match=r"100 x 100, the picture 100 x 50.*another shape"):
+        convert_coco(padded)
+    assert not list((cache / "coco").iterdir())
+
+
+@pytest.mark.parametrize("orientation", [1, 3, 6, 8])
+def test_size_is_that_of_the_picture_as_it_is_shown(tmp_path: Path, orientation: int) -> None:
+    exif = Image.Exif()
+    exif[274] = orientation
+    shown = (50, 100) if orientation in {6, 8} else (100, 50)
+    convert_coco(split_of(tmp_path / "right", [[0, 0, 50, 50]], shown, (100, 50), exif=exif))
+    assert picture_size(tmp_path / "right/pictures/a.jpg") == shown
+    Image.new("RGB", (100, 50)).save(tmp_path / "a.webp", exif=exif)
+    decoded = cv2.imdecode(np.fromfile(tmp_path / "a.webp", np.uint8), cv2.IMREAD_COLOR)
+    assert picture_size(tmp_path / "a.webp") == decoded.shape[1::-1]
+    if shown == (50, 100):
+        with pytest.raises(DataError, match="another shape"):
+            convert_coco(split_of(tmp_path / "raw", [[0, 0, 100, 50]], (100, 50), (100, 50), exif=exif))
+
+
+def test_what_is_left_out_is_said_each_time(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    images = [*coco()["images"], {"id": 30, "file_name": "gone.jpg", "width": 100, "height": 50}]
+    boxes = [
+        *coco()["annotations"],
+        {"id": 2, "image_id": 10, "category_id": 7, "bbox": [0, 0, 50, 50], "iscrowd": 1},
+        {"id": 3, "image_id": 30, "category_id": 7, "bbox": [0, 0, 5, 5]},
+        {"id": 4, "image_id": 10, "category_id": 7, "bbox": [], "segmentation": {"counts": "aa", "size": [50, 100]}},
+        {"id": 5, "image_id": 10, "category_id": 3, "segmentation": [[20, 10, 40, 10, 40, 20], [10, 0, 20, 10, 12, 5]]},
+    ]
+    file = dataset(tmp_path, coco(images=images, annotations=boxes))
+    for _ in range(2):
+        caplog.clear()
+        view = convert_coco(file)
+        assert {record.levelname for record in caplog.records if "left out" in record.message} == {"WARNING"}
+        assert "3 of 5 boxes of train are left out (1 without a box, 1 crowd, 1 of missing images)" in caplog.text
+        assert "1 of 3 images of val do not exist" in caplog.text
+    assert rows(view) == [[1, 0.2, 0.5, 0.2, 0.6], [0, 0.25, 0.2, 0.3, 0.4]]  # the polygons' box
+    (tmp_path / "pictures/gone.jpg").write_bytes(PICTURE)
+    assert len(rows(convert_coco(file), "train/gone.txt")) == 1  # looked for again
+
+
+def test_training_on_background_alone_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    crowd = coco(annotations=[{**coco()["annotations"][0], "iscrowd": 1}])
+    with pytest.raises(DataError, match=r"1 of 1 boxes of train are left out \(1 crowd\).*write iscrowd 0"):
+        convert_coco(dataset(tmp_path / "train", crowd))
+    file = dataset(tmp_path / "val", annotations={"train": "boxes.json", "val": "val.json"})
+    (tmp_path / "val/val.json").write_text(json.dumps(crowd), encoding="utf-8")
+    assert rows(convert_coco(file), "val/a.txt") == []
+    assert "1 of 1 boxes of val are left out" in caplog.text
+
+
+def test_heading_is_no_class_and_one_name_is_one_class(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    categories = [
+        {"id": 0, "name": "pets", "supercategory": "none"},
+        {"id": 3, "name": "dog", "supercategory": "pets"},
+        {"id": 7, "name": "cat", "supercategory": "pets"},
+        {"id": 9, "name": "dog", "supercategory": "pets"},
+    ]
+    boxes = [{"id": n, "image_id": 10, "category_id": n, "bbox": [0, 0, 50, 25]} for n in (3, 7, 9)]
+    view = convert_coco(dataset(tmp_path / "one", coco(categories=categories, annotations=boxes)))
+    assert view_data(view)["names"] == {0: "dog", 1: "cat"}
+    assert [row[0] for row in rows(view)] == [0, 1, 0]
+    assert "category 0 ('pets') has no boxes" in caplog.text
+    assert "the categories 3, 9 have one name, 'dog'; they are one class" in caplog.text
+    categories[3]["supercategory"] = "sausages"
+    view = convert_coco(dataset(tmp_path / "two", coco(categories=categories, annotations=boxes)))
+    assert view_data(view)["names"] == {0: "dog (pets)", 1: "cat", 2: "dog (sausages)"}
+    used = [*boxes, {"id": 4, "image_id": 10, "category_id": 0, "bbox": [0, 0, 50, 25]}]
+    view = convert_coco(dataset(tmp_path / "three", coco(categories=categories[:3], annotations=used[:2] + used[3:])))
+    assert view_data(view)["names"] == {0: "pets", 1: "dog", 2: "cat"}
+
+
+def test_file_names_of_other_folders_and_systems_find_their_pictures(tmp_path: Path) -> None:
+    names = [r"sub\b.png", "data/train/a.jpg", r"C:\data\c.jpg", "x/d.jpg", "y/d.jpg"]
+    images = [{"id": n, "file_name": name, "width": 100, "height": 50} for n, name in enumerate(names)]
+    file = dataset(tmp_path, coco(images=images, annotations=[{**coco()["annotations"][0], "image_id": 1}]))
+    for name in ("c.jpg", "d.jpg"):
+        (tmp_path / "pictures" / name).write_bytes(PICTURE)
+    view = convert_coco(file)
+    linked = sorted(path.resolve().name for path in (view.parent / "images/train").rglob("*.*"))
+    assert linked == ["a.jpg", "b.png", "c.jpg"]  # d.jpg might be of either

@@ -1,12 +1,10 @@
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import pytest
 
 from vanillayolo.errors import UsageError
-from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.arguments import check_classes, check_freeze, check_imgsz, check_numbers, check_quantize
 
 
@@ -38,27 +36,3 @@ def test_sizes_classes_and_quantisation() -> None:
     check_quantize(None)
     with pytest.raises(UsageError, match="does not merge exactly"):
         check_quantize("int8")
-
-
-@pytest.mark.parametrize("verb", ["predict", "track"])
-def test_source_of_which_nothing_can_be_read_is_refused(verb: str, tiny_yaml: Path, tmp_path: Path) -> None:
-    model = VanillaYOLO(tiny_yaml)
-    (tmp_path / "empty").mkdir()
-    (tmp_path / "broken").mkdir()
-    (tmp_path / "broken" / "a.jpg").write_bytes(b"no picture")
-    (tmp_path / "film.mp4").write_bytes(b"no video")
-    (tmp_path / "list.txt").write_text("nowhere.jpg\n")
-    told = {
-        "empty": "No images or videos",
-        "broken": "none of 1 images can be read",
-        "film.mp4": "video",
-        "list.txt": "nowhere.jpg does not exist",
-        "*.tiff": "No images or videos",
-    }
-    for name, reason in told.items():
-        with pytest.raises(UsageError, match=reason) as error:
-            getattr(model, verb)(str(tmp_path / name), project=str(tmp_path / "runs"))
-        assert "\n" not in str(error.value)
-    with pytest.raises(UsageError, match=r"did you mean botsort\.yaml"):
-        model.track(0, tracker="botsrt.yaml")
-    assert not (tmp_path / "runs").exists()

@@ -38,6 +38,8 @@ RESTRICTED = """
 import sys
 if sys.argv[2] == "with":
     import vanillayolo
+    from ultralytics.data import utils
+    assert utils.YAML.__name__ == "WithoutDownloads", "restricted mode does not cover data"
 from ultralytics import YOLO
 import numpy as np
 model = YOLO(sys.argv[1])

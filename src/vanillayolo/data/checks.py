@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import logging
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,19 +15,30 @@ from vanillayolo.data.coco_json import convert_coco
 from vanillayolo.data.data_yaml import (
     SPLIT_KEYS,
     DataYaml,
+    check_keys,
     class_names,
     find_root,
     find_yaml,
     locate,
     read_yaml,
+    shown,
     split_entries,
 )
 from vanillayolo.data.label_files import LabelRules, check_labels, check_readable, list_images
 from vanillayolo.data.paths import CACHE_HINT, cache_dir
 from vanillayolo.errors import DataError, closest
 
+LOGGER = logging.getLogger(__name__)
 
-def check_data(data: str | Path, splits: Sequence[str] = ("train", "val"), *, datasets_dir: Path | None = None) -> Path:
+
+def check_data(
+    data: str | Path,
+    splits: Sequence[str] = ("train", "val"),
+    *,
+    datasets_dir: Path | None = None,
+    background: bool = False,
+    may_fetch: bool = True,
+) -> Path:
     """Check a dataset and return a data YAML that Ultralytics can use from any current folder.
 
     The user's dataset is only read. Images without a label file are background. A YAML with the key ``annotations``
@@ -39,6 +52,8 @@ def check_data(data: str | Path, splits: Sequence[str] = ("train", "val"), *, da
         splits: Splits whose images and labels are checked. The keys train and val must be there in any case, because
             Ultralytics refuses a YAML without them.
         datasets_dir: Ultralytics' own folder of datasets; a relative ``path`` is also tried there.
+        background: Whether a split may have no label file at all: it is validated without metrics, which is said.
+        may_fetch: Whether Ultralytics may do what ``download`` says.
 
     Returns:
         The absolute path of the user's own YAML where Ultralytics resolves it alike, else of a copy in the cache folder
@@ -49,24 +64,32 @@ def check_data(data: str | Path, splits: Sequence[str] = ("train", "val"), *, da
     """
     for split in splits:
         if split not in SPLIT_KEYS:
-            raise DataError(f"split '{split}' does not exist; {closest(split, SPLIT_KEYS)}")
+            raise DataError(f"split {shown(split)} does not exist; {closest(str(split), SPLIT_KEYS)}")
     source = read_yaml(find_yaml(data))
     if source.data.get("annotations") is not None:
         source = read_yaml(convert_coco(source.file))
+    check_keys(source)
     names = class_names(source)
     if names is None:
         raise DataError(f"{source.file}: neither names nor nc is given; list the class names under the key names")
+    if twins := [name for name, count in Counter(names).items() if count > 1]:
+        LOGGER.warning("%s: names lists '%s' more than once; each is a class of its own", source.file, twins[0])
     wanted = list(dict.fromkeys(("train", "val", *splits)))
     entries = {split: split_entries(source, split) for split in wanted}
     if source.data.get("download") and not _all_there(source, entries, datasets_dir):
-        return source.file
+        if may_fetch:
+            return source.file
+        raise DataError(
+            f"{source.file}: its images are not here and its download is not run (ULTRALYTICS_SAFE_LOAD is set); "
+            "read what it does, fetch them by hand, or unset ULTRALYTICS_SAFE_LOAD if you trust it"
+        )
     root = find_root(source, wanted, datasets_dir)
     rules = LabelRules(len(names), _keypoint_numbers(source))
     for split in splits:
         owner = f"{source.file.name}: {split}"
         places = [_existing(root, entry, owner) for entry in entries[split]]
         images = [image for place in places for image in list_images(place, owner)]
-        check_labels(images, rules, owner)
+        check_labels(images, rules, owner, background=background)
         check_readable(images, owner)
     return source.file if _resolves_alike(source, root) else _resolved_copy(source, root)
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import dataclass
+from collections import Counter
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from vanillayolo.data.paths import IMAGE_SUFFIXES, is_image_name
 from vanillayolo.errors import DataError
+
+#: No picture is that large, in pixels.
+LARGEST = 1e9
 
 
 @dataclass(frozen=True)
@@ -33,15 +36,36 @@ class CocoBox:
     height: float
     crowd: bool
 
+    @property
+    def right(self) -> float:
+        """The right edge."""
+        return self.left + self.width
+
+    @property
+    def bottom(self) -> float:
+        """The lower edge."""
+        return self.top + self.height
+
 
 @dataclass(frozen=True)
 class CocoFile:
-    """A COCO instances file: images by id, category names by id, boxes in file order."""
+    """A COCO instances file.
+
+    Attributes:
+        file: where it is.
+        images: by id.
+        categories: names by id.
+        boxes: in file order.
+        parents: names of the categories' supercategories by id, where they have one.
+        left_out: annotations that are no boxes, counted by reason.
+    """
 
     file: Path
     images: dict[int, CocoImage]
     categories: dict[int, str]
     boxes: list[CocoBox]
+    parents: dict[int, str] = field(default_factory=dict)
+    left_out: Counter[str] = field(default_factory=Counter)
 
 
 def read_coco(file: Path) -> CocoFile:
@@ -57,7 +81,7 @@ def read_coco(file: Path) -> CocoFile:
         raise DataError(
             f"{file}, line {error.lineno}: not valid JSON ({error.msg}); a COCO instances file is expected"
         ) from error
-    except (OSError, UnicodeDecodeError, RecursionError) as error:
+    except (OSError, ValueError, RecursionError) as error:  # ValueError: no UTF-8, a number of thousands of digits
         raise DataError(f"{file} cannot be read as UTF-8 JSON; a COCO instances file is expected") from error
     if not isinstance(content, dict) or not all(
         isinstance(content.get(key), list) for key in ("images", "annotations", "categories")
@@ -72,7 +96,13 @@ def read_coco(file: Path) -> CocoFile:
         if not isinstance(name, str):
             raise DataError(f"{file}: category {number} has no name; every category needs a text under name")
     read = CocoFile(file, {n: _image(file, n, e) for n, e in images.items()}, {n: str(v) for n, v in named.items()}, [])
-    read.boxes.extend(_box(read, entry) for entry in content["annotations"])
+    read.parents.update(
+        {n: e["supercategory"] for n, e in categories.items() if isinstance(e.get("supercategory"), str)}
+    )
+    for entry in content["annotations"]:
+        box = _box(read, entry)
+        read.boxes.extend([box] if box else [])
+        read.left_out.update([] if box else ["without a box"])
     return read
 
 
@@ -96,7 +126,8 @@ def _image(file: Path, number: int, entry: dict[str, Any]) -> CocoImage:
     return CocoImage(name, float(width), float(height))
 
 
-def _box(coco: CocoFile, entry: object) -> CocoBox:
+def _box(coco: CocoFile, entry: object) -> CocoBox | None:
+    """Return the box of an annotation, that around its polygons where it states none, or None where it has neither."""
     if not isinstance(entry, dict):
         raise DataError(f"{coco.file}: the annotation {_short(entry)} is no object with image_id, category_id and bbox")
     number, image, category, bbox = (entry.get(key) for key in ("id", "image_id", "category_id", "bbox"))
@@ -106,6 +137,10 @@ def _box(coco: CocoFile, entry: object) -> CocoBox:
         raise DataError(
             f"{coco.file}: annotation {number} is of category {_short(category)}, which is not among the categories"
         )
+    if bbox is None or bbox == []:
+        bbox = _around(entry.get("segmentation"))
+        if bbox is None:
+            return None
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
         raise DataError(
             f"{coco.file}: annotation {number} has the bbox {_short(bbox)}; left, top, width, height in pixels"
@@ -114,8 +149,20 @@ def _box(coco: CocoFile, entry: object) -> CocoBox:
     return CocoBox(image, category, left, top, width, height, bool(entry.get("iscrowd")))
 
 
+def _around(polygons: object) -> list[float] | None:
+    """Return the box around polygons, ``[[x, y, x, y, ...], ...]``; None for a mask in RLE or nothing."""
+    if not isinstance(polygons, list) or not polygons or not all(isinstance(p, list) and len(p) > 5 for p in polygons):
+        return None
+    numbers = [value for polygon in polygons for value in polygon[: len(polygon) // 2 * 2]]
+    if not all(map(_is_number, numbers)):
+        return None
+    xs, ys = ([v for polygon in polygons for v in polygon[axis : len(polygon) // 2 * 2 : 2]] for axis in (0, 1))
+    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
+
+
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # also false for nan, and for integers that no float holds
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
 
 
 def _short(value: object) -> str:

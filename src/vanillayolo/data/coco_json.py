@@ -18,13 +18,15 @@ from typing import Any
 
 import yaml
 
+from vanillayolo.data.coco_classes import coco_classes
 from vanillayolo.data.coco_file import CocoFile, read_coco
-from vanillayolo.data.data_yaml import SPLIT_KEYS, DataYaml, class_names, find_root, locate, read_yaml, split_entries
+from vanillayolo.data.coco_pictures import Size, box_frames, find_pictures
+from vanillayolo.data.data_yaml import SPLIT_KEYS, DataYaml, find_root, locate, read_yaml, split_entries
 from vanillayolo.data.paths import cache_dir, label_path, staged_folder
 from vanillayolo.errors import DataError, closest
 
 LOGGER = logging.getLogger(__name__)
-VIEW_VERSION = 1  # raise it when the layout or the labels change, so that older views are written again
+VIEW_VERSION = 2  # raise it when the layout or the labels change, so that older views are written again
 CONTENTS = ("images", "labels", "data.yaml", "conversion.json")
 
 
@@ -35,8 +37,10 @@ def convert_coco(yaml_path: Path, out: Path | None = None) -> Path:
     from split to JSON file. ``names`` may be left out: the categories then become the classes, sorted by id. When it is
     given, categories are matched by name. Images are those of the JSON, in links (hard links or copies where the system
     allows no links); an image without boxes becomes background. Crowd boxes are left out, and so are boxes with no area
-    inside the image; ``conversion.json`` in the view counts them. A split without annotations other than train and val
-    is passed on as it is.
+    inside the image, annotations without a box and images that do not exist: a warning counts them, whenever the view
+    is used, and so does ``conversion.json`` in it. Boxes are read by the size of the picture where the JSON states
+    another (:func:`vanillayolo.data.coco_pictures.box_frames`). A split without annotations other than train and val is
+    passed on as it is.
 
     Args:
         yaml_path: The user's data YAML.
@@ -47,8 +51,8 @@ def convert_coco(yaml_path: Path, out: Path | None = None) -> Path:
         The absolute path of ``data.yaml`` in the view.
 
     Raises:
-        DataError: If the YAML or a JSON file is malformed, images are missing, a category is not among ``names``, or
-            ``out`` holds other files.
+        DataError: If the YAML or a JSON file is malformed, all images are missing, their sizes fit no reading of the
+            boxes, no box is left to train on, a category is not among ``names``, or ``out`` holds other files.
     """
     source = read_yaml(Path(yaml_path).expanduser().absolute())
     annotations = _annotation_entries(source)
@@ -57,22 +61,59 @@ def convert_coco(yaml_path: Path, out: Path | None = None) -> Path:
     files = {split: _annotation_file(source, root, split, entry) for split, entry in annotations.items()}
     digest = _fingerprint(source, root, folders, files)
     final = out.expanduser().absolute() if out else cache_dir() / "coco" / f"{source.file.stem}-{digest}"
-    if _stored_digest(final) == digest:
-        return final / "data.yaml"
+    report = _stored_report(final, digest)
+    if report is None:
+        report = {"digest": digest, **_write_view(source, root, folders, files, final, digest)}
+        LOGGER.info("converted %s to %s", source.file, final)
+    for line in report["said"]:
+        LOGGER.warning(line)
+    return final / "data.yaml"
 
+
+def _write_view(
+    source: DataYaml, root: Path, folders: dict[str, Path], files: dict[str, Path], final: Path, digest: str
+) -> dict[str, Any]:
+    """Write the view and return what its ``conversion.json`` says."""
     loaded = {file: read_coco(file) for file in dict.fromkeys(files.values())}
-    names, numbers = _classes(source, list(loaded.values()))
+    names, numbers, said = coco_classes(source, list(loaded.values()))
     classes = dict(zip(loaded, numbers, strict=True))
     dropped: Counter[str] = Counter()
+    missing = 0
     with staged_folder(final, CONTENTS) as stage:
         for split, file in files.items():
-            pictures = _picture_files(loaded[file], folders[split])
-            dropped += _write_split(stage, split, loaded[file], pictures, classes[file])
+            coco = loaded[file]
+            pictures = find_pictures(coco, folders[split])
+            frames, note = box_frames(coco, pictures)
+            left_out = coco.left_out + _write_split(stage, split, coco, pictures, frames, classes[file])
+            absent = len(coco.images) - len(pictures)
+            said += [note, *_left_out_lines(split, coco, left_out, absent)]
+            dropped, missing = dropped + left_out, missing + absent
         _write_yaml(stage, final, source, root, names, list(files))
-        report = {"digest": digest, "dropped": dropped, "annotations": {s: str(f) for s, f in files.items()}}
+        report = {"digest": digest, "dropped": dropped, "missing": missing, "said": [s for s in said if s]}
+        report["annotations"] = {s: str(f) for s, f in files.items()}
         (stage / "conversion.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    LOGGER.info("converted %s to %s, left out %s", source.file, final, dict(dropped) or "nothing")
-    return final / "data.yaml"
+    return report
+
+
+def _left_out_lines(split: str, coco: CocoFile, left_out: Counter[str], absent: int) -> list[str]:
+    """Return what to say of the boxes and images of a split that are left out.
+
+    Raises:
+        DataError: if no box is left to train on.
+    """
+    total = len(coco.boxes) + coco.left_out.total()
+    lines = []
+    if left_out:
+        reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
+        lines = [f"{coco.file}: {left_out.total()} of {total} boxes of {split} are left out ({reasons})"]
+        if split == "train" and left_out.total() == total:
+            raise DataError(
+                f"{lines[0]}, so that it would train on background alone; a crowd is a group that is no single object: "
+                "write iscrowd 0 where a box is around one object"
+            )
+    if absent:
+        lines.append(f"{coco.file}: {absent} of {len(coco.images)} images of {split} do not exist and are left out")
+    return lines
 
 
 def _annotation_entries(source: DataYaml) -> dict[str, str]:
@@ -122,61 +163,16 @@ def _fingerprint(source: DataYaml, root: Path, folders: dict[str, Path], files: 
     return hashlib.sha256(text).hexdigest()[:12]
 
 
-def _stored_digest(folder: Path) -> object:
+def _stored_report(folder: Path, digest: str) -> dict[str, Any] | None:
+    """Return the report of a view that can be used as it is; None where there is none, or images may have come."""
     try:
         stored = json.loads((folder / "conversion.json").read_text(encoding="utf-8"))
         # a view that was moved would point to where it was
         written = yaml.safe_load((folder / "data.yaml").read_text(encoding="utf-8"))["path"] == str(folder)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):
         return None
-    return stored.get("digest") if written and isinstance(stored, dict) else None
-
-
-def _classes(source: DataYaml, files: Sequence[CocoFile]) -> tuple[list[str], list[dict[int, int]]]:
-    """Return the class names and, for each file, the class number of its category ids."""
-    if source.data.get("names") is not None:
-        names = class_names(source) or []
-        if len(set(names)) < len(names):
-            raise DataError(f"{source.file}: names lists a class twice; categories are matched by name, so each once")
-        return names, [_numbers_by_name(coco, names) for coco in files]
-    categories: dict[int, str] = {}
-    for coco in files:
-        for number, name in coco.categories.items():
-            if categories.setdefault(number, name) != name:
-                raise DataError(
-                    f"{coco.file}: category {number} is '{name}' here and '{categories[number]}' in another split; "
-                    "list the class names under the key names and categories are matched by name"
-                )
-    if source.data.get("nc") not in (None, len(categories)) or not categories:
-        raise DataError(
-            f"{files[0].file}: there are {len(categories)} categories in all splits and nc is "
-            f"{source.data.get('nc', 'not given')}; leave nc out or list the classes under the key names"
-        )
-    order = {number: position for position, number in enumerate(sorted(categories))}
-    return [categories[number] for number in order], [order for _ in files]
-
-
-def _numbers_by_name(coco: CocoFile, names: Sequence[str]) -> dict[int, int]:
-    """Return the class number of each category id. Categories that no box uses may be absent from ``names``."""
-    used = {box.category for box in coco.boxes}
-    for number, name in coco.categories.items():
-        if number in used and name not in names:
-            raise DataError(
-                f"{coco.file}: category '{name}' is not among names in the data YAML; {closest(name, names)}"
-            )
-    return {number: names.index(name) for number, name in coco.categories.items() if name in names}
-
-
-def _picture_files(coco: CocoFile, folder: Path) -> dict[int, Path]:
-    """Return the file of every image id."""
-    pictures = {number: folder / image.file_name for number, image in coco.images.items()}
-    missing = [path for path in pictures.values() if not path.is_file()]
-    if missing:
-        raise DataError(
-            f"{coco.file}: {len(missing)} of {len(pictures)} images do not exist, first {missing[0]}; "
-            "file_name is relative to the split's folder in the data YAML"
-        )
-    return pictures
+    whole = written and isinstance(stored, dict) and stored.get("digest") == digest and not stored.get("missing")
+    return stored if whole else None
 
 
 def _view_names(coco: CocoFile) -> dict[int, PurePosixPath]:
@@ -202,25 +198,32 @@ def _view_names(coco: CocoFile) -> dict[int, PurePosixPath]:
 
 
 def _write_split(
-    stage: Path, split: str, coco: CocoFile, pictures: dict[int, Path], classes: dict[int, int]
+    stage: Path,
+    split: str,
+    coco: CocoFile,
+    pictures: dict[int, Path],
+    frames: dict[int, Size],
+    classes: dict[int, int],
 ) -> Counter[str]:
     """Link the images of a split and write their labels; return how many boxes were left out and why."""
     dropped: Counter[str] = Counter()
     rows: dict[int, list[str]] = {number: [] for number in coco.images}
     for box in coco.boxes:
-        image = coco.images[box.image]
-        if box.crowd:
-            dropped["crowd"] += 1
+        if box.image not in pictures or box.crowd:
+            dropped["crowd" if box.crowd else "of missing images"] += 1
             continue
-        left, right = (min(max(edge, 0.0), image.width) for edge in (box.left, box.left + box.width))
-        top, bottom = (min(max(edge, 0.0), image.height) for edge in (box.top, box.top + box.height))
+        wide, high = frames[box.image]
+        left, right = (min(max(edge, 0.0), wide) for edge in (box.left, box.right))
+        top, bottom = (min(max(edge, 0.0), high) for edge in (box.top, box.bottom))
         if right <= left or bottom <= top:
             dropped["no area"] += 1
             continue
-        place = ((left + right) / 2 / image.width, (top + bottom) / 2 / image.height)
-        extent = ((right - left) / image.width, (bottom - top) / image.height)
+        place = ((left + right) / 2 / wide, (top + bottom) / 2 / high)
+        extent = ((right - left) / wide, (bottom - top) / high)
         rows[box.image].append(" ".join([str(classes[box.category]), *(f"{v:.8f}" for v in (*place, *extent))]))
     for number, name in _view_names(coco).items():
+        if number not in pictures:
+            continue
         picture = stage / "images" / split / name
         label = _label_in(stage, picture)
         picture.parent.mkdir(parents=True, exist_ok=True)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import math
+import os
+import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,6 +16,10 @@ from vanillayolo.errors import DataError, closest
 
 YAML_SUFFIXES = (".yaml", ".yml")
 SPLIT_KEYS = ("train", "val", "test", "minival")  # the keys whose paths Ultralytics resolves
+#: More classes, or a longer name of one, than any dataset means.
+MOST_CLASSES, LONGEST_NAME = 100_000, 200
+#: What a file system takes: characters of a path, bytes of a part of it.
+LONGEST_PATH, LONGEST_PART = 4000, 255
 
 
 @dataclass(frozen=True)
@@ -28,13 +35,34 @@ class DataYaml:
     data: dict[str, Any]
 
 
+def shown(value: object) -> str:
+    """Return a value as a message shows it: short, however long or nested it is."""
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother = 2, 80, 80
+    return brief.repr(value)
+
+
+def path_of(text: object, owner: str) -> Path:
+    """Return the path that a text names, with the home folder for ``~``.
+
+    Raises:
+        DataError: if it is no text, or none that a file system takes.
+    """
+    if not isinstance(text, (str, Path)):
+        raise DataError(f"{owner} is {shown(text)}; give a path as text")
+    name = str(text)
+    if "\0" in name or len(name) > LONGEST_PATH or any(len(os.fsencode(p)) > LONGEST_PART for p in name.split("/")):
+        raise DataError(f"{owner} is {shown(name)}, which is no path of a file system; correct it")
+    return Path(os.path.expanduser(name))
+
+
 def find_yaml(given: str | Path) -> Path:
     """Return the data YAML a user means: the file itself, or the only YAML in the folder given.
 
     Raises:
         DataError: If there is no such file, or none or several in the folder.
     """
-    path = Path(given).expanduser().absolute()
+    path = path_of(given, "data").absolute()
     if path.is_dir():
         found = _yamls_in(path)
         if len(found) == 1:
@@ -66,8 +94,8 @@ def read_yaml(file: Path) -> DataYaml:
     except yaml.MarkedYAMLError as error:
         line = f"line {error.problem_mark.line + 1}" if error.problem_mark else "unknown line"
         raise DataError(f"{file}, {line}: not valid YAML ({error.problem}); mend that line") from error
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        raise DataError(f"{file} cannot be read as UTF-8 YAML text ({_one_line(error)})") from error
+    except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no UTF-8, no such date
+        raise DataError(f"{file} cannot be read as UTF-8 YAML text ({_one_line(error)}); write it anew") from error
     if not isinstance(data, dict):
         held = "nothing" if data is None else f"a {type(data).__name__}"
         raise DataError(f"{file} holds {held} where a mapping with the keys train, val and names is expected")
@@ -77,7 +105,29 @@ def read_yaml(file: Path) -> DataYaml:
 
 
 def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())
+    return " ".join(str(error).split())[:160]
+
+
+def check_keys(source: DataYaml) -> None:
+    """Check the types of what Ultralytics reads beside ``names`` and ``nc``.
+
+    Raises:
+        DataError: for a key that no training would get along with.
+    """
+    data = source.data
+    for split in SPLIT_KEYS:
+        if data.get(split) not in (None, "", []):
+            split_entries(source, split)
+    shape = data.get("kpt_shape", [0, 0])
+    if not isinstance(shape, list) or len(shape) != 2 or not all(type(n) is int and 0 <= n < 10_000 for n in shape):
+        raise DataError(f"{source.file}: kpt_shape is {shown(shape)}; give [points, 2 or 3], or leave it out")
+    if not isinstance(data.get("flip_idx", []), (list, type(None))):
+        raise DataError(f"{source.file}: flip_idx is {shown(data['flip_idx'])}; give a list of points, or leave it out")
+    channels = data.get("channels", 3)
+    if type(channels) is not int or not 1 <= channels <= 1000:
+        raise DataError(f"{source.file}: channels is {shown(channels)}; give how many an image has, such as 1 or 3")
+    if not isinstance(data.get("download") or "", str):
+        raise DataError(f"{source.file}: download is {shown(data['download'])}; give a URL as text, or leave it out")
 
 
 def class_names(source: DataYaml) -> list[str] | None:
@@ -90,20 +140,28 @@ def class_names(source: DataYaml) -> list[str] | None:
     if names is None:
         return None if nc is None else [f"class_{i}" for i in range(nc)]
     if not isinstance(names, list | dict) or not names:
-        raise DataError(f"{file}: names is {names!r}; give a list of class names or a mapping from 0..n-1 to names")
+        raise DataError(
+            f"{file}: names is {shown(names)}; give a list of class names or a mapping from 0..n-1 to names"
+        )
     if isinstance(names, dict):
         try:
-            numbered = {int(key): str(name) for key, name in names.items()}
-        except (TypeError, ValueError):
+            numbered = {int(key): name for key, name in names.items()}
+        except (TypeError, ValueError, OverflowError):
             numbered = {}
         if sorted(numbered) != list(range(len(names))):
             raise DataError(
-                f"{file}: the keys of names are {', '.join(map(str, list(names)[:8]))}; "
+                f"{file}: the keys of names are {', '.join(str(key)[:80] for key in list(names)[:8])}; "
                 f"{len(names)} classes are numbered 0..{len(names) - 1} without gaps"
             )
         names = [numbered[i] for i in range(len(names))]
     if nc is not None and nc != len(names):
         raise DataError(f"{file}: nc is {nc} but names lists {len(names)} classes; correct one or leave nc out")
+    for number, name in enumerate(names):
+        plain = isinstance(name, (str, int)) or (isinstance(name, float) and math.isfinite(name))
+        if not plain or not str(name).strip() or len(str(name)) > LONGEST_NAME:
+            raise DataError(
+                f"{file}: the name of class {number} is {shown(name)}; give a text of 1 to {LONGEST_NAME} characters"
+            )
     return [str(name) for name in names]
 
 
@@ -112,11 +170,13 @@ def _class_count(source: DataYaml) -> int | None:
     if given is None:
         return None
     try:
-        count = float(given)  # Ultralytics too takes 10.0 and '10'
-    except (TypeError, ValueError):
+        count = 0.0 if isinstance(given, bool) else float(given)  # Ultralytics too takes 10.0 and '10'
+    except (TypeError, ValueError, OverflowError):
         count = 0.0
-    if count < 1 or count != int(count):
-        raise DataError(f"{source.file}: nc is {given!r}; give the number of classes, an integer from 1")
+    if not 1 <= count <= MOST_CLASSES or count != int(count):  # also true of nan
+        raise DataError(
+            f"{source.file}: nc is {shown(given)}; give the number of classes, an integer from 1 to {MOST_CLASSES}"
+        )
     return int(count)
 
 
@@ -135,8 +195,10 @@ def split_entries(source: DataYaml, split: str) -> list[str]:
     entries = value if isinstance(value, list) else [value]
     if not all(isinstance(entry, str) for entry in entries):
         raise DataError(
-            f"{source.file}: {split} is {value!r}; give a folder, a .txt list of images, or a list of those"
+            f"{source.file}: {split} is {shown(value)}; give a folder, a .txt list of images, or a list of those"
         )
+    for entry in entries:
+        path_of(entry, f"{source.file}: {split}")
     return entries
 
 
@@ -157,9 +219,10 @@ def find_root(source: DataYaml, splits: Sequence[str], datasets_dir: Path | None
     """
     given = source.data.get("path") or ""
     if not isinstance(given, str):
-        raise DataError(f"{source.file}: path is {given!r}; give the dataset's folder as text, or leave it out")
+        raise DataError(f"{source.file}: path is {shown(given)}; give the dataset's folder as text, or leave it out")
+    folder = path_of(given, f"{source.file}: path")
     bases = [source.file.parent, Path.cwd(), *([datasets_dir] if datasets_dir else [])]
-    tried = [base / Path(given).expanduser() for base in bases] if given else bases[:1]
+    tried = [base / folder for base in bases] if given else bases[:1]
     there = [root for root in tried if root.is_dir()]
     if not there:
         places = ", ".join(dict.fromkeys(map(str, tried)))
@@ -176,9 +239,9 @@ def locate(root: Path, entry: str) -> Path:
     As in Ultralytics, ``../x`` that does not exist means ``x``: exported datasets of some label tools need that.
     """
     # links are followed as Ultralytics follows them: the labels stand beside where a linked folder really is
-    direct = (root / Path(entry).expanduser()).resolve()
+    direct = Path(os.path.realpath(root / os.path.expanduser(entry)))
     if not direct.exists() and entry.startswith("../"):
-        inside = (root / entry[3:]).resolve()
+        inside = Path(os.path.realpath(root / entry[3:]))
         if inside.exists():
             return inside
     return direct

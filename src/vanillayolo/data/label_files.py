@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import glob
+import logging
 import os
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
+import cv2
+import numpy as np
 from PIL import Image
 
 from vanillayolo.data.paths import IMAGE_SUFFIXES, is_image_name, label_path
 from vanillayolo.errors import DataError
+
+LOGGER = logging.getLogger(__name__)
 
 TOLERANCE = 0.01
 """How far a coordinate may lie outside 0..1. It is Ultralytics' own: beyond it an image is quietly left out of
@@ -20,6 +25,7 @@ training, which this check is there to prevent; within it, the rounding of label
 
 FLOAT32_STEP = 1e-6  # Ultralytics subtracts in float32, which may round up
 WORKERS = 8
+DECODED_SUFFIXES = (".bmp", ".jp2", ".tif", ".tiff")  # Pillow verifies no more than their heads
 PLUGIN_SUFFIXES = (".avif", ".heic", ".heif", ".dng")  # Pillow reads them by plugins only: Ultralytics' affair
 SMALLEST_IMAGE = 10  # pixels a side; Ultralytics leaves out what is smaller
 CHUNK = 256  # files per task: a task per file would spend more on queues than on reading
@@ -83,7 +89,7 @@ def _read_list(file: Path, owner: str) -> list[str]:
     missing = [image for image in images if not os.path.isfile(image)]
     if missing:
         raise DataError(
-            f"{owner}: {len(missing)} of {len(images)} images listed in {file} do not exist, first {missing[0]}; "
+            f"{owner}: {len(missing)} of {len(images)} images listed in {file} do not exist, first {missing[0][:300]}; "
             "lines relative to the list's folder start with ./"
         )
     return images
@@ -113,44 +119,58 @@ def is_readable(image: str) -> bool:
     try:
         with Image.open(image) as opened:
             opened.verify()
-            return min(opened.size) >= SMALLEST_IMAGE
+            large = min(opened.size) >= SMALLEST_IMAGE
+        return large and (not image.lower().endswith(DECODED_SUFFIXES) or _is_decoded(image))
     except Exception:  # Pillow's readers raise whatever they stumble over: OSError, SyntaxError, ValueError, ...
         return False
 
 
+def _is_decoded(image: str) -> bool:
+    """Return whether OpenCV, which Ultralytics reads with, makes a picture of a file: of a float TIFF it does not."""
+    decoded = cv2.imdecode(np.fromfile(image, np.uint8), cv2.IMREAD_UNCHANGED)
+    return decoded is not None and decoded.dtype in (np.uint8, np.uint16)
+
+
 def read_picture(image: Path) -> Image.Image:
-    """Return an image file's pixels in RGB.
+    """Return an image file's pixels in RGB, as Ultralytics decodes them: turned by EXIF, 8 bits a channel.
 
     Raises:
         DataError: If it cannot be read.
     """
     try:
-        with Image.open(image) as opened:
-            return opened.convert("RGB")
-    except Exception as error:  # Pillow's readers raise whatever they stumble over
-        raise DataError(f"{image}: not a readable image; copy or convert it again, or leave it out") from error
+        decoded = cv2.imdecode(np.fromfile(image, np.uint8), cv2.IMREAD_COLOR)
+    except (OSError, cv2.error):  # an empty file is an error of OpenCV
+        decoded = None
+    if decoded is None:
+        raise DataError(f"{image}: not a readable image; copy or convert it again, or leave it out")
+    return Image.fromarray(np.ascontiguousarray(decoded[..., ::-1]))
 
 
-def check_labels(images: Sequence[str], rules: LabelRules, owner: str) -> None:
+def check_labels(images: Sequence[str], rules: LabelRules, owner: str, *, background: bool = False) -> None:
     """Check the label file of every image; images without one are background.
 
     Args:
         images: Paths of image files.
         rules: What a row may hold.
         owner: What to name in an error, such as ``data.yaml: train``.
+        background: Whether none needs to have a label file; that is said.
 
     Raises:
-        DataError: For the first bad row, with its file, line and how many there are; or if no image has a label file.
+        DataError: For the first bad row, with its file, line and how many there are; or if no image has a label file
+            and one is needed.
     """
     files = [str(label_path(image)) for image in images]
     parts = [files[start : start + CHUNK] for start in range(0, len(files), CHUNK)]
     with ThreadPoolExecutor(WORKERS) as pool:
         findings = [one for part in pool.map(lambda p: [_check_file(f, rules) for f in p], parts) for one in part]
     if not any(finding.exists for finding in findings):
-        raise DataError(
+        text = (
             f"{owner}: none of {len(images)} images has a label file; those of {images[0]} are expected in "
             f"{files[0]} (the last folder 'images' becomes 'labels'), or in COCO JSON under the key 'annotations'"
         )
+        if not background:
+            raise DataError(text)
+        LOGGER.warning("%s; taken for background, so that there are no metrics", text)
     bad = [finding for finding in findings if finding.bad_rows]
     if bad:
         rows = sum(finding.bad_rows for finding in bad)

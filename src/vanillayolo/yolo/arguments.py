@@ -6,10 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ultralytics.data.loaders import LoadImagesAndVideos
 from ultralytics.utils import ROOT
 
-from vanillayolo.data.label_files import is_readable
 from vanillayolo.errors import UsageError, closest
 
 from .fine_tuning import check_stages, freeze_entries
@@ -104,26 +102,3 @@ def check_tracker(tracker: Any) -> None:
     if tracker is not None and not Path(tracker).is_file() and not (folder / str(tracker)).is_file():
         known = sorted(file.name for file in folder.glob("*.yaml"))
         raise UsageError(f"tracker={str(tracker)!r}: no such file; {closest(str(tracker), known)}")
-
-
-def is_live(source: str) -> bool:
-    """Return whether a source is a camera, a URL, a screen or a list of streams, which only opening would check."""
-    return source.isdigit() or source.startswith("screen") or source.endswith(".streams") or "://" in source
-
-
-def check_source(source: Any) -> None:
-    """Raise UsageError for a source that names no file, or none that can be read."""
-    if source is None or (isinstance(source, str) and not source):
-        raise UsageError("source is missing: give an image, a folder, a video, a URL or a camera number.")
-    if not isinstance(source, (str, Path)) or is_live(str(source)):
-        return
-    if "*" not in str(source) and not Path(source).exists():
-        raise UsageError(f"source={str(source)!r}: no such file or folder.")
-    try:
-        loader = LoadImagesAndVideos(source)
-    except (OSError, UnicodeDecodeError) as error:
-        reason = " ".join(str(error).split())[:80]
-        raise UsageError(f"source={str(source)!r}: {reason}; give images, videos or a folder of them.") from error
-    loader.close()
-    if not any(loader.video_flag) and not any(is_readable(file) for file in loader.files):
-        raise UsageError(f"source={str(source)!r}: none of {len(loader.files)} images can be read; copy them again.")

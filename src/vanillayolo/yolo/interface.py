@@ -9,25 +9,28 @@ import torch
 from ultralytics.cfg import get_cfg
 from ultralytics.engine.exporter import export_formats
 from ultralytics.engine.model import Model
-from ultralytics.models.yolo.classify import ClassificationPredictor, ClassificationValidator
-from ultralytics.models.yolo.detect import DetectionPredictor, DetectionValidator
+from ultralytics.models.yolo.classify import ClassificationValidator
+from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.utils import DEFAULT_CFG_DICT, ONLINE, ROOT, SETTINGS, YAML
+from ultralytics.utils import DEFAULT_CFG_DICT, ONLINE, SAFE_LOAD, SETTINGS, YAML
 from ultralytics.utils.torch_utils import select_device
 
 from vanillayolo.data import check_data, check_folders
+from vanillayolo.data.data_yaml import path_of
 from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError, closest
 
 from .architecture import is_classifier, is_model_name, resolve
-from .arguments import check_classes, check_imgsz, check_numbers, check_source, check_tracker, check_training
+from .arguments import check_classes, check_imgsz, check_numbers, check_tracker, check_training
 from .checkpoints import can_resume, check_training_form, check_undamaged, check_weights
 from .classify import CLASSIFY_KEYS, VanillaClassificationModel, VanillaClassificationTrainer
+from .datasets import PACKAGED, may_fetch
 from .deep_trainer import check_form
 from .distillation import check_teacher
 from .model import VanillaDetectionModel
 from .offline import place_fonts
 from .presets import with_preset
 from .pretrained import find_weights, fit_yaml, load_pretrained
+from .sources import VanillaClassificationPredictor, VanillaDetectionPredictor, check_source
 from .trainer import TRAIN_KEYS, VanillaTrainer, student, use_all_cores
 
 #: Keyword arguments of Ultralytics' methods that are not settings.
@@ -35,19 +38,19 @@ METHOD_KEYS = {"source", "stream", "persist", "trainer", "validator", "predictor
 OPTIMIZERS = ("auto", "LAMB", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
 
 
-#: What serves each task: our model and trainer, Ultralytics' own validator and predictor.
+#: What serves each task: our model and trainer, Ultralytics' own validator; its predictor, told what does not open.
 TASKS: dict[str, dict[str, Any]] = {
     "detect": {
         "model": VanillaDetectionModel,
         "trainer": VanillaTrainer,
         "validator": DetectionValidator,
-        "predictor": DetectionPredictor,
+        "predictor": VanillaDetectionPredictor,
     },
     "classify": {
         "model": VanillaClassificationModel,
         "trainer": VanillaClassificationTrainer,
         "validator": ClassificationValidator,
-        "predictor": ClassificationPredictor,
+        "predictor": VanillaClassificationPredictor,
     },
 }
 TASK_KEYS = {"detect": TRAIN_KEYS, "classify": (*CLASSIFY_KEYS, "preset")}
@@ -96,7 +99,7 @@ class VanillaYOLO(Model):
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
-        """Our model and trainer; validator and predictor are Ultralytics' own."""
+        """Our model and trainer; validator and predictor are Ultralytics' own, but for what a source says."""
         return TASKS
 
     # -- building and loading ----------------------------------------------------------------------------------------
@@ -229,7 +232,7 @@ class VanillaYOLO(Model):
         """Validate the merged network (the unmerged one where its slope is below 1)."""
         self._check_settings("val", kwargs)
         data = kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs)
-        kwargs["data"] = self.checked_data(data, ("val", kwargs.get("split", "val")))
+        kwargs["data"] = self.checked_data(data, (kwargs.get("split") or "val",), background=True)
         self._check_opens(kwargs.get("device"))
         return super().val(validator=validator, **kwargs)
 
@@ -279,13 +282,15 @@ class VanillaYOLO(Model):
             raise DataError(f"data is missing: give data={what}.")
         return data
 
-    def checked_data(self, data: Any, splits: tuple[str, ...] = ("train", "val")) -> str:
-        """Return data of the task at hand, checked.
+    def checked_data(self, data: Any, splits: tuple[str, ...] = ("train", "val"), *, background: bool = False) -> str:
+        """Return data of the task at hand, checked; ``background``: a split may have no labels at all.
 
         Raises:
             DataError: when there is nothing to train on.
         """
-        return str(check_folders(data, splits)) if self.task == "classify" else resolve_data(data, splits)
+        if self.task == "classify":
+            return str(check_folders(data, splits))
+        return resolve_data(data, splits, background=background)
 
     @staticmethod
     def _check_settings(mode: str, kwargs: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
@@ -312,19 +317,31 @@ class VanillaYOLO(Model):
             raise UsageError(f"{mode}: {' '.join(reason.split())}") from error
 
 
-def resolve_data(data: str | Path, splits: tuple[str, ...] = ("train", "val")) -> str:
+def resolve_data(data: str | Path, splits: tuple[str, ...] = ("train", "val"), *, background: bool = False) -> str:
     """Return the path of a data YAML that Ultralytics can train on.
 
     A file or folder is checked (and converted, from COCO JSON); a bare name of Ultralytics' own datasets is left to
     Ultralytics, which fetches it, unless it is not here and there is no network.
 
+    Args:
+        data: the data YAML, its folder, or the name of one of Ultralytics' own.
+        splits: splits that are needed.
+        background: whether a split may have no labels at all.
+
     Raises:
         DataError: when there is nothing to train on.
     """
-    path = Path(data)
-    packaged = ROOT / "cfg" / "datasets" / f"{path.stem}.yaml"
+    path = path_of(data, "data")
+    packaged = PACKAGED / f"{path.stem}.yaml"
     if path.exists() or not packaged.is_file() or path.parent != Path("."):
-        return str(check_data(data, tuple(dict.fromkeys(splits)), datasets_dir=Path(SETTINGS["datasets_dir"])))
+        checked = check_data(
+            data,
+            tuple(dict.fromkeys(splits)),
+            datasets_dir=Path(SETTINGS["datasets_dir"]),
+            background=background,
+            may_fetch=may_fetch(path),
+        )
+        return str(checked)
     root = Path(str(YAML.load(packaged).get("path", "")))
     here = any((base / root).exists() for base in (Path(SETTINGS["datasets_dir"]), Path(".")))
     if not here and not ONLINE:
@@ -332,4 +349,4 @@ def resolve_data(data: str | Path, splits: tuple[str, ...] = ("train", "val")) -
             f"data={str(data)!r}: Ultralytics' own dataset, not on this machine, and there is no network; "
             f"put it under {SETTINGS['datasets_dir']} or give the path of your data YAML."
         )
-    return str(data)
+    return str(packaged) if SAFE_LOAD else str(data)  # by its bare name Ultralytics would find another file of it too

@@ -1,0 +1,95 @@
+"""How Ultralytics scans a dataset here: with caches in a place of their own, without pictures that nothing decodes.
+
+In restricted mode (``ULTRALYTICS_SAFE_LOAD=1``) it runs no ``download`` but those of its own data YAMLs. A label cache
+of Ultralytics' is a pickle, and opening one runs what is in it. Those of this package lie in its cache folder: one that
+came with a dataset is never opened, and nothing is written beside the user's files.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import os
+import uuid
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from ultralytics.data import dataset, utils
+from ultralytics.utils import LOGGER, ROOT, SAFE_LOAD, YAML
+from ultralytics.utils.patches import imread
+
+from vanillayolo.data import cache_dir
+
+#: Ultralytics' own data YAMLs.
+PACKAGED = ROOT / "cfg" / "datasets"
+#: Formats of which Pillow finds damage, as the scan asks it to, without decoding.
+VERIFIED = (".jpg", ".jpeg", ".png", ".webp", ".mpo")
+
+_load, _check_image = utils.load_dataset_cache_file, utils.check_image
+
+
+def may_fetch(file: str | Path) -> bool:
+    """Return whether Ultralytics may run the ``download`` of a data YAML: in restricted mode of its own ones alone."""
+    return not SAFE_LOAD or Path(os.path.realpath(file)).parent == PACKAGED.resolve()
+
+
+def cache_place(path: str | Path) -> Path:
+    """Return our place of the cache that Ultralytics would write to ``path``."""
+    digest = hashlib.sha256(os.fsencode(os.path.abspath(path))).hexdigest()[:16]
+    return cache_dir() / "labels" / f"{Path(path).stem}-{digest}.cache"
+
+
+def load_cache(path: Path) -> dict[str, Any]:
+    """Return our cache in place of the one at ``path``; raises as Ultralytics' does where none can be read."""
+    found: dict[str, Any] = _load(cache_place(path))
+    return found
+
+
+def save_cache(prefix: str, path: Path, x: dict[str, Any], version: str) -> None:
+    """Write a scan's result to our place, whole; without one that can be written it is scanned again each time."""
+    x["version"] = version
+    place = cache_place(path)
+    stage = place.with_name(f".{place.stem}-{uuid.uuid4().hex[:12]}.npy")
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        np.save(stage, x, allow_pickle=True)  # type: ignore[arg-type]  # a dict, as Ultralytics reads it
+        stage.replace(place)
+    except OSError as error:
+        LOGGER.warning(f"{prefix}no cache of the labels ({error.strerror}): {place}")
+    finally:
+        with contextlib.suppress(OSError):
+            stage.unlink(missing_ok=True)
+
+
+def check_image(file: str) -> tuple[str, tuple[int, int]]:
+    """Verify an image as Ultralytics does, and that its loader decodes it: a float TIFF would end the training.
+
+    Returns:
+        What was mended, and height and width in pixels.
+    """
+    message, shape = _check_image(file)
+    if not file.lower().endswith(VERIFIED):
+        decoded = imread(file)
+        assert decoded is not None and decoded.dtype == np.uint8, "OpenCV does not decode it"  # noqa: PT018
+    return message, shape
+
+
+class WithoutDownloads(YAML):
+    """Ultralytics' reader of YAMLs, blind for what it may not fetch."""
+
+    @classmethod
+    def load(cls, file: str | Path = "data.yaml", append_filename: bool = False) -> dict[str, Any]:
+        """Return a YAML's mapping, without ``download`` unless that may be run."""
+        data: dict[str, Any] = super().load(file, append_filename)
+        if not may_fetch(file):
+            data.pop("download", None)
+        return data
+
+
+def install() -> None:
+    """Let Ultralytics scan datasets so, in this process."""
+    utils.check_image = check_image
+    dataset.load_dataset_cache_file, dataset.save_dataset_cache_file = load_cache, save_cache
+    if SAFE_LOAD:
+        utils.YAML = WithoutDownloads
