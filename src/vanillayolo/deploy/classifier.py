@@ -17,7 +17,7 @@ from vanillayolo.yolo.pictures import channels_of
 from .collapse import example_images, known_data, merged_network, origin_of
 from .equality import Difference
 from .graph import precision
-from .power import FAULTS, Judge, doubts, measure_power
+from .power import FAULTS, OUTPUTS, Judge, doubts, measure_power
 from .verification import Verification
 from .verify import input_sizes, open_file
 
@@ -76,7 +76,7 @@ class ClassifierVerification(Verification):
     @property
     def doubts(self) -> list[str]:
         """Why this comparison proves nothing: a softmax that is sure hides small faults, so a layer at 0 is asked."""
-        return doubts(self.power, FAULTS[2], 0.9)
+        return doubts(self.power, FAULTS[2], OUTPUTS)
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything that a classifier has as plain data."""

@@ -40,7 +40,7 @@ from vanillayolo.yolo.yaml_check import check_yaml
 
 from .description import FORMAT, check_description, check_weights_file, digest
 from .equality import Equality, LogitEquality
-from .power import FAULTS, NO_BOX, REMEDY, Power, doubts, measure_power
+from .power import FAULTS, NO_BOX, OUTPUTS, REMEDY, Power, doubts, measure_power
 
 #: float32 weights against float64: a dozen layers of rounding at 6e-8 each stay well below this.
 TOLERANCE = 1e-4
@@ -70,7 +70,7 @@ class Collapsed:
     def doubts(self) -> list[str]:
         """Why the comparison proves nothing, one line each."""
         empty = isinstance(self.equality, Equality) and not self.equality.boxes
-        return [*([NO_BOX] if empty else []), *doubts(self.power, FAULTS[0], 0.9)]
+        return [*([NO_BOX] if empty else []), *doubts(self.power, FAULTS[0], OUTPUTS)]
 
 
 def example_images(

@@ -12,7 +12,7 @@ from vanillayolo.errors import VerificationError
 from vanillayolo.valid_json import json_text
 
 from .equality import Equality
-from .power import FAULTS, NO_BOX, REMEDY, Power, doubts
+from .power import FAULTS, NO_BOX, OUTPUTS, REMEDY, Power, doubts
 
 
 @dataclass(frozen=True)
@@ -52,7 +52,7 @@ TOLERANCES = {
         0.002,
         "the same sums in another order: some 60 layers of roundings of 6e-8; suppression decides near-ties by them",
         FAULTS[0],
-        0.9,
+        OUTPUTS,
     ),
     "float16": Tolerance(
         0.03,
@@ -62,7 +62,7 @@ TOLERANCES = {
         0.005,
         "11 bits: 5e-4 a rounding, and box sides are sums over 16 bins times the stride",
         FAULTS[2],
-        0.9,
+        OUTPUTS,
     ),
     "int8": Tolerance(
         None,
