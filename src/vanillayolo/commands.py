@@ -66,7 +66,8 @@ def verify(
     split: str = "val",
     images: int = 8,
     conf: float | None = None,
-    iou: float = 0.7,
+    iou: float | None = None,
+    agnostic_nms: bool | None = None,
     layers: bool = False,
 ) -> None:
     """Compare a file with its checkpoint: model=best.onnx reference=best.pt [data=FILE.yaml source=... layers=True]."""
@@ -74,12 +75,12 @@ def verify(
     from vanillayolo.deploy.layer_report import layer_report
     from vanillayolo.deploy.verify import comparison_images
 
-    result = run(model, reference, data, source, imgsz, split, images, conf, iou)
+    result = run(model, reference, data, source, imgsz, split, images, conf, iou, agnostic_nms)
     result.save(Path(model))
     if layers:
         print(layer_report(model, reference, comparison_images(reference, data, source, split, images)[0]), end="\n\n")
     print(result)
-    result.check()
+    result.check(proven=True)
 
 
 def convert(model: str, path: str | None = None) -> None:

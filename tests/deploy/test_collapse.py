@@ -15,7 +15,7 @@ import torch
 from torch import nn
 
 from vanillayolo import VanillaYOLO
-from vanillayolo.deploy import collapse, load_collapsed
+from vanillayolo.deploy import collapse, export, load_collapsed
 from vanillayolo.deploy.collapse import summary
 from vanillayolo.errors import CheckpointError, MergeError, UsageError
 from vanillayolo.nn import randomize_batchnorm, set_negative_slope
@@ -143,6 +143,66 @@ def test_bad_names_and_files(best: Path, tmp_path: Path) -> None:
     assert result.weights is not None
     result.weights.write_bytes(result.weights.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="cannot be rebuilt"):
+        load_collapsed(result.weights)
+
+
+@pytest.mark.parametrize("kind", ["parameter", "buffer"])
+def test_a_value_that_is_not_finite_is_refused_by_name(best: Path, kind: str) -> None:
+    model = VanillaYOLO(best)
+    tensors = dict(model.model.named_parameters() if kind == "parameter" else model.model.named_buffers())
+    name = [n for n, t in tensors.items() if t.is_floating_point() and "model.0." in n][3]
+    with torch.no_grad():
+        tensors[name].view(-1)[1] = torch.nan if kind == "parameter" else torch.inf
+    model.save(best)
+    with pytest.raises(CheckpointError, match=rf"best\.pt: {name} holds 1 of \d+ values that are not finite"):
+        collapse(best, imgsz=96)
+    with pytest.raises(CheckpointError, match=name):
+        export(best, imgsz=96)
+    assert [p.name for p in best.parent.glob("best*")] == ["best.pt"]
+
+
+def test_a_network_that_answers_every_image_alike_is_not_called_equal(best: Path, lively: Path, tmp_path: Path) -> None:
+    untrained = VanillaYOLO(best)
+    untrained.reset_weights()
+    set_negative_slope(untrained.model, 1.0)
+    result = collapse(untrained, tmp_path / "dead.pt", imgsz=96)
+    told = summary(result)
+    assert "not proven: no box was found" in told
+    assert "equal to" not in told
+    assert result.description is not None
+    assert len(json.loads(result.description.read_text())["equality"]["power"]["blind"]) > 30
+    live = collapse(lively, tmp_path / "live.pt", imgsz=64)
+    assert live.doubts == []
+    assert "equal to" in summary(live)
+
+
+def test_the_pair_without_pickle_belongs_together_and_says_only_what_is_known(best: Path, tmp_path: Path) -> None:
+    result = collapse(best, imgsz=96)
+    assert result.weights is not None
+    assert result.description is not None
+    whole, text = result.weights.read_bytes(), json.loads(result.description.read_text())
+    flipped = bytearray(whole)
+    flipped[-1] ^= 1
+    result.weights.write_bytes(flipped)
+    with pytest.raises(CheckpointError, match="not the file that the JSON was written with"):
+        load_collapsed(result.weights)
+    result.weights.write_bytes(whole)
+    row = text["yaml"]["backbone"][0]
+    changes: list[tuple[dict[str, Any], str]] = [
+        ({"extra": 1}, "no key 'extra'"),
+        ({"yaml": {**text["yaml"], "activation": "__import__('os').getpid()"}}, "activation"),
+        ({"yaml": {**text["yaml"], "backbone": [[-1, 1, "nn.Linear", [3, 3]]]}}, r"nn\.Linear"),
+        ({"yaml": {**text["yaml"], "backbone": [[*row[:3], ["__import__('os')"]]]}}, "__import__"),
+        ({"yaml": None}, "cannot be rebuilt"),
+        ({"format": "other"}, "format 'other'"),
+    ]
+    for change, told in changes:
+        result.description.write_text(json.dumps({**text, **change}))
+        with pytest.raises(CheckpointError, match=told) as error:
+            load_collapsed(result.weights)
+        assert "\n" not in str(error.value)
+    result.description.write_text(json.dumps({k: v for k, v in text.items() if k != "sha256"}))  # as of version 0.1.0
+    with pytest.warns(UserWarning, match="no checksum"):
         load_collapsed(result.weights)
 
 

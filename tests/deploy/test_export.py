@@ -1,21 +1,26 @@
 from __future__ import annotations
 
+import ast
 import importlib
 import json
 from pathlib import Path
 from typing import Any
 
+import cv2
+import numpy as np
 import pytest
 import torch
+import yaml
 
 from vanillayolo import VanillaYOLO, cli
-from vanillayolo.deploy import export, verify
+from vanillayolo.deploy import collapse, export, verify
 from vanillayolo.deploy import formats as formats_module
 from vanillayolo.deploy.formats import FORMATS
 from vanillayolo.deploy.graph import operators
 from vanillayolo.errors import DataError, MergeError, UsageError, VerificationError
-from vanillayolo.nn import set_negative_slope
+from vanillayolo.nn import randomize_batchnorm, set_negative_slope
 from vanillayolo.yolo import files
+from vanillayolo.yolo.architecture import dump_yaml
 from vanillayolo.yolo.files import ExportedFile, metadata_of, missing_packages
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image
 
@@ -94,6 +99,75 @@ def test_with_data_the_file_has_the_map_of_pytorch_with_suppression_inside_too(b
     assert maps.reference[0] > 0.05
     assert maps.file == pytest.approx(maps.reference, abs=1e-3)
     assert "mAP50-95" in str(result)
+
+
+@pytest.mark.slow
+def test_suppression_inside_is_proven_by_the_settings_of_the_file(best: Path, lively_data: Path) -> None:
+    needs("onnx")
+    source = lively_data.parent / "images" / "val"
+    settings = {"conf": 0.1, "iou": 0.4, "max_det": 5, "agnostic_nms": True}
+    result = export(best, format="onnx", imgsz=64, nms=True, simplify=False, data=str(lively_data), **settings)
+    said = ast.literal_eval(str(metadata_of(result.path)["args"]))
+    assert {key: said[key] for key in settings} == settings
+    proof = verify(result.path, best, source=source)  # nobody says the settings again
+    assert proof.verified, proof.verdict
+    assert sum(record.boxes for record in proof.records.values()) > 5
+    assert verify(result.path, best, source=source, conf=0.6, iou=0.9, agnostic_nms=False).verified  # the file knows
+    assert not verify(result.path, altered(best), source=source).verified
+    assert result.verification is not None
+    assert result.verification.map is not None
+    assert result.verification.map.file == pytest.approx(result.verification.map.reference, abs=1e-3)
+
+
+@pytest.mark.slow
+def test_an_untrained_network_is_written_and_not_called_verified(
+    small_yaml: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    model = VanillaYOLO(small_yaml)
+    set_negative_slope(model.model, 1.0)
+    model.save(tmp_path / "best.pt")
+    assert cli.main(["export", f"model={tmp_path / 'best.pt'}", "imgsz=64"]) == 0
+    out = capsys.readouterr().out
+    assert "not proven: no box was found, so boxes prove nothing" in out
+    assert "verified" not in out.lower()
+    assert names(tmp_path) == {"best.pt", "best.torchscript", "best.torchscript.verify.json"}
+    record = json.loads((tmp_path / "best.torchscript.verify.json").read_text())
+    assert record["verdict"] == "not proven"
+    assert len(record["power"]["blind"]) > 30
+    words = ["verify", f"model={tmp_path / 'best.torchscript'}", f"reference={tmp_path / 'best.pt'}"]
+    assert cli.main(words) == 1
+    err = capsys.readouterr().err
+    assert "not proven: no box was found" in err
+    assert err.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("channels", [1, 4])
+def test_networks_of_other_channels_are_shipped(channels: int, small_yaml: Path, tmp_path: Path) -> None:
+    needs("onnx")
+    cfg = yaml.safe_load(small_yaml.read_text(encoding="utf-8")) | {"channels": channels, "nc": 2}
+    (tmp_path / "yolo11n-grey.yaml").write_text(dump_yaml(cfg), encoding="utf-8")
+    model = VanillaYOLO(tmp_path / "yolo11n-grey.yaml")
+    randomize_batchnorm(model.model)
+    model.save(tmp_path / "best.pt")
+    noise = np.random.default_rng(0)
+    for split in ("train", "val"):
+        for kind in ("images", "labels"):
+            (tmp_path / kind / split).mkdir(parents=True)
+        for i in range(2):
+            pixels = noise.integers(0, 255, (48, 64, max(channels, 3)), np.uint8)
+            cv2.imwrite(str(tmp_path / "images" / split / f"{i}.png"), pixels)
+            (tmp_path / "labels" / split / f"{i}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+    data = {"path": str(tmp_path), "train": "images/train", "val": "images/val", "channels": channels}
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(data | {"names": ["a", "b"]}))
+    result = collapse(tmp_path / "best.pt", imgsz=64, data=str(tmp_path / "data.yaml"))
+    assert result.description is not None
+    assert f"[batch, {channels}, height, width]" in json.loads(result.description.read_text())["input"]
+    for settings in ({}, {"int8": True, "images": 2}):
+        made = export(tmp_path / "best.pt", "onnx", data=str(tmp_path / "data.yaml"), imgsz=64, **settings)
+        assert made.verification is not None
+        assert made.verification.records["64x64"].images == 2
+        assert made.verification.breaches == []
 
 
 BACKBONE = {

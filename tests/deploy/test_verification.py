@@ -9,9 +9,13 @@ import pytest
 import torch
 
 from vanillayolo.deploy import Verification
-from vanillayolo.deploy.equality import Difference, Equality
+from vanillayolo.deploy.classifier import ProbabilityEquality
+from vanillayolo.deploy.equality import Difference, Equality, LogitEquality
+from vanillayolo.deploy.power import FAULTS, Power
 from vanillayolo.deploy.verification import TOLERANCES, MeanAveragePrecision
 from vanillayolo.errors import VerificationError
+from vanillayolo.yolo.files import Suppression
+from vanillayolo.yolo.inference import suppress
 
 
 def found(kind: str = "float32", **changes: Any) -> Verification:
@@ -66,18 +70,76 @@ def test_a_rounding_of_a_tiny_score_is_no_breach() -> None:
     assert found(outputs=[Difference("boxes"), Difference("scores", 1e-7, 1e-3)]).verified
 
 
-def test_suppression_inside_and_no_box_is_no_proof() -> None:
-    record = found(boxes=0, matched=0)
-    assert record.verified
-    record.suppressed = True
-    assert "no box" in record.breaches[0]
+@pytest.mark.parametrize("suppressed", [False, True])
+def test_no_box_is_no_proof_and_no_breach(suppressed: bool) -> None:
+    record = found(boxes=0, matched=0, suppressed=suppressed)
+    record.check()
+    assert not record.verified
+    assert (
+        str(record)
+        .splitlines()[0]
+        .endswith(
+            "not proven: no box was found, so boxes prove nothing; train the network, or give source= or data= with "
+            "objects that it finds"
+        )
+    )
+    assert record.to_dict()["verdict"] == "not proven"
+    with pytest.raises(VerificationError, match="no box was found"):
+        record.check(proven=True)
 
 
-def test_nan_is_never_equal() -> None:
-    equality = Equality()
+def test_a_blind_comparison_is_no_proof() -> None:
+    blind = Power(50, {**dict.fromkeys(FAULTS, 0), FAULTS[0]: 35}, ["a"] * 15)
+    assert found(power=Power(50, {FAULTS[0]: 40, FAULTS[1]: 0, FAULTS[2]: 0}, ["a"] * 10)).verified
+    record = found(power=blind)
+    assert record.verdict.startswith("not proven: in 15 of 50 layers 1 % of a layer's weights would not be seen")
+    assert "NOT" not in record.verdict
+    assert found("int8", power=blind).verified  # boxes alone: a layer at 0 in a quarter of the layers
+
+
+@pytest.mark.parametrize("value", [torch.nan, torch.inf, -torch.inf])
+@pytest.mark.parametrize("side", [0, 1, 2])
+def test_what_is_not_finite_is_never_equal(value: float, side: int, tmp_path: Path) -> None:
+    """``inf / nan`` is NaN and ``max(0.0, nan)`` is 0; equal NaNs of both sides (2) are no equality either."""
     raw = torch.rand(1, 6, 8)
-    equality.add(raw, raw * torch.nan)
-    assert equality.worst.relative == np.inf
+    bad = raw.clone()
+    bad[0, 5, 3] = value
+    pair = [(bad, raw), (raw, bad), (bad, bad)][side]
+    outputs: list[Any] = [Equality(), LogitEquality(), ProbabilityEquality()]
+    outputs[0].add(*pair)
+    for record in outputs[1:]:
+        record.add(*(x.flatten(1) for x in pair))
+    for record in outputs:
+        assert max(output.relative for output in record.outputs) == np.inf
+    for kind in TOLERANCES:
+        proof = found(kind, records={"64x64": outputs[0]})
+        assert any("not finite" in line for line in proof.breaches)
+        text = proof.save(tmp_path / "best.onnx").read_text()
+        json.loads(text, parse_constant=lambda word: pytest.fail(f"{word} is no JSON"))
+    nan = MeanAveragePrecision("d.yaml", "val", 64, (np.nan, 0.5), (0.4, 0.5))
+    assert not found(map=nan).verified
+
+
+def test_suppression_inside_is_judged_by_its_own_settings() -> None:
+    """Of ten boxes the file keeps the three surest, and across classes only one of two that overlap."""
+    raw = torch.zeros(1, 6, 10)
+    raw[0, :4] = torch.tensor([[40.0 * i + 20, 20, 20, 20] for i in range(10)]).T
+    raw[0, 4] = torch.linspace(0.9, 0.5, 10)
+    file = suppress(raw, 0.25, max_det=3)[0]
+    for most, equal in ((3, True), (300, False)):
+        record = Equality()
+        record.add_suppressed(raw, file, Suppression(max_det=most), 0.25, 0.9, 0.001)
+        assert (record.matched == record.boxes > 0) == equal
+    raw[0, :4, 1] = raw[0, :4, 0]
+    raw[0, 4:, 1] = torch.tensor([0.0, 0.85])
+    file = suppress(raw, 0.25, agnostic=True)[0]
+    for agnostic in (True, False):
+        record = Equality()
+        record.add_suppressed(raw, file, Suppression(agnostic_nms=agnostic), 0.25, 0.9, 0.001)
+        assert (record.matched == record.boxes == 9) == agnostic
+    file[0, 0] = torch.nan
+    record.add_suppressed(raw, file, Suppression(), 0.25, 0.9, 0.001)
+    assert record.worst.relative == np.inf
 
 
 def test_a_box_at_the_threshold_is_no_difference_and_another_score_is() -> None:

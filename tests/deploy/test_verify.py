@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -11,6 +13,9 @@ from torch import nn
 from vanillayolo import VanillaYOLO, cli
 from vanillayolo.deploy import Exported, export, verify
 from vanillayolo.deploy.graph import precision
+from vanillayolo.deploy.layer_report import layer_report
+from vanillayolo.deploy.power import FAULTS
+from vanillayolo.deploy.verify import comparison_images
 from vanillayolo.errors import CheckpointError, MergeError, UsageError, VerificationError
 from vanillayolo.nn import set_negative_slope
 
@@ -55,6 +60,35 @@ def test_a_file_of_other_weights_is_found_out_on_the_command_line(
     assert cli.main([*words[:2], f"reference={lively}", "layers=True"]) == 0
     assert "stem" in capsys.readouterr().out
     assert json.loads((exported.path.parent / f"{exported.path.name}.verify.json").read_text())["breaches"] == []
+
+
+def with_fault(file: Path, target: Path, fault: Callable[[np.ndarray], np.ndarray], layer: int) -> Path:
+    """Write an ONNX file whose weight of one convolution, counted in the graph's order, is changed."""
+    import onnx
+
+    model = onnx.load(file)
+    convolutions = [n for n in model.graph.node if n.op_type == "Conv"]
+    stored = {i.name: i for i in model.graph.initializer}
+    weight = stored[convolutions[layer].input[1]]
+    weight.CopyFrom(onnx.numpy_helper.from_array(fault(onnx.numpy_helper.to_array(weight)), weight.name))
+    onnx.save(model, target)
+    return target
+
+
+@pytest.mark.slow
+def test_faults_in_the_file_are_found_as_its_power_says(exported: Exported, lively: Path, tmp_path: Path) -> None:
+    whole = verify(exported.path, lively, images=2)
+    assert whole.power is not None
+    assert whole.power.seen[FAULTS[0]] == whole.power.layers  # so 1 % in any layer is seen
+    for layer in (0, 9, 30, -2):
+        wrong = with_fault(exported.path, tmp_path / "wrong.onnx", lambda w: (1.01 * w).astype(np.float32), layer)
+        result = verify(wrong, lively, images=2)
+        assert result.verdict.startswith("NOT VERIFIED")
+        assert result.power is None
+    nan = with_fault(exported.path, tmp_path / "nan.onnx", lambda w: np.full_like(w, np.nan), 5)
+    assert "not finite" in verify(nan, lively, images=2).verdict
+    with pytest.raises(VerificationError, match="not finite"):
+        layer_report(nan, lively, comparison_images(lively, images=1)[0])
 
 
 @pytest.mark.slow

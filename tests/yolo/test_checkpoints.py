@@ -1,8 +1,10 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import pytest
+import torch
 
 from vanillayolo.errors import CheckpointError
 from vanillayolo.yolo import VanillaYOLO
@@ -31,3 +33,26 @@ def test_weights_that_changed_on_disk_are_noticed(tiny_yaml: Path, tmp_path: Pat
     path.write_bytes(content)
     with pytest.raises(CheckpointError, match="damaged at"):
         VanillaYOLO(path)
+
+
+def test_training_does_not_start_from_values_that_are_not_finite(
+    tiny_yaml: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = VanillaYOLO(tiny_yaml)
+    bad, name = tmp_path / "bad.pt", "model.0.stages.0.pair.norm1.running_var"
+    model.model.state_dict()[name][3] = torch.nan
+    model.save(bad)
+    settings: dict[str, Any] = {"data": str(scenes), "epochs": 1, "imgsz": 64}
+    good = VanillaYOLO(tiny_yaml)
+    for start in (
+        lambda: VanillaYOLO(bad).train(**settings),
+        lambda: VanillaYOLO(bad).train(resume=True),
+        lambda: good.train(pretrained=str(bad), **settings),
+        lambda: good.train(resume=str(bad)),
+        lambda: good.train(distill_model=str(bad), **settings),
+        lambda: good.load(bad),
+    ):
+        with pytest.raises(CheckpointError, match=rf"bad\.pt.*: {name} holds 1 of \d+ values that are not finite"):
+            start()
+    assert {p.name for p in tmp_path.iterdir()} <= {"bad.pt", "yolo11n-tiny.yaml"}

@@ -5,14 +5,14 @@ from __future__ import annotations
 import copy
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import nn
+from torch import Tensor, nn
 
 from vanillayolo.atomic import whole_set, write_whole
 from vanillayolo.data import make_scenes
@@ -20,7 +20,9 @@ from vanillayolo.data.paths import cache_dir
 from vanillayolo.errors import CheckpointError, DataError, MergeError, UsageError
 from vanillayolo.nn import is_merged
 from vanillayolo.nn.reparameterize import check_mergeable
+from vanillayolo.valid_json import json_text
 from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo.checkpoints import check_finite
 from vanillayolo.yolo.deep_trainer import student
 from vanillayolo.yolo.inference import (
     checkpoint,
@@ -32,14 +34,16 @@ from vanillayolo.yolo.inference import (
     read_image,
 )
 from vanillayolo.yolo.merging import MergingMixin
+from vanillayolo.yolo.pictures import channels_of, usable_images
 from vanillayolo.yolo.stock import build_stock, to_stock
 from vanillayolo.yolo.yaml_check import check_yaml
 
+from .description import FORMAT, check_description, check_weights_file, digest
 from .equality import Equality, LogitEquality
+from .power import FAULTS, NO_BOX, OUTPUTS, REMEDY, Power, doubts, measure_power
 
 #: float32 weights against float64: a dozen layers of rounding at 6e-8 each stay well below this.
 TOLERANCE = 1e-4
-FORMAT = "vanillayolo-merged-1"
 
 
 @dataclass
@@ -52,6 +56,7 @@ class Collapsed:
         description: JSON from which, with ``weights``, the network is rebuilt.
         equality: the record against the float64 training form; None where nothing was done.
         parameters: before and after.
+        power: the faults that the comparison would have seen; None where nothing was done.
     """
 
     checkpoint: Path
@@ -59,29 +64,63 @@ class Collapsed:
     description: Path | None = None
     equality: Equality | LogitEquality | None = None
     parameters: tuple[int, int] = (0, 0)
+    power: Power | None = None
+
+    @property
+    def doubts(self) -> list[str]:
+        """Why the comparison proves nothing, one line each."""
+        empty = isinstance(self.equality, Equality) and not self.equality.boxes
+        return [*([NO_BOX] if empty else []), *doubts(self.power, FAULTS[0], OUTPUTS)]
 
 
-def example_images(data: str | None = None, source: str | Path | None = None, most: int = 8) -> tuple[list[Path], str]:
+def example_images(
+    data: str | None = None, source: str | Path | None = None, most: int = 8, channels: int = 3
+) -> tuple[list[Path], str]:
     """Return at most ``most`` images to compare on, and where they are from.
 
     The source given, else the validation images of the data, else scenes of the package's own making.
+
+    Raises:
+        DataError: where there is none that a network of so many channels takes.
     """
     if source is not None:
-        return image_files(source)[:most], str(source)
+        return usable_images(image_files(source), most, channels), str(source)
     if data is not None:
-        return dataset_images(data)[:most], str(data)
+        return usable_images(dataset_images(data), most, channels), str(data)
+    if channels not in (1, 3):
+        raise DataError(f"the network takes {channels} channels: give source= or data= with such images to compare on.")
     scenes = make_scenes(cache_dir() / "scenes", train=1, val=8, size=320, seed=0)
     return image_files(scenes.parent / "images" / "val")[:most], "generated scenes"
+
+
+def merged_network(checkpoint: VanillaYOLO | str | Path, told: str = "give a checkpoint (.pt)") -> Any:
+    """Return the merged network of a checkpoint in evaluation mode, float32; what is given stays as it is.
+
+    Args:
+        checkpoint: a trained network or its file.
+        told: what to say of an exported file.
+
+    Raises:
+        CheckpointError: for a file that is no checkpoint, or a weight that is not finite.
+        MergeError: when a slope is below 1.
+    """
+    model = checkpoint if isinstance(checkpoint, VanillaYOLO) else VanillaYOLO(checkpoint)
+    if not isinstance(model.model, nn.Module):
+        raise CheckpointError(f"{model.model_name}: an exported file; {told}.")
+    check_mergeable(model.model)
+    check_finite(model.model, str(origin_of(model)))
+    network: Any = copy.deepcopy(model.model).float().eval()
+    return network.fuse(verbose=False)
 
 
 #: What a collapsed network of each task takes and gives, in words.
 INTERFACES = {
     "detect": {
-        "input": "float32 RGB [batch, 3, height, width] in 0..1, letterboxed with grey 114",
+        "input": "float32 {taken} [batch, {channels}, height, width] in 0..1, letterboxed with grey 114",
         "output": "[batch, 4 + classes, anchors]: box centre x, y, width, height in pixels, then class scores",
     },
     "classify": {
-        "input": "float32 RGB [batch, 3, height, width] in 0..1, shorter side resized, centre cropped",
+        "input": "float32 {taken} [batch, {channels}, height, width] in 0..1, shorter side resized, centre cropped",
         "output": "[batch, classes]: probabilities",
     },
 }
@@ -94,10 +133,24 @@ def compare(
     equality: Equality | LogitEquality = LogitEquality() if task == "classify" else Equality()
     prepare = cropped if task == "classify" else letterbox
     for path in images:
-        x = prepare(read_image(path), imgsz)
+        x = prepare(read_image(path, channels_of(other)), imgsz)
         a, b = (raw_output(m, x.to(next(m.parameters()).dtype)) for m in (reference, other))
         equality.add(a, b)
     return equality
+
+
+def equality_power(network: nn.Module, images: list[Path], imgsz: int, task: str) -> Power:
+    """Return the faults that :func:`compare` would have seen on the image with the highest score."""
+    prepare, first = (cropped, 0) if task == "classify" else (letterbox, 4)
+    inputs = [prepare(read_image(path, channels_of(network)), imgsz) for path in images]
+    best = max(inputs, key=lambda x: float(raw_output(network, x)[:, first:].max()))
+
+    def judge(wanted: Tensor, changed: Tensor) -> bool:
+        record = LogitEquality() if task == "classify" else Equality()
+        (record.add if isinstance(record, LogitEquality) else record.add_outputs)(wanted, changed)
+        return not record.worst.relative <= TOLERANCE
+
+    return measure_power(network, best, judge, first)
 
 
 def origin_of(model: VanillaYOLO) -> Path:
@@ -151,6 +204,7 @@ def collapse(
     if is_merged(network) and not isinstance(network, MergingMixin):
         return _already_collapsed(origin, Path(path) if path else None)
     check_mergeable(network)
+    check_finite(network, str(origin))
     reference = copy.deepcopy(network).double().eval()
     merged: Any = copy.deepcopy(network).float().eval()
     merged.fuse(verbose=False)
@@ -159,7 +213,8 @@ def collapse(
 
     args = dict((model.ckpt or {}).get("train_args") or {})
     size = imgsz or args.get("imgsz") or (224 if task == "classify" else 640)
-    images, where = example_images(model.checked_data(data, ("val",)) if data else known_data(model), source)
+    known = model.checked_data(data, ("val",)) if data else known_data(model)
+    images, where = example_images(known, source, channels=channels_of(network))
     before, after = (sum(p.numel() for p in m.parameters()) for m in (network, merged))
     record = {"format": FORMAT, "parameters": {"training": before, "merged": after}}
     with whole_set(target) as stage:
@@ -168,26 +223,30 @@ def collapse(
         (stage / target.name).write_bytes(content.getbuffer())
         reopened = torch.load(stage / target.name, map_location="cpu", weights_only=False)["model"]
         equality = compare(reference, reopened.float().eval(), images, int(size), task)
-        if equality.worst.relative > TOLERANCE:
+        if not equality.worst.relative <= TOLERANCE:
             raise MergeError(f"{origin}: the merged network differs ({equality}); nothing written. Please report this.")
-        record |= {"equality": {**equality.to_dict(), "source": where, "imgsz": size}}
+        power = equality_power(reopened, images, int(size), task)
+        record |= {"equality": {**equality.to_dict(), "source": where, "imgsz": size, "power": asdict(power)}}
         _without_pickle(stock, record, task, stage / target.name)
     weights, text = target.with_suffix(".safetensors"), target.with_suffix(".json")
-    return Collapsed(target, weights, text, equality, (before, after))
+    return Collapsed(target, weights, text, equality, (before, after), power)
 
 
 def _without_pickle(stock: Any, record: dict[str, Any], task: str, target: Path) -> None:
     """Write, beside ``target``, the weights and the description from which :func:`load_collapsed` rebuilds."""
+    taken = {3: "RGB"}.get(channels_of(stock), f"{channels_of(stock)} channels")
+    words = {key: text.format(channels=channels_of(stock), taken=taken) for key, text in INTERFACES[task].items()}
     description = {
         **record,
         "yaml": stock.yaml,
         "names": {int(k): str(v) for k, v in stock.names.items()},
         "stride": [float(s) for s in stock.stride],
-        **INTERFACES[task],
+        **words,
     }
-    tensors = {k: v.contiguous().clone() for k, v in stock.state_dict().items()}
-    target.with_suffix(".safetensors").write_bytes(save(tensors, {"format": "pt"}))
-    target.with_suffix(".json").write_text(json.dumps(description, indent=1) + "\n", encoding="utf-8")
+    weights = target.with_suffix(".safetensors")
+    weights.write_bytes(save({k: v.contiguous().clone() for k, v in stock.state_dict().items()}, {"format": "pt"}))
+    description["sha256"] = digest(weights)
+    target.with_suffix(".json").write_text(json_text(description), encoding="utf-8")
 
 
 def _already_collapsed(origin: Path, target: Path | None) -> Collapsed:
@@ -207,26 +266,27 @@ def load_collapsed(path: str | Path) -> nn.Module:
         A stock Ultralytics model in evaluation mode.
 
     Raises:
-        CheckpointError: when one of them is missing or damaged.
+        CheckpointError: when one of them is missing or damaged, they do not belong together, or the description holds
+            what is not in :mod:`vanillayolo.deploy.description`.
     """
     weights, text = Path(path).with_suffix(".safetensors"), Path(path).with_suffix(".json")
     try:
-        description: dict[str, Any] = json.loads(text.read_text(encoding="utf-8"))
-        if description.get("format") != FORMAT:
-            raise ValueError(f"format {description.get('format')!r}, not {FORMAT}")
+        description = check_description(json.loads(text.read_text(encoding="utf-8")))
+        check_weights_file(weights, description)
         names = {int(k): v for k, v in description["names"].items()}
         cfg = check_yaml(description["yaml"], str(text), stock=True)
         return build_stock(cfg, load_file(weights), names)
-    except (OSError, ValueError, KeyError, RuntimeError, SafetensorError) as error:
+    except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be rebuilt ({' '.join(str(error).split())[:160]}).") from error
 
 
 def summary(result: Collapsed) -> str:
-    """Return what a collapse did, in two lines."""
+    """Return what a collapse did, in three lines; where nothing is proven, in four."""
     if result.equality is None:
         return f"{result.checkpoint}: already collapsed, nothing changed"
     before, after = result.parameters
+    doubt = f"not proven: {'; '.join(result.doubts)}; {REMEDY}\n" if result.doubts else ""
     return (
-        f"{result.checkpoint}: {before:,} parameters merged to {after:,}\n"
-        f"equal to the float64 training form on {result.equality}"
+        f"{result.checkpoint}: {before:,} parameters merged to {after:,}\n{doubt}"
+        f"{'compared with' if doubt else 'equal to'} the float64 training form on {result.equality}\n{result.power}"
     )

@@ -9,12 +9,15 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from vanillayolo.yolo.files import Suppression
 from vanillayolo.yolo.inference import suppress
 
 #: A box is matched when the other network has one of its class that overlaps at least so much,
 MATCH_IOU = 0.9
 #: with a score that differs by at most so much.
 MATCH_SCORE = 0.02
+#: More boxes than suppression leaves of an image.
+MANY = 100_000
 
 
 @dataclass
@@ -30,6 +33,16 @@ class Difference:
     name: str
     absolute: float = 0.0
     relative: float = 0.0
+
+    def add(self, reference: Tensor, other: Tensor) -> None:
+        """Add the same part of both networks' outputs; where one of them is not finite, the difference is infinite."""
+        if not reference.numel():  # a file with suppression inside may give no box at all
+            return
+        largest, scale = float((reference - other).abs().max()), float(reference.abs().max())
+        if not (math.isfinite(largest) and math.isfinite(scale)):  # max() and > would let a NaN through
+            largest, scale = math.inf, 1.0
+        self.absolute = max(self.absolute, largest)
+        self.relative = max(self.relative, largest / scale if scale else largest)
 
 
 @dataclass
@@ -73,17 +86,38 @@ class Equality:
         score: float = MATCH_SCORE,
     ) -> None:
         """Add one batch of raw outputs ``[batch, 4 + classes, anchors]`` of both networks."""
-        reference, other = reference.double(), other.double()
-        for output, part in zip(self.outputs, (slice(0, 4), slice(4, None)), strict=True):
-            largest = float((reference[:, part] - other[:, part]).abs().max())
-            largest = largest if math.isfinite(largest) else math.inf  # NaN is below and above nothing
-            scale = float(reference[:, part].abs().max())
-            output.absolute = max(output.absolute, largest)
-            output.relative = max(output.relative, largest / scale if scale else largest)
+        self.add_outputs(reference, other)
         least = max(conf - score, conf / 2)
         both = (suppress(raw.float(), least) for raw in (reference, other))
         for a, b in zip(*both, strict=True):
             self.add_boxes(a, b, conf, iou, score)
+
+    def add_outputs(self, reference: Tensor, other: Tensor) -> None:
+        """Add the differences of one batch of raw outputs, not their boxes."""
+        reference, other = reference.double(), other.double()
+        for output, part in zip(self.outputs, (slice(0, 4), slice(4, None)), strict=True):
+            output.add(reference[:, part], other[:, part])
+
+    def add_suppressed(
+        self, raw: Tensor, boxes: Tensor, inside: Suppression, conf: float, iou: float, score: float
+    ) -> None:
+        """Add what suppression inside a file left of one image, against the reference's raw output.
+
+        Args:
+            raw: ``[1, 4 + classes, anchors]`` of the reference.
+            boxes: ``[n, 6]`` of the file; score 0 where there is no box.
+            inside: the settings of the suppression in the file.
+            conf: score from which boxes are compared.
+            iou: overlap from which a box is found.
+            score: difference of its scores up to which it is.
+        """
+        for output, values in zip(self.outputs, (boxes, raw), strict=True):
+            output.add(values, values)  # infinite where not finite: neither > 0 nor suppression shows that
+        least = max(conf - 2 * score, conf / 4)
+        wanted = suppress(raw.float(), least, inside.iou, inside.agnostic_nms, MANY)[0]
+        if len(wanted) > inside.max_det:  # which of nearly equal boxes is the last one is decided by rounding
+            conf = max(conf, float(wanted[inside.max_det - 1, 4]) + score)
+        self.add_boxes(wanted, boxes[boxes[:, 4] > 0], conf, iou, score)
 
     def add_boxes(
         self, reference: Tensor, other: Tensor, conf: float, iou: float = MATCH_IOU, score: float = MATCH_SCORE
@@ -154,11 +188,10 @@ class LogitEquality:
 
     def add(self, reference: Tensor, other: Tensor) -> None:
         """Add one batch of probabilities ``[batch, classes]`` of both networks; their logarithms are compared."""
+        for scores in (reference, other):
+            self.outputs[0].add(scores, scores)  # infinite where not finite: clamping would hide that
         a, b = (scores.double().clamp_min(1e-30).log() for scores in (reference, other))
         a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
-        output = self.outputs[0]
-        largest, scale = float((a - b).abs().max()), float(a.abs().max())
-        output.absolute = max(output.absolute, largest)
-        output.relative = max(output.relative, largest / scale if scale else largest)
+        self.outputs[0].add(a, b)
         self.images += reference.shape[0]
         self.agreed += int((a.argmax(1) == b.argmax(1)).sum())

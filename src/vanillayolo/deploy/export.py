@@ -14,6 +14,7 @@ from vanillayolo.errors import CheckpointError, DataError, UsageError, closest
 from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.arguments import check_imgsz
+from vanillayolo.yolo.checkpoints import check_finite
 from vanillayolo.yolo.files import format_settings, quantize_word, write_file
 
 from .classifier import OF_DETECTORS
@@ -141,6 +142,7 @@ def export(
     if not isinstance(network, nn.Module):
         raise CheckpointError(f"{model.model_name}: an exported file; export takes a checkpoint (.pt).")
     check_mergeable(network)
+    check_finite(network, str(origin_of(model)))
     checked = model.checked_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
     comparison = {k: settings.pop(k) for k in ("source", "split") if k in settings}
     proven = settings.pop("verify", True)
@@ -158,9 +160,9 @@ def export(
             made = write_file(network, folder, origin.stem, asked, model.callbacks)
         result = None
         if proven:
-            inside = {k: settings[k] for k in ("conf", "iou") if settings.get("nms") and k in settings}
+            inside = {k: settings[k] for k in ("conf", "iou", "agnostic_nms") if settings.get("nms") and k in settings}
             result = verify(made, model, checked, **comparison, **inside)
-            target = target if result.verified else unverified(target, ending)
+            target = unverified(target, ending) if result.breaches else target
             result.file = target.name
             result.save(stage / target.name)
         made.replace(stage / target.name)

@@ -20,11 +20,12 @@ from torch import Tensor, nn
 
 from vanillayolo.errors import MergeError, UsageError, VerificationError
 from vanillayolo.yolo.inference import letterbox, read_image
+from vanillayolo.yolo.pictures import channels_of
 from vanillayolo.yolo.stock import to_stock
 
+from .collapse import merged_network
 from .equalize import find_links
 from .onnx_graph import int8_convolutions, module_name
-from .quantize import merged_network
 
 #: Runs an image ``[1, 3, height, width]`` and returns the convolutions' outputs by module name.
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -169,7 +170,7 @@ def reference_network(reference: str | Path, names: Sequence[str]) -> tuple[nn.M
     network = merged_network(reference)
     forms = [network]
     with contextlib.suppress(MergeError, AttributeError, KeyError):  # stock already, or without a stock form
-        forms.append(to_stock(network))  # type: ignore[arg-type]
+        forms.append(to_stock(network))
     shared = [[n for n in names if isinstance(dict(form.named_modules()).get(n), nn.Conv2d)] for form in forms]
     best = max(range(len(forms)), key=lambda i: len(shared[i]))
     if not shared[best]:
@@ -227,17 +228,20 @@ def layer_report(model: str | Path, reference: str | Path, images: Sequence[Path
         raise UsageError("layers: no images to compare on; give data= or source=.")
     run, size, names = (onnx_run if path.suffix == ".onnx" else openvino_run)(path)
     network, shared = reference_network(reference, names)
-    scaled = {link.writer for link in find_links(network, torch.zeros(1, 3, *size))}
+    channels = channels_of(network)
+    scaled = {link.writer for link in find_links(network, torch.zeros(1, channels, *size))}
     sums = {name: Sums() for name in shared}
     with convolution_outputs(network, shared) as outputs, torch.inference_mode():
         for image in images:
-            x = letterbox(read_image(image), size)
+            x = letterbox(read_image(image, channels), size)
             network(x)
             got = run(x.numpy())
             for name in shared:
                 want = outputs[name].numpy()
                 if got[name].shape != want.shape:
                     raise VerificationError(f"{model}: {name} gives {got[name].shape}, the network {want.shape}.")
+                if not (np.isfinite(want).all() and np.isfinite(got[name]).all()):
+                    raise VerificationError(f"{model}: {name} gives values that are not finite (NaN or infinite).")
                 sums[name].add(want, got[name])
     int8 = {module_name(k.removesuffix("/WithoutBiases")): v for k, v in int8_convolutions(path).items()}
     layers = [

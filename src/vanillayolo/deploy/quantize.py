@@ -7,7 +7,6 @@ scale for each output channel, maps one scale each.
 
 from __future__ import annotations
 
-import copy
 import dataclasses
 import itertools
 import tempfile
@@ -21,16 +20,16 @@ import torch
 from torch import Tensor, nn
 
 from vanillayolo.atomic import whole_set
-from vanillayolo.errors import CheckpointError, DataError, UsageError, closest
-from vanillayolo.nn.reparameterize import check_mergeable
+from vanillayolo.errors import DataError, UsageError, closest
 from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.exporting import export_float, write_metadata
 from vanillayolo.yolo.inference import dataset_images, letterbox, read_image
 from vanillayolo.yolo.interface import resolve_data
+from vanillayolo.yolo.pictures import channels_of, usable_images
 
 from .bias import correct_biases
-from .collapse import origin_of
+from .collapse import merged_network, origin_of
 from .equalize import METHODS, equalize
 from .onnx_graph import decode_nodes, depthwise_weights, matching, relu_before_pool
 
@@ -76,14 +75,18 @@ class QuantizeSettings:
         return made
 
 
-def calibration_images(data: str, most: int) -> list[Path]:
+def calibration_images(data: str, most: int, channels: int = 3) -> list[Path]:
     """Return at most ``most`` images of the training split, evenly spaced: never of another split.
+
+    In the place of one that cannot be read, which training leaves out, comes another.
 
     Raises:
         DataError: when there is none.
     """
     files = dataset_images(data, "train")
-    return [files[i] for i in np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int))]
+    even = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)).tolist()
+    rest = sorted(set(range(len(files))) - set(even))
+    return sorted(usable_images((files[i] for i in [*even, *rest]), most, channels))
 
 
 class Batches:
@@ -92,17 +95,18 @@ class Batches:
     Args:
         files: the images.
         imgsz: side of a square, or height and width, pixels.
+        channels: of the network's images.
     """
 
-    def __init__(self, files: Sequence[Path], imgsz: int | Sequence[int]) -> None:
+    def __init__(self, files: Sequence[Path], imgsz: int | Sequence[int], channels: int = 3) -> None:
         sides = [imgsz] if isinstance(imgsz, int) else list(imgsz)
-        self.files, self.size = files, (sides[0], sides[-1])
+        self.files, self.size, self.channels = files, (sides[0], sides[-1]), channels
 
     def __len__(self) -> int:
         return len(self.files)
 
     def __iter__(self) -> Iterator[Tensor]:
-        return (letterbox(read_image(path), self.size) for path in self.files)
+        return (letterbox(read_image(path, self.channels), self.size) for path in self.files)
 
     def stacked(self, pixels: int = 8 * 320 * 320) -> Iterator[Tensor]:
         """Yield the same images several at a time, so many as ``pixels`` allow: PyTorch is 2 to 3 times faster so."""
@@ -229,22 +233,6 @@ FORMATS: dict[str, Int8Format] = {
 }
 
 
-def merged_network(checkpoint: VanillaYOLO | str | Path) -> nn.Module:
-    """Return the merged network of a checkpoint in evaluation mode, float32; what is given stays as it is.
-
-    Raises:
-        CheckpointError: for a file that is no checkpoint.
-        MergeError: when a slope is below 1.
-    """
-    model = checkpoint if isinstance(checkpoint, VanillaYOLO) else VanillaYOLO(checkpoint)
-    opened = model.model
-    if not isinstance(opened, nn.Module):
-        raise CheckpointError(f"{model.model_name}: an exported file; int8 starts from a checkpoint (.pt).")
-    network: Any = copy.deepcopy(opened).float().eval()
-    check_mergeable(network)
-    return network.fuse(verbose=False)
-
-
 def float_onnx(
     network: nn.Module, batches: Batches, settings: QuantizeSettings, folder: Path, stem: str, format: str
 ) -> tuple[Path, int]:
@@ -262,7 +250,7 @@ def float_onnx(
 
     torch.manual_seed(0)
     method = settings.equalize or FORMATS[format].equalize
-    links = equalize(network, torch.zeros(1, 3, *batches.size), method, batches.stacked())
+    links = equalize(network, torch.zeros(1, batches.channels, *batches.size), method, batches.stacked())
     if settings.bias_correction:
         levels = FORMATS[format].levels
         correct_biases(network, batches.stacked(), lambda conv: levels(conv, settings.weight_bits), settings.keep_float)
@@ -307,12 +295,13 @@ def quantize_export(
         raise DataError("int8 needs data=FILE.yaml: it is calibrated on images of the training split.")
     model = checkpoint if isinstance(checkpoint, VanillaYOLO) else VanillaYOLO(checkpoint)
     origin = origin_of(model)
-    network = merged_network(model)
+    network = merged_network(model, "int8 starts from a checkpoint (.pt)")
     size = imgsz or ((model.ckpt or {}).get("train_args") or {}).get("imgsz") or 640
     check_imgsz(size)
-    files = calibration_images(resolve_data(data, ("train",)), chosen.images)
+    channels = channels_of(network)
+    files = calibration_images(resolve_data(data, ("train",)), chosen.images, channels)
     target = Path(path) if path else origin.with_name(f"{origin.stem}{FORMATS[format].ending}")
-    batches = Batches(files, size)
+    batches = Batches(files, size, channels)
     with tempfile.TemporaryDirectory() as folder, whole_set(target) as stage:
         source, _ = float_onnx(network, batches, chosen, Path(folder), origin.stem, format)
         FORMATS[format].quantize(source, stage / target.name, batches, chosen)

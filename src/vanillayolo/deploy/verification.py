@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from vanillayolo.atomic import write_whole
 from vanillayolo.errors import VerificationError
+from vanillayolo.valid_json import json_text
 
 from .equality import Equality
+from .power import FAULTS, NO_BOX, OUTPUTS, REMEDY, Power, doubts
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,8 @@ class Tolerance:
         score: difference of its scores up to which it is.
         map: by how much mAP50-95 may be lower.
         reason: why.
+        fault: the proof counts where this fault (:data:`vanillayolo.deploy.power.FAULTS`), or a smaller one,
+        share: would be seen in so many of the layers.
     """
 
     raw: float | None
@@ -33,8 +36,12 @@ class Tolerance:
     score: float
     map: float
     reason: str
+    fault: str
+    share: float
 
 
+#: Share of the layers in which boxes alone have to show a layer at 0: those of one level of the head stand on a third.
+BOXES_ALONE = 0.25
 #: By precision of the file.
 TOLERANCES = {
     "float32": Tolerance(
@@ -44,16 +51,32 @@ TOLERANCES = {
         0.001,
         0.002,
         "the same sums in another order: some 60 layers of roundings of 6e-8; suppression decides near-ties by them",
+        FAULTS[0],
+        OUTPUTS,
     ),
     "float16": Tolerance(
-        0.03, 0.9, 0.8, 0.05, 0.005, "11 bits: 5e-4 a rounding, and box sides are sums over 16 bins times the stride"
+        0.03,
+        0.9,
+        0.8,
+        0.05,
+        0.005,
+        "11 bits: 5e-4 a rounding, and box sides are sums over 16 bins times the stride",
+        FAULTS[2],
+        OUTPUTS,
     ),
-    "int8": Tolerance(None, 0.75, 0.7, 0.25, 0.01, "8 bits: single outputs move by design; boxes and mAP have to stay"),
+    "int8": Tolerance(
+        None,
+        0.75,
+        0.7,
+        0.25,
+        0.01,
+        "8 bits: single outputs move by design; boxes and mAP have to stay",
+        FAULTS[2],
+        BOXES_ALONE,
+    ),
 }
 #: Differences below this are none: libraries approximate the sigmoid of a score to some 1e-7, however small the score.
 ROUNDING = 1e-6
-#: Formats whose libraries compute float32 less exactly, with the tolerance that replaces the one above.
-BY_FORMAT: dict[tuple[str, str], Tolerance] = {}
 
 
 @dataclass
@@ -90,6 +113,7 @@ class Verification:
         records: differences by size of the input (``640x640``, height first).
         map: with data only.
         note: what could not be compared, and why.
+        power: the faults that this comparison would have seen; None where none was planted.
     """
 
     file: str
@@ -102,15 +126,17 @@ class Verification:
     records: dict[str, Equality] = field(default_factory=dict)
     map: MeanAveragePrecision | None = None
     note: str = ""
+    power: Power | None = None
 
     @property
     def tolerance(self) -> Tolerance:
         """What this file may differ by."""
-        return BY_FORMAT.get((self.format, self.precision), TOLERANCES[self.precision])
+        allowed = TOLERANCES[self.precision]
+        return replace(allowed, fault=FAULTS[2], share=BOXES_ALONE) if self.suppressed else allowed
 
     @property
     def breaches(self) -> list[str]:
-        """What is out of tolerance, worst output first, one line each; empty where the file is proven."""
+        """What is out of tolerance, worst output first, one line each."""
         allowed, found = self.tolerance, []
         raw = [] if self.suppressed or allowed.raw is None else list(self.records.items())
         worst = [
@@ -133,27 +159,49 @@ class Verification:
                     f"boxes at {size}: {record.matched} of {record.boxes} found, {record.extra} too many "
                     f"(allowed: {allowed.boxes:.0%} the same)"
                 )
-        if self.suppressed and not self.map and not any(r.boxes + r.extra for r in self.records.values()):
-            found.append(f"no box with a score of {self.conf:.2g} to compare by; give source= or data= with objects")
-        if self.map and self.map.reference[0] - self.map.file[0] > allowed.map:
+        if self.map and not self.map.reference[0] - self.map.file[0] <= allowed.map:  # NaN is a breach
             found.append(
                 f"mAP50-95 {self.map.file[0]:.4f}, PyTorch {self.map.reference[0]:.4f} (allowed {allowed.map:g} less)"
             )
         return found
 
     @property
-    def verified(self) -> bool:
-        """Whether everything is within tolerance."""
-        return not self.breaches
+    def doubts(self) -> list[str]:
+        """Why this comparison proves nothing although nothing is out of tolerance, one line each."""
+        boxes = any(r.boxes + r.extra for r in self.records.values()) or bool(self.map and self.map.reference[0] > 0)
+        return [*([] if boxes else [NO_BOX]), *doubts(self.power, self.tolerance.fault, self.tolerance.share)]
 
-    def check(self) -> None:
-        """Raise VerificationError, naming what is worst, unless everything is within tolerance."""
+    @property
+    def verified(self) -> bool:
+        """Whether everything is within tolerance, and would not be in a wrong file."""
+        return not self.breaches and not self.doubts
+
+    @property
+    def verdict(self) -> str:
+        """``verified``, or in capitals that the file is wrong, or that nothing is proven; with the reasons."""
+        if breaches := self.breaches:
+            return "NOT VERIFIED: " + "; ".join(breaches)
+        return f"not proven: {'; '.join(self.doubts)}; {REMEDY}" if self.doubts else "verified"
+
+    def check(self, proven: bool = False) -> None:
+        """Raise VerificationError, naming what is worst, unless everything is within tolerance.
+
+        Args:
+            proven: raise where nothing is proven too.
+        """
         if breaches := self.breaches:
             raise VerificationError(f"{self.file}: not what {self.reference} computes: {'; '.join(breaches)}.")
+        if proven and self.doubts:
+            raise VerificationError(f"{self.file}: {self.verdict}.")
 
     def to_dict(self) -> dict[str, Any]:
         """Return everything as plain data."""
-        return {**asdict(self), "tolerance": asdict(self.tolerance), "breaches": self.breaches}
+        return {**asdict(self), "tolerance": asdict(self.tolerance), **self.judgement()}
+
+    def judgement(self) -> dict[str, Any]:
+        """Return the verdict in a word, and what it stands on."""
+        word = "not verified" if self.breaches else "not proven" if self.doubts else "verified"
+        return {"verdict": word, "breaches": self.breaches, "doubts": self.doubts}
 
     @staticmethod
     def record_of(path: Path) -> Path:
@@ -162,7 +210,7 @@ class Verification:
 
     def save(self, path: Path) -> Path:
         """Write the record of a file and return its path."""
-        return write_whole(self.record_of(path), json.dumps(self.to_dict(), indent=1) + "\n")
+        return write_whole(self.record_of(path), json_text(self.to_dict()))
 
     def __str__(self) -> str:
         """Return a table."""
@@ -186,5 +234,6 @@ class Verification:
                 f"({Path(self.map.data).name}, {self.map.split}, squares of {self.map.imgsz} px)"
             )
         lines += [f"  {self.note}"] if self.note else []
-        head = "verified" if self.verified else "NOT VERIFIED: " + "; ".join(self.breaches)
-        return "\n".join([f"{self.file} ({self.format}, {self.precision}) against {self.reference}: {head}", *lines])
+        lines += [f"  {self.power}"] if self.power else []
+        head = f"{self.file} ({self.format}, {self.precision}) against {self.reference}: {self.verdict}"
+        return "\n".join([head, *lines])

@@ -2,39 +2,26 @@
 
 from __future__ import annotations
 
-import copy
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from torch import Tensor, nn
 
 from vanillayolo.errors import CheckpointError, UsageError, VerificationError
-from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.arguments import check_imgsz
-from vanillayolo.yolo.files import ExportedFile, mean_average_precision
+from vanillayolo.yolo.files import ExportedFile, Suppression, mean_average_precision
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image, suppress
 from vanillayolo.yolo.interface import resolve_data
+from vanillayolo.yolo.pictures import channels_of
 
-from .collapse import example_images, known_data, origin_of
+from .collapse import example_images, known_data, merged_network, origin_of
 from .equality import Equality
 from .formats import check_packages, format_of
 from .graph import precision
+from .power import Judge, measure_power
 from .verification import MeanAveragePrecision, Tolerance, Verification
-
-
-def merged_reference(model: VanillaYOLO) -> nn.Module:
-    """Return a merged float32 copy of a detector.
-
-    Raises:
-        CheckpointError: for an exported file.
-        MergeError: when a slope is below 1.
-    """
-    if not isinstance(model.model, nn.Module):
-        raise CheckpointError(f"{model.model_name}: an exported file; the reference is a checkpoint (.pt).")
-    check_mergeable(model.model)
-    network: Any = copy.deepcopy(model.model).float().eval()
-    return network.fuse(verbose=False)
 
 
 def input_sizes(file: ExportedFile, imgsz: Any, name: str) -> list[tuple[int, int]]:
@@ -57,20 +44,28 @@ def input_sizes(file: ExportedFile, imgsz: Any, name: str) -> list[tuple[int, in
 UNTRAINED = 0.01
 
 
-def sure_enough(reference: nn.Module, images: list[Tensor]) -> float:
-    """Return the score from which boxes are compared: 0.25, or, where no box is so sure, half the highest score.
+def surest(reference: nn.Module, images: list[Tensor], least: float | None = None) -> tuple[float, Tensor]:
+    """Return the score from which boxes are compared, and the image that has most of them.
 
-    Where the highest is an untrained network's, 0.25 too: which of its thousands of equal boxes suppression leaves is
-    decided by rounding, so its outputs alone are judged.
+    The score is ``least`` where given, else 0.25, or, where no box is so sure, half the highest score. Where the
+    highest is an untrained network's, 0.25 too: which of its thousands of equal boxes suppression leaves is decided by
+    rounding.
     """
-    highest = max(float(raw_output(reference, x)[:, 4:].max()) for x in images)
-    return highest / 2 if UNTRAINED <= highest < 0.25 else 0.25
+    scores = [raw_output(reference, x)[:, 4:].amax(1) for x in images]
+    highest = max(float(s.max()) for s in scores)
+    conf = least or (highest / 2 if UNTRAINED <= highest < 0.25 else 0.25)
+    return conf, images[max(range(len(images)), key=lambda i: int((scores[i] >= conf).sum()))]
 
 
 def compare(
-    file: ExportedFile, reference: nn.Module, images: list[Tensor], conf: float, allowed: Tolerance, iou: float
+    file: ExportedFile,
+    reference: nn.Module,
+    images: list[Tensor],
+    conf: float,
+    allowed: Tolerance,
+    inside: Suppression | None,
 ) -> Equality:
-    """Compare a file with a network on inputs ``[1, 3, height, width]`` of one size.
+    """Compare a file with a network on inputs ``[1, channels, height, width]`` of one size.
 
     Raises:
         VerificationError: when the shapes of their outputs differ.
@@ -78,14 +73,34 @@ def compare(
     record = Equality()
     for x in images:
         expected, got = raw_output(reference, x), file(x)
-        if file.suppressed:
-            boxes = suppress(expected, max(conf - 2 * allowed.score, conf / 4), iou)[0]
-            record.add_boxes(boxes, got[0][got[0][:, 4] > 0], conf, allowed.iou, allowed.score)
+        if inside:
+            record.add_suppressed(expected, got[0], inside, conf, allowed.iou, allowed.score)
             continue
         if got.shape != expected.shape:
             raise VerificationError(f"output {list(got.shape)}, not {list(expected.shape)} as its reference has.")
         record.add(expected, got, conf, allowed.iou, allowed.score)
     return record
+
+
+def judge_of(result: Verification, inside: Suppression | None) -> Judge:
+    """Return the judgement of a comparison of raw outputs of PyTorch, as the one of the file is."""
+    allowed = result.tolerance
+
+    def judge(expected: Tensor, changed: Tensor) -> bool:
+        record = Equality()
+        trial = replace(result, records={"": record}, map=None)
+        record.add_outputs(expected, changed)
+        if trial.breaches:  # boxes need not be asked
+            return True
+        if inside:
+            record = trial.records[""] = Equality()
+            boxes = suppress(changed, inside.conf, inside.iou, inside.agnostic_nms, inside.max_det)[0]
+            record.add_suppressed(expected, boxes, inside, result.conf, allowed.iou, allowed.score)
+        else:
+            record.add(expected, changed, result.conf, allowed.iou, allowed.score)
+        return bool(trial.breaches)
+
+    return judge
 
 
 def comparison_images(
@@ -104,11 +119,9 @@ def comparison_images(
         split: another split of ``data`` that has to be there.
         images: how many, at most.
     """
-    if data or source:
-        return example_images(resolve_data(data, ("val", split)) if data else None, source, images)
-    return example_images(
-        known_data(reference if isinstance(reference, VanillaYOLO) else VanillaYOLO(reference)), None, images
-    )
+    model = reference if isinstance(reference, VanillaYOLO) else VanillaYOLO(reference)
+    known = resolve_data(data, ("val", split)) if data else None if source else known_data(model)
+    return example_images(known, source, images, channels_of(model.model))
 
 
 def verify(
@@ -120,7 +133,8 @@ def verify(
     split: str = "val",
     images: int = 8,
     conf: float | None = None,
-    iou: float = 0.7,
+    iou: float | None = None,
+    agnostic_nms: bool | None = None,
 ) -> Verification:
     """Compare an exported file with the checkpoint it was made from. Nothing is raised for a breach: see ``breaches``.
 
@@ -133,8 +147,10 @@ def verify(
         imgsz: side or height and width, pixels, where the file does not say or takes any.
         split: split of ``data`` for mAP.
         images: how many images to compare outputs on, at most.
-        conf: smallest score that suppression inside the file lets through (Ultralytics' 0.25 by default).
-        iou: overlap it suppresses from.
+        conf: smallest score that suppression inside the file lets through, where the file does not say (Ultralytics'
+            0.25 by default).
+        iou: overlap it suppresses from, likewise (0.7).
+        agnostic_nms: whether it suppresses across classes, likewise (no).
 
     Raises:
         UsageError: when a file, size or setting does not fit.
@@ -150,7 +166,7 @@ def verify(
         from .classifier import verify_classifier  # it stands on this module
 
         return verify_classifier(path, checkpoint, data, source, imgsz, images)
-    network = merged_reference(checkpoint)
+    network = merged_network(checkpoint, "the reference is a checkpoint (.pt)")
     checked = resolve_data(data, ("val", split)) if data else None
     files, where = comparison_images(checkpoint, checked, source, split, images)
     file = open_file(path)
@@ -158,38 +174,42 @@ def verify(
     origin = origin_of(checkpoint).name
     kind = precision(path, file.format, file.metadata)
     result = Verification(path.name, origin, file.format, kind, file.suppressed, where)
-    inputs = {f"{h}x{w}": [letterbox(read_image(p), (h, w)) for p in files] for h, w in sizes}
-    allowed = result.tolerance
-    inside = (0.25 if conf is None else conf) + allowed.score  # below, only PyTorch has boxes
-    result.conf = inside if file.suppressed else sure_enough(network, next(iter(inputs.values())))
+    pictures = [read_image(p, channels_of(network)) for p in files]
+    inputs = {f"{h}x{w}": [letterbox(picture, (h, w)) for picture in pictures] for h, w in sizes}
+    first = next(iter(inputs.values()))
+    inside = None
+    if file.suppressed:
+        given = {"conf": conf, "iou": iou, "agnostic_nms": agnostic_nms}
+        said = {k: v for k, v in given.items() if v is not None} | file.suppression
+        inside = Suppression(**{**said, "max_det": int(file(first[0]).shape[1])})
+    # A file with suppression inside has no box below its own threshold: there, only PyTorch has.
+    result.conf, best = surest(network, first, inside.conf + result.tolerance.score if inside else None)
     for size, batch in inputs.items():
         try:
-            result.records[size] = compare(file, network, batch, result.conf, allowed, iou)
+            result.records[size] = compare(file, network, batch, result.conf, result.tolerance, inside)
         except VerificationError as error:
             raise VerificationError(f"{path.name} at {size}: {error}") from error
     if checked:
-        add_map(result, path, file, network, sizes[0], checked, split, conf)
+        add_map(result, path, network, sizes[0], checked, split, inside)
+    if not result.breaches:  # a wrong file needs no proof of what would have been seen
+        result.power = measure_power(network, best, judge_of(result, inside))
     return result
 
 
 def add_map(
     result: Verification,
     path: Path,
-    file: ExportedFile,
     network: nn.Module,
     size: tuple[int, int],
     data: str,
     split: str,
-    conf: float | None,
+    inside: Suppression | None,
 ) -> None:
     """Add mAP of file and network, both on letterboxed squares, with the suppression that the file has inside."""
     if size[0] != size[1]:
         result.note = f"mAP not taken: Ultralytics validates on squares, the file takes {size[0]}x{size[1]}"
         return
-    conf = (0.25 if conf is None else conf) if file.suppressed else None
-    file_map, network_map = (
-        mean_average_precision(m, data, size[0], split, conf, single_label=file.suppressed) for m in (path, network)
-    )
+    file_map, network_map = (mean_average_precision(m, data, size[0], split, inside) for m in (path, network))
     result.map = MeanAveragePrecision(data, split, size[0], file_map, network_map)
 
 

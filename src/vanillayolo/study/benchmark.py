@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import re
 import shutil
 import tempfile
@@ -24,9 +23,11 @@ import torch
 from vanillayolo.atomic import whole_set, write_whole
 from vanillayolo.data import make_scenes
 from vanillayolo.data.paths import cache_dir
-from vanillayolo.deploy.quantize import FORMATS, Batches, QuantizeSettings, float_onnx, merged_network
+from vanillayolo.deploy.collapse import merged_network
+from vanillayolo.deploy.quantize import FORMATS, Batches, QuantizeSettings, float_onnx
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm
+from vanillayolo.valid_json import json_text
 from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import check_imgsz
@@ -295,4 +296,4 @@ def write(record: Mapping[str, Any], path: str | Path) -> Path:
         UsageError: when the folder does not exist.
     """
     check_places(path, None)
-    return write_whole(path, json.dumps(record, indent=1) + "\n")
+    return write_whole(path, json_text(record))

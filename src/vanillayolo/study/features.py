@@ -24,6 +24,7 @@ from vanillayolo.errors import UsageError
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.detectors import network, open_detector, stage_modules
 from vanillayolo.yolo.inference import image_files, letterbox, read_image
+from vanillayolo.yolo.pictures import channels_of
 
 from .records import as_list
 
@@ -97,7 +98,7 @@ def look(detector: nn.Module, image: np.ndarray, imgsz: int, wanted: str | int |
 
     Args:
         detector: an Ultralytics detection model, ours or stock; it is not changed.
-        image: BGR ``[height, width, 3]`` uint8.
+        image: BGR ``[height, width, 3]`` uint8, or of as many channels as the detector takes.
         imgsz: side of the letterboxed image, pixels.
         wanted: class by name or number; the surest where None.
 
@@ -212,10 +213,12 @@ def features(
     target = Path(folder)
     written = []
     for file in files:
-        image = read_image(file)
-        looks = {text: look(d, image, imgsz, wanted) for text, d in zip(labels, detectors.values(), strict=True)}
+        looks = {
+            text: look(d, read_image(file, channels_of(d)), imgsz, wanted)
+            for text, d in zip(labels, detectors.values(), strict=True)
+        }
         target.mkdir(parents=True, exist_ok=True)
         path = target / f"{file.stem}.png"
-        picture(image, looks, imgsz).savefig(path)
+        picture(read_image(file), looks, imgsz).savefig(path)
         written.append(path)
     return written

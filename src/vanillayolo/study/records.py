@@ -10,13 +10,14 @@ from typing import Any
 
 from vanillayolo.atomic import write_whole
 from vanillayolo.errors import UsageError
+from vanillayolo.valid_json import json_text
 
 Record = dict[str, Any]
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> Path:
     """Write a record as JSON; an interruption leaves the old file, or none, never half of one."""
-    return write_whole(path, json.dumps(record, indent=1) + "\n")
+    return write_whole(path, json_text(record))
 
 
 def read_record(path: Path) -> Record:

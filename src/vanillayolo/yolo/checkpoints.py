@@ -27,6 +27,17 @@ def check_undamaged(path: Path) -> None:
             raise CheckpointError(f"{path}: not a loadable checkpoint (damaged at {damaged}); copy or train it again.")
 
 
+def check_finite(model: torch.nn.Module, name: str) -> None:
+    """Raise CheckpointError, naming the tensor, where a network has a weight or statistic that is not finite."""
+    for key, tensor in model.state_dict().items():
+        bad = 0 if not tensor.is_floating_point() else int((~tensor.isfinite()).sum())
+        if bad:
+            raise CheckpointError(
+                f"{name}: {key} holds {bad} of {tensor.numel()} values that are not finite (NaN or infinite); "
+                "give an earlier checkpoint of the run (save_period keeps some), or train again."
+            )
+
+
 def can_resume(ckpt: dict[str, Any] | None) -> bool:
     """Return whether a checkpoint is of a training with epochs left."""
     ckpt = ckpt or {}
@@ -38,6 +49,7 @@ def check_weights(weights: Any, name: str) -> None:
     """Raise CheckpointError unless training can start from ``weights``: ours in training form, or stock ones."""
     if not isinstance(weights, torch.nn.Module):
         raise CheckpointError(f"{name}: give a checkpoint (.pt), not an exported file.")
+    check_finite(weights, name)
     if isinstance(weights, MergingMixin):
         check_training_form(weights, name)
 

@@ -12,6 +12,8 @@ from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
 
 from vanillayolo.errors import CheckpointError, UsageError
 
+from .checkpoints import check_finite
+
 
 def levels(model: Any) -> int:
     """Return how many maps a detector's head takes; 0 where it is no head of YOLO's."""
@@ -41,10 +43,12 @@ def check_teacher(teacher: str | Path, model: Any) -> None:
             return
         raise CheckpointError(f"{name}: no such file; give the checkpoint (.pt) of a detector.")
     try:
-        found = levels(load_checkpoint(path)[0])
+        network = load_checkpoint(path)[0]
+        found = levels(network)
     except Exception as error:  # a file that is no checkpoint surfaces as any of a dozen error types
         reason = " ".join(str(error).split())[:160] or type(error).__name__
         raise CheckpointError(f"{name}: not a loadable checkpoint ({reason}); give that of a detector.") from error
+    check_finite(network, name)
     if not found:
         raise UsageError(f"{name}: has no detection head of YOLO's (RT-DETR has none); give a YOLO detector.")
     if found != wanted:

@@ -7,6 +7,7 @@ import logging
 import tempfile
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,34 @@ def quiet() -> Iterator[None]:
         LOGGER.setLevel(level)
 
 
+@dataclass(frozen=True)
+class Suppression:
+    """Suppression inside a file, with Ultralytics' defaults.
+
+    Attributes:
+        conf: smallest score that it lets through.
+        iou: overlap from which the surer box of two stays alone.
+        agnostic_nms: whether boxes of different classes suppress each other.
+        max_det: how many boxes it gives, at most.
+    """
+
+    conf: float = 0.25
+    iou: float = 0.7
+    agnostic_nms: bool = False
+    max_det: int = 300
+
+
+class DescribingExporter(Exporter):
+    """Ultralytics' exporter; the file also says how suppression inside it is set, which Ultralytics leaves out."""
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        """Set an attribute; the metadata with what is missing in them."""
+        if name == "metadata" and self.args.nms:
+            inside = {f.name: getattr(self.args, f.name) for f in fields(Suppression)}
+            value = {**value, "args": {**value["args"], **inside}}
+        super().__setattr__(name, value)
+
+
 class ExportedFile:
     """An exported detector, run by its own library in float32 where the file is float32.
 
@@ -74,6 +103,8 @@ class ExportedFile:
         imgsz: height and width of its input, pixels; None where the file does not say.
         dynamic: whether it takes other sizes.
         suppressed: whether suppression is inside: it returns final boxes.
+        suppression: what the file says of the settings of that, by the names of :class:`Suppression`.
+        channels: of its images.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -85,6 +116,9 @@ class ExportedFile:
         self.imgsz = None if size is None else ((size, size) if isinstance(size, int) else (int(size[0]), int(size[1])))
         self.dynamic = bool(self.metadata.get("dynamic"))
         self.suppressed = bool(self.metadata.get("end2end"))
+        said = self.metadata.get("args") or {}
+        self.suppression = {f.name: said[f.name] for f in fields(Suppression) if said.get(f.name) is not None}
+        self.channels = int(self.metadata.get("channels") or 3)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the file computes from ``[batch, 3, height, width]``.
@@ -104,7 +138,9 @@ class SingleLabelValidator(DetectionValidator):
     def postprocess(self, preds: Tensor) -> list[dict[str, Tensor]]:
         """Suppress with the best class of each box only."""
         a = self.args
-        boxes = non_max_suppression(preds, a.conf, a.iou, max_det=a.max_det, end2end=self.end2end)
+        boxes = non_max_suppression(
+            preds, a.conf, a.iou, agnostic=a.agnostic_nms, max_det=a.max_det, end2end=self.end2end
+        )
         return [{"bboxes": x[:, :4], "conf": x[:, 4], "cls": x[:, 5], "extra": x[:, 6:]} for x in boxes]
 
 
@@ -113,8 +149,7 @@ def mean_average_precision(
     data: str,
     imgsz: int,
     split: str = "val",
-    conf: float | None = None,
-    single_label: bool = False,
+    inside: Suppression | None = None,
 ) -> tuple[float, float]:
     """Return mAP50-95 and mAP50 of a network or an exported file, on images letterboxed to squares.
 
@@ -123,13 +158,14 @@ def mean_average_precision(
         data: a checked data YAML.
         imgsz: side of the square, pixels.
         split: split of the data.
-        conf: smallest score that counts; Ultralytics' own where not given.
-        single_label: count the best class of a box only.
+        inside: suppression as an exported file has it inside, one class a box; that of Ultralytics' validation
+            where not given.
     """
-    settings = {"data": data, "imgsz": imgsz, "split": split, "conf": conf, "batch": 4, "rect": False, "plots": False}
+    settings = {"data": data, "imgsz": imgsz, "split": split, "batch": 4, "rect": False, "plots": False}
     settings |= {"verbose": False, "mode": "val", "task": "detect", "device": "cpu"}
+    settings |= asdict(inside) if inside else {}
     with tempfile.TemporaryDirectory() as folder, float32_runtimes(), quiet():
-        kind = SingleLabelValidator if single_label else DetectionValidator
+        kind = SingleLabelValidator if inside else DetectionValidator
         validator = kind(args=settings, save_dir=Path(folder) / "val")
         validator(model=copy.deepcopy(model) if isinstance(model, nn.Module) else str(model))
     return float(validator.metrics.box.map), float(validator.metrics.box.map50)
@@ -194,4 +230,4 @@ def write_file(network: nn.Module, folder: Path, stem: str, settings: dict[str, 
     network.args = {"imgsz": args.get("imgsz", 640), "data": ""}  # type: ignore[assignment]  # it describes the file
     fixed = {"imgsz": args.get("imgsz", 640), "batch": 1, "verbose": False, "mode": "export", "task": "detect"}
     with quiet():  # it would name the folder, which is not where the file will be
-        return Path(str(Exporter(overrides={**fixed, **settings}, _callbacks=callbacks)(model=network)))
+        return Path(str(DescribingExporter(overrides={**fixed, **settings}, _callbacks=callbacks)(model=network)))

@@ -21,7 +21,7 @@ from vanillayolo.errors import CheckpointError, DataError, ModelNameError, Usage
 
 from .architecture import is_classifier, is_model_name, resolve
 from .arguments import check_classes, check_imgsz, check_numbers, check_tracker, check_training
-from .checkpoints import can_resume, check_training_form, check_undamaged, check_weights
+from .checkpoints import can_resume, check_finite, check_training_form, check_undamaged, check_weights
 from .classify import CLASSIFY_KEYS, VanillaClassificationModel, VanillaClassificationTrainer
 from .datasets import PACKAGED, may_fetch
 from .deep_trainer import check_form
@@ -208,6 +208,7 @@ class VanillaYOLO(Model):
             raise CheckpointError(f"{self.model_name}: an exported file does not train; give the checkpoint (.pt).")
         network = student(self.model)  # an interrupted distillation has its teacher around it
         check_training_form(network, str(self.model_name))
+        check_finite(network, str(self.model_name))
         check_form(network, kwargs.get("decay"))
         self._check_settings("train", kwargs, extra=TASK_KEYS[str(self.task)])
         if self.task == "classify" and (preset := kwargs.pop("preset", None)) and not kwargs.get("resume"):
@@ -267,7 +268,9 @@ class VanillaYOLO(Model):
 
     def _check_resume(self, resume: bool | str | Path) -> None:
         """Refuse to resume what is not there or finished: Ultralytics would take another run, or another dataset."""
-        name, ckpt = (self.model_name, self.ckpt) if resume is True else (resume, VanillaYOLO(resume).ckpt)
+        opened = self if resume is True else VanillaYOLO(resume)
+        name, ckpt = (self.model_name if resume is True else resume), opened.ckpt
+        check_weights(opened.model, str(name))
         if not can_resume(ckpt):
             raise CheckpointError(f"{name}: nothing to resume; give last.pt of an interrupted run, or omit resume.")
 

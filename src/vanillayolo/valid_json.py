@@ -1,0 +1,22 @@
+"""Records as valid JSON: the standard has no word for NaN and infinity, so that other readers refuse them."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from typing import Any
+
+
+def finite_or_null(value: Any) -> Any:
+    """Return plain data in which every number that is not finite is None."""
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Mapping):
+        return {key: finite_or_null(entry) for key, entry in value.items()}
+    return [finite_or_null(entry) for entry in value] if isinstance(value, (list, tuple)) else value
+
+
+def json_text(value: Any, indent: int | None = 1) -> str:
+    """Return plain data as the text of a JSON file; numbers that are not finite become null."""
+    return json.dumps(finite_or_null(value), indent=indent, allow_nan=False) + "\n"
