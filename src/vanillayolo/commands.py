@@ -13,7 +13,10 @@ from vanillayolo.errors import UsageError, closest
 def train(model: str = "yolo11n-vanillanet", **settings: Any) -> None:
     """Train: data=FILE.yaml epochs=100 imgsz=640 decay=0.33 lean=auto|off|max, and Ultralytics' keys."""
     from vanillayolo import VanillaYOLO
+    from vanillayolo.yolo.interface import resumable
 
+    if settings.get("resume") is True and (model.endswith(".pt") or Path(model).is_dir()):
+        model = str(resumable(model)[0])
     VanillaYOLO(model).train(**settings)
 
 

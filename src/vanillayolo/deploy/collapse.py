@@ -21,7 +21,6 @@ from vanillayolo.errors import CheckpointError, DataError, MergeError, UsageErro
 from vanillayolo.nn import is_merged
 from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.yolo import VanillaYOLO
-from vanillayolo.yolo.deep_trainer import student
 from vanillayolo.yolo.inference import (
     checkpoint,
     cropped,
@@ -31,7 +30,7 @@ from vanillayolo.yolo.inference import (
     raw_output,
     read_image,
 )
-from vanillayolo.yolo.merging import MergingMixin
+from vanillayolo.yolo.merging import MergingMixin, student
 from vanillayolo.yolo.stock import build_stock, to_stock
 from vanillayolo.yolo.yaml_check import check_yaml
 
