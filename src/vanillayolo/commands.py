@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vanillayolo.atomic import write_whole
 from vanillayolo.errors import UsageError, closest
 
 
@@ -141,8 +142,7 @@ def yaml(model: str = "yolo11n-vanillanet", path: str | None = None) -> None:
     elif not Path(path).parent.is_dir():
         raise UsageError(f"path={path}: no folder {Path(path).parent}; make it, or give another name.")
     else:
-        Path(path).write_text(text, encoding="utf-8")
-        print(path)
+        print(write_whole(path, text))
 
 
 def benchmark(

@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from vanillayolo.atomic import whole_file
 from vanillayolo.errors import UsageError
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.detectors import network, open_detector, stage_modules
@@ -216,6 +217,7 @@ def features(
         looks = {text: look(d, image, imgsz, wanted) for text, d in zip(labels, detectors.values(), strict=True)}
         target.mkdir(parents=True, exist_ok=True)
         path = target / f"{file.stem}.png"
-        picture(image, looks, imgsz).savefig(path)
+        with whole_file(path) as temporary:
+            picture(image, looks, imgsz).savefig(temporary, format="png")
         written.append(path)
     return written

@@ -15,6 +15,7 @@ from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import DEFAULT_CFG_DICT, ONLINE, SAFE_LOAD, SETTINGS, YAML
 from ultralytics.utils.torch_utils import select_device
 
+from vanillayolo.atomic import whole_file
 from vanillayolo.data import check_data, check_folders
 from vanillayolo.data.data_yaml import path_of
 from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError, closest
@@ -189,6 +190,11 @@ class VanillaYOLO(Model):
             check_weights(weights, name)
         super().load(weights)
         return self
+
+    def save(self, filename: str | Path = "saved_model.pt") -> None:
+        """Write the network at hand as a checkpoint, whole."""
+        with whole_file(filename) as temporary:
+            super().save(temporary)
 
     def reset_weights(self) -> VanillaYOLO:
         """Start anew: the same architecture, freshly initialised, ready for deep training from slope 0."""
