@@ -37,8 +37,8 @@ from vanillayolo.yolo import model_yaml
 from vanillayolo.yolo.architecture import dump_yaml
 
 SCRIPT = Path(sys.executable).with_name("vanillayolo")
-EPOCHS = 12
-LIMIT = 240.0  # seconds; a process that takes longer hangs
+EPOCHS = 8
+LIMIT = 1500.0  # seconds; a process that takes longer hangs
 
 
 def prepare(folder: Path) -> list[str]:
@@ -84,13 +84,19 @@ def written(run: Path) -> set[str]:
     return found
 
 
-def moment(rng: random.Random, aimed: bool) -> Callable[[Path, float], bool]:
-    """Return what says, asked every millisecond with the seconds since the start, that it is time to kill."""
+def moment(rng: random.Random, aimed: bool, span: float) -> Callable[[Path, float], bool]:
+    """Return what says, asked every millisecond with the seconds since the start, that it is time to kill.
+
+    Args:
+        rng: of the choice.
+        aimed: at a write; else at any moment.
+        span: seconds that an unbroken training takes.
+    """
     if not aimed:
-        seconds = rng.uniform(0.2, 12)
+        seconds = rng.uniform(0, 0.6 * span)
         return lambda _, elapsed: elapsed > seconds
     seen: set[str] = set()
-    number, delay = rng.randint(1, 10), rng.choice([0.0, rng.uniform(0, 0.004), rng.uniform(0, 0.03)])
+    number, delay = rng.randint(1, 8), rng.choice([0.0, rng.uniform(0, 0.004), rng.uniform(0, 0.03)])
 
     def due(run: Path, _: float) -> bool:
         seen.update(written(run))
@@ -161,7 +167,7 @@ def faults_at_end(run: Path, expected: list[tuple[str, ...]]) -> list[str]:
 
 
 def train_through_kills(
-    words: list[str], run: Path, expected: list[tuple[str, ...]], rng: random.Random, most: int
+    words: list[str], run: Path, expected: list[tuple[str, ...]], rng: random.Random, most: int, span: float
 ) -> Counter[str]:
     """Train, killed and resumed until the end, at most ``most`` times; return counts, faults under their own names."""
     counts: Counter[str] = Counter()
@@ -170,13 +176,13 @@ def train_through_kills(
     while True:
         kind = rng.choice(["aimed", "random"])
         saved = (run / "weights" / "last.pt").exists()
-        due = moment(rng, kind == "aimed") if counts["kills"] < most else lambda *_: False
+        due = moment(rng, kind == "aimed", span) if counts["kills"] < most else lambda *_: False
         code = run_until(resume if saved else begin, run, log, due, afresh=rng.random() < 0.1)
         if code is None:
             counts.update(["kills", kind, *(["while writing"] if written(run) else [])])
             counts.update(f"fault: {fault}" for fault in faults_after_kill(run))
             continue
-        if code == 0 or "all its epochs are trained" in log.read_text(encoding="utf-8").splitlines()[-1]:
+        if code == 0 or "its training has ended" in log.read_text(encoding="utf-8").splitlines()[-1]:
             break
         counts[f"fault: exit code {code}: {log.read_text(encoding='utf-8').splitlines()[-1]}"] += 1
         break
@@ -187,14 +193,16 @@ def train_through_kills(
 def run_kills(kills: int, folder: Path, seed: int, note: Callable[[Counter[str]], None] | None = None) -> Counter[str]:
     """Kill trainings until ``kills`` are reached; ``note`` is told the counts after each training."""
     words = prepare(folder)
-    code = run_until([*words, "name=unbroken"], folder, folder / "unbroken.log", lambda *_: False, afresh=True)
+    begun = time.monotonic()
+    code = run_until([*words, "name=unbroken"], folder, folder / "unbroken.log", lambda *_: False, afresh=False)
+    span = time.monotonic() - begun
     assert code == 0, (folder / "unbroken.log").read_text(encoding="utf-8")
     expected = schedule(folder / "runs" / "unbroken")
     assert [row[0] for row in expected] == [str(n + 1) for n in range(EPOCHS)]
     rng, total = random.Random(seed), Counter[str]()
     while total["kills"] < kills:
         run = folder / "runs" / f"killed{total['trainings']}"
-        total += train_through_kills(words, run, expected, rng, kills - total["kills"])
+        total += train_through_kills(words, run, expected, rng, kills - total["kills"], span)
         if note is not None:
             note(total)
         shutil.rmtree(run)

@@ -104,7 +104,7 @@ def test_a_full_disk_loses_nothing_and_a_moved_run_goes_on_where_it_is_now(
         assert VanillaYOLO(moved / "weights" / name).ckpt["optimizer"] is None
     assert snapshot(halted) == original
     assert resume(moved) == 2
-    assert "nothing to resume; all its epochs are trained" in one_line(capsys)
+    assert "nothing to resume; its training has ended" in one_line(capsys)
 
 
 @pytest.mark.slow
@@ -129,7 +129,7 @@ def test_a_run_killed_before_its_end_was_written_is_ended_by_resume(
     for name in ("best.pt", "last.pt"):
         shutil.copyfile(run / "weights" / "epoch5.pt", weights / name)  # of six epochs
     assert resume(weights.parent) == 2
-    assert "nothing to resume; all its epochs are trained" in one_line(capsys)
+    assert "nothing to resume; its training has ended" in one_line(capsys)
     for name in ("best.pt", "last.pt"):
         ckpt = VanillaYOLO(weights / name).ckpt
         assert (ckpt["epoch"], ckpt["optimizer"]) == (-1, None)

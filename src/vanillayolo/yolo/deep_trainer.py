@@ -7,7 +7,6 @@ runs do not know their epochs: there the slope follows the elapsed time, batch b
 
 from __future__ import annotations
 
-import math
 import os
 import time
 from pathlib import Path
@@ -263,7 +262,7 @@ class DeepTrainingMixin(SavingMixin):
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Recover as Ultralytics does; in the epoch of joining as pairs, since last.pt holds pairs. They join anew."""
         values = [value for value in (self.loss, self.fitness) if value is not None]
-        if self._joining is not None and epoch > 0 and not all(math.isfinite(value) for value in values):
+        if self._joining is not None and epoch > 0 and not all(torch.as_tensor(v).isfinite() for v in values):
             self._joining.undo()
         self._joining = None
         return bool(super()._handle_nan_recovery(epoch))

@@ -289,8 +289,8 @@ class VanillaYOLO(Model):
         name = self.model_name if kwargs["resume"] is True else kwargs["resume"]
         path, ckpt = resumable(name) if str(name).endswith(".pt") or Path(str(name)).is_dir() else (None, None)
         if path is None or ckpt is None or not can_resume(ckpt):
-            trained = path is not None and finish_run(path, ckpt)
-            reason = "all its epochs are trained" if trained else "give last.pt of an interrupted run, or omit resume"
+            ended = path is not None and finish_run(path, ckpt)
+            reason = "its training has ended" if ended else "give last.pt of an interrupted run, or omit resume"
             raise CheckpointError(f"{name}: nothing to resume; {reason}.")
         given = kwargs.get("data")
         try:

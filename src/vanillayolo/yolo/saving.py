@@ -87,10 +87,13 @@ def strip_run(last: Path, best: Path) -> None:
 
 
 def finish_run(path: Path, ckpt: dict[str, Any] | None) -> bool:
-    """Return whether a checkpoint is of a run's last epoch; where a kill came before it was stripped, strip it."""
+    """Return whether a checkpoint is of a training that has ended; where a kill came before it was stripped, strip it."""
     ckpt = ckpt or {}
-    trained = 0 < (ckpt.get("train_args") or {}).get("epochs", 0) <= ckpt.get("epoch", -1) + 1
-    if trained and ckpt.get("optimizer") is not None and path.name in {"last.pt", "best.pt"}:
+    epochs = (ckpt.get("train_args") or {}).get("epochs", 0)
+    if ckpt.get("optimizer") is None:
+        return bool(ckpt.get("train_results"))
+    trained = 0 < epochs <= ckpt.get("epoch", -1) + 1
+    if trained and path.name in {"last.pt", "best.pt"}:
         strip_run(path.with_name("last.pt"), path.with_name("best.pt"))
     return trained
 
@@ -198,7 +201,7 @@ class SavingMixin(_Trainer):
             return "No epoch was saved: start the training again."
         if can_resume(ckpt):
             return f"Epoch {ckpt['epoch'] + 1} is saved; go on with 'vanillayolo train model={path} resume'."
-        return f"All epochs are trained; the result is {self.best if self.best.exists() else path}."
+        return f"The training has ended; its result is {self.best if self.best.exists() else path}."
 
     # -- resuming ----------------------------------------------------------------------------------------------------
 
