@@ -87,7 +87,7 @@ def strip_run(last: Path, best: Path) -> None:
 
 
 def finish_run(path: Path, ckpt: dict[str, Any] | None) -> bool:
-    """Return whether a checkpoint is of a training that has ended; where a kill came before it was stripped, strip it."""
+    """Return whether a checkpoint is of a training that has ended; strip it where a kill came before that."""
     ckpt = ckpt or {}
     epochs = (ckpt.get("train_args") or {}).get("epochs", 0)
     if ckpt.get("optimizer") is None:
