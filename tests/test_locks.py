@@ -13,21 +13,24 @@ from vanillayolo import locks
 from vanillayolo.errors import UsageError
 
 HOLD = """
-import sys, time
+import sys, time, types
 from pathlib import Path
+sys.modules["vanillayolo"] = types.ModuleType("vanillayolo")  # without what it imports, which takes seconds
+sys.modules["vanillayolo"].__path__ = [sys.argv[2]]
 from vanillayolo import locks
 {before}
 locks.take(Path(sys.argv[1]))
 print("held", flush=True)
 time.sleep(60)
 """
-FORKED = "import os\nlocks.take(Path(sys.argv[1]))\nif os.fork() == 0: time.sleep(60)"
+PACKAGE = str(Path(locks.__file__).parent)
+FORKED = "import os\nlocks.take(Path(sys.argv[1]))\nif os.fork() == 0: time.sleep(3); os._exit(0)"
 
 
 def hold(folder: Path, before: str = "") -> subprocess.Popen[str]:
     """A process that has the folder."""
     script = HOLD.format(before=before)
-    process = subprocess.Popen([sys.executable, "-c", script, str(folder)], stdout=subprocess.PIPE, text=True)
+    process = subprocess.Popen([sys.executable, "-c", script, str(folder), PACKAGE], stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     assert process.stdout.readline() == "held\n"
     return process

@@ -59,6 +59,10 @@ def refused(path: Path, hint: str = HINT) -> Iterator[None]:
         if error.errno not in NOT_WRITABLE:
             raise
         raise WriteError(f"cannot write {path} ({error.strerror}); {hint}.") from error
+    except RuntimeError as error:
+        if "PytorchStreamWriter" not in str(error):  # torch.save's only word for a full disk
+            raise
+        raise WriteError(f"cannot write {path} (torch could not write all of it); {hint}.") from error
 
 
 @contextlib.contextmanager

@@ -99,10 +99,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except VanillaYOLOError as error:
         print(f"vanillayolo: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
-    except KeyboardInterrupt:
-        print(
-            "vanillayolo: stopped; an interrupted training goes on with 'train model=.../last.pt resume'",
-            file=sys.stderr,
-        )
+    except KeyboardInterrupt as stop:
+        print("vanillayolo: stopped" + (f". {stop}" if str(stop) else ""), file=sys.stderr)
         return 130
     return 0

@@ -7,13 +7,17 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from vanillayolo.atomic import write_whole
 from vanillayolo.errors import UsageError, closest
 
 
 def train(model: str = "yolo11n-vanillanet", **settings: Any) -> None:
     """Train: data=FILE.yaml epochs=100 imgsz=640 decay=0.33 lean=auto|off|max, and Ultralytics' keys."""
     from vanillayolo import VanillaYOLO
+    from vanillayolo.yolo.interface import resumable
 
+    if settings.get("resume") is True and (model.endswith(".pt") or Path(model).is_dir()):
+        model = str(resumable(model)[0])
     VanillaYOLO(model).train(**settings)
 
 
@@ -139,8 +143,7 @@ def yaml(model: str = "yolo11n-vanillanet", path: str | None = None) -> None:
     elif not Path(path).parent.is_dir():
         raise UsageError(f"path={path}: no folder {Path(path).parent}; make it, or give another name.")
     else:
-        Path(path).write_text(text, encoding="utf-8")
-        print(path)
+        print(write_whole(path, text))
 
 
 def benchmark(

@@ -11,6 +11,7 @@ from typing import IO
 
 import psutil
 
+from .atomic import refused
 from .errors import UsageError
 
 try:
@@ -27,13 +28,15 @@ def take(folder: Path) -> None:
 
     Raises:
         UsageError: when another process is, naming it.
+        WriteError: when the folder cannot be written.
     """
     folder = folder.resolve()
     if folder in _held:
         return
-    folder.mkdir(parents=True, exist_ok=True)
     while True:
-        file = (folder / NAME).open("a+", encoding="utf-8")
+        with refused(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            file = (folder / NAME).open("a+", encoding="utf-8")
         file.seek(0)
         number, _, rest = (holder := file.read()).partition(" ")
         if not _lock(file, number):
@@ -82,7 +85,7 @@ def _family() -> set[int]:
 
 
 def _forget() -> None:
-    """In a forked child, a loader's worker: close what it has inherited, which would hold the lock beyond its parent."""
+    """Close, in a forked child, what it has inherited: a loader's worker would hold the lock beyond its parent."""
     for file in _held.values():
         file.close()
     _held.clear()

@@ -137,6 +137,8 @@ def test_an_interrupted_run_is_resumed_and_test_waits_for_all(
         with pytest.raises(KeyboardInterrupt):
             compare(*arguments, **settings)
     assert not list(root.rglob("record.json"))
+    best = next(root.rglob("best.pt"))
+    best.write_bytes(best.read_bytes()[:5000])  # as a kill left it in versions before: mended by the run itself
     opened: list[str] = []
     score = protocol.score
 

@@ -58,7 +58,7 @@ def test_function_average_and_optimizer(tiny_cfg: dict[str, Any], assert_near: C
     kept = {n: optimizer.state[p]["exp_avg"] for n, p in model.named_parameters() if ".pair." not in n}
     norms = {n: optimizer.state[p]["exp_avg"] for n, p in model.named_parameters() if ".pair.norm2." in n}
     assert norms
-    count = join_training(model, average, optimizer)
+    count = len(join_training(model, average, optimizer).pairs)
 
     assert count == len(list(deep_pairs(model)))
     assert is_joined(model)
@@ -162,20 +162,36 @@ def test_interrupted_and_resumed_is_the_run_that_was_not(
 
 
 @pytest.mark.slow
-def test_a_loss_that_is_no_number_while_joining_says_how_to_go_on(
+def test_a_loss_that_is_no_number_while_joining_is_recovered_from_the_pairs(
     small_yaml: Path, quick: dict[str, Any], tmp_path: Path
 ) -> None:
+    """Twice: in the epoch of joining, and where that is the first epoch of a resumed run."""
+    settings = {**quick, "project": str(tmp_path), "name": "run", "epochs": 4, "decay": 0.5}
+    joined: list[tuple[int, int]] = []
+
     def poison(trainer: Any) -> None:
         if trainer.epoch == 2:
-            trainer.loss = trainer.loss * float("nan")
+            joined.append((trainer.epoch, sum(len(g["params"]) for g in trainer.optimizer.param_groups)))
+            if len(joined) in {1, 3}:
+                trainer.loss = trainer.loss * float("nan")
+            elif len(joined) == 2:
+                raise KeyboardInterrupt  # before the epoch is saved: last.pt is of pairs
 
     detector = VanillaYOLO(small_yaml)
     detector.add_callback("on_train_epoch_end", poison)
-    with pytest.raises(RuntimeError, match="resume"):
-        detector.train(project=str(tmp_path), epochs=4, decay=0.5, join=True, **quick)
-    last = VanillaYOLO(detector.trainer.last)
+    with pytest.raises(KeyboardInterrupt, match=r"Epoch 2 is saved; go on with .*last\.pt resume"):
+        detector.train(**settings)
+    last = VanillaYOLO(tmp_path / "run" / "weights" / "last.pt")
     assert not is_joined(last.model)
-    assert last.ckpt["epoch"] == 1
+    last.add_callback("on_train_epoch_end", poison)
+    last.train(resume=True)
+    assert len(joined) == 4
+    assert len(set(joined)) == 1  # joined anew each time, every parameter once
+    best = VanillaYOLO(last.trainer.best).model
+    assert is_joined(best)
+    assert all(value.isfinite().all() for value in best.state_dict().values())
+    with last.trainer.csv.open() as file:
+        assert [row["epoch"] for row in csv.DictReader(file)] == ["1", "2", "3", "4"]
 
 
 def test_settings(tiny_cfg: dict[str, Any]) -> None:

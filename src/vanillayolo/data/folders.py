@@ -49,6 +49,11 @@ def check_folders(data: str | Path, splits: Sequence[str] = ("train", "val")) ->
     return root.resolve()
 
 
+def class_folders(root: Path) -> list[str]:
+    """Return the names of the classes of a classification folder."""
+    return _class_folders(_split_folder(root, "train"))
+
+
 def _split_folder(root: Path, split: str) -> Path:
     names = SPLIT_FOLDERS.get(split, (split,))
     for name in names:

@@ -23,7 +23,6 @@ from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.checkpoints import check_finite
-from vanillayolo.yolo.deep_trainer import student
 from vanillayolo.yolo.inference import (
     checkpoint,
     cropped,
@@ -33,7 +32,7 @@ from vanillayolo.yolo.inference import (
     raw_output,
     read_image,
 )
-from vanillayolo.yolo.merging import MergingMixin
+from vanillayolo.yolo.merging import MergingMixin, student
 from vanillayolo.yolo.pictures import channels_of, usable_images
 from vanillayolo.yolo.stock import build_stock, to_stock
 from vanillayolo.yolo.yaml_check import check_yaml

@@ -12,6 +12,8 @@ from typing import Any
 
 from scipy.stats import t as student_t
 
+from vanillayolo.atomic import write_whole
+
 from .ablate import CONFIGS, gather
 from .paper import PAPER, SOURCE, PaperTable
 from .records import Record, markdown, spread, with_spread, write_record
@@ -140,6 +142,5 @@ def write_ablation(folder: str | Path, command: str | None = None) -> dict[str, 
     """
     root = Path(folder)
     result = {**gather(root), "command": command}
-    text = root / "ablate.md"
-    text.write_text(ablation_report(result), encoding="utf-8")
+    text = write_whole(root / "ablate.md", ablation_report(result))
     return {"json": write_record(root / "ablate.json", result), "md": text}

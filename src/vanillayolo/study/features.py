@@ -20,6 +20,7 @@ import torch.nn.functional as F
 from matplotlib.figure import Figure
 from torch import Tensor, nn
 
+from vanillayolo.atomic import whole_file
 from vanillayolo.errors import UsageError
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.detectors import network, open_detector, stage_modules
@@ -219,6 +220,7 @@ def features(
         }
         target.mkdir(parents=True, exist_ok=True)
         path = target / f"{file.stem}.png"
-        picture(read_image(file), looks, imgsz).savefig(path)
+        with whole_file(path) as temporary:
+            picture(read_image(file), looks, imgsz).savefig(temporary, format="png")
         written.append(path)
     return written

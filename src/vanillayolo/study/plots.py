@@ -12,6 +12,8 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
+from vanillayolo.atomic import whole_file
+
 from .records import Record
 from .results import frontier, judged_split, milliseconds
 
@@ -137,5 +139,6 @@ def write_plots(result: Record, folder: Path, names: Sequence[str] = tuple(PLOTS
         figure = PLOTS[name][1](result)
         if figure is not None:
             files[name] = folder / f"{name}.png"
-            figure.savefig(files[name])
+            with whole_file(files[name]) as temporary:
+                figure.savefig(temporary, format="png")
     return files

@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from pathlib import Path
 
+from vanillayolo.atomic import write_whole
+
 from .plots import BACKEND_NAMES, METRIC_NAMES, PLOTS, write_plots
 from .records import Record, markdown, with_spread, write_record
 from .results import METRICS, gather, judged_split, milliseconds
@@ -170,6 +172,5 @@ def write_report(folder: str | Path, command: str | None = None, order: Sequence
     files = {"json": write_record(root / "compare.json", result)}
     pictures = write_plots(result, root)
     for kind, text in (("md", markdown_report(result)), ("html", html_report(result, pictures))):
-        files[kind] = root / f"compare.{kind}"
-        files[kind].write_text(text, encoding="utf-8")
+        files[kind] = write_whole(root / f"compare.{kind}", text)
     return {**files, **pictures}

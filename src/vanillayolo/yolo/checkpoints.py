@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import zipfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import torch
+from ultralytics.utils import LOGGER, ROOT, YAML
 
-from vanillayolo.errors import CheckpointError
+from vanillayolo.data.folders import class_folders
+from vanillayolo.errors import CheckpointError, DataError
 from vanillayolo.nn import is_merged
 
-from .deep_trainer import student
-from .merging import MergingMixin
+from .merging import MergingMixin, student
 
 
 def check_undamaged(path: Path) -> None:
@@ -38,6 +40,45 @@ def check_finite(model: torch.nn.Module, name: str) -> None:
             )
 
 
+def is_undamaged(path: Path) -> bool:
+    """Return whether a checkpoint is there and whole."""
+    try:
+        check_undamaged(path)
+    except CheckpointError:
+        return False
+    return path.is_file() and zipfile.is_zipfile(path)
+
+
+def newest_checkpoint(given: Path, read: Callable[[Path], dict[str, Any]]) -> tuple[Path, dict[str, Any]]:
+    """Return the checkpoint from which a run goes on, and what it holds.
+
+    Args:
+        given: a run's folder or its ``last.pt``, which stand for the newest whole checkpoint of the run; any other
+            whole checkpoint stands for itself.
+        read: opens a checkpoint.
+
+    Raises:
+        CheckpointError: from ``read``, when no checkpoint of the run is whole.
+    """
+    if given.is_dir():
+        given = given / "weights" / "last.pt" if (given / "weights").is_dir() else given / "last.pt"
+    if given.parent.name != "weights" or (given.name != "last.pt" and is_undamaged(given)):
+        return given, read(given)
+    usual = dict.fromkeys((given, given.with_name("last.pt"), given.with_name("best.pt")))
+    whole = [(path, read(path)) for path in usual if is_undamaged(path)]
+    if not whole:
+        numbered = sorted(given.parent.glob("epoch*.pt"), key=lambda path: (len(path.name), path.name), reverse=True)
+        whole = [(path, read(path)) for path in (next(filter(is_undamaged, numbered), given),)]
+    found = max(whole, key=lambda entry: str(entry[1].get("date") or ""))  # the first of equals
+    if found[0] != given:
+        epoch = found[1].get("epoch", -1) + 1
+        state = "older" if is_undamaged(given) else "damaged" if given.exists() else "missing"
+        LOGGER.warning(
+            f"{given} is {state}; {found[0].name}" + (f" of epoch {epoch}" if epoch else "") + " is the newest"
+        )
+    return found
+
+
 def can_resume(ckpt: dict[str, Any] | None) -> bool:
     """Return whether a checkpoint is of a training with epochs left."""
     ckpt = ckpt or {}
@@ -61,4 +102,20 @@ def check_training_form(model: Any, name: str) -> None:
         raise CheckpointError(
             f"{name}: is merged; only the training form trains. Give the checkpoint from before "
             "(best.pt), or load it again where fuse() was called."
+        )
+
+
+def check_class_count(network: Any, data: str, args: dict[str, Any]) -> None:
+    """Raise DataError where data have another number of classes than the network that is to go on with them."""
+    trained = int(network.yaml["nc"])
+    path = Path(data)
+    if path.is_dir():
+        count = len(class_folders(path))
+    else:
+        content = YAML.load(path if path.exists() else ROOT / "cfg" / "datasets" / path.name)
+        count = 1 if args.get("single_cls") else len(content.get("names") or range(int(content.get("nc", trained))))
+    if count != trained:
+        raise DataError(
+            f"resume: {data} has {count} classes, the checkpoint {trained}; give the data= that it was trained on, "
+            "or omit resume to start a training from its weights."
         )

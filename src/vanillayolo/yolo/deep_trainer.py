@@ -10,11 +10,10 @@ from __future__ import annotations
 import os
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
-from ultralytics.utils.torch_utils import unwrap_model
 
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import DeepTraining, get_negative_slope, set_negative_slope
@@ -23,14 +22,11 @@ from vanillayolo.nn.reparameterize import is_joined
 from .architecture import resolve
 from .families import Yaml
 from .fine_tuning import FineTuning, build_lamb, freeze_entries, freezes_backbone, scale_groups
-from .joining import join_training
+from .joining import Joining, join_training
 from .lean_training import LEAN_KEYS, LeanTraining
+from .merging import student
 from .pretrained import find_weights, fit_yaml, load_pretrained
-
-if TYPE_CHECKING:
-    from ultralytics.engine.trainer import BaseTrainer as _Trainer
-else:
-    _Trainer = object  # the trainer of the task is the mixin's neighbour, not its base
+from .saving import SavingMixin
 
 #: Our training keys by the key of the model's YAML that they travel under: Ultralytics' arguments are a closed list.
 SECTIONS: dict[str, tuple[str, ...]] = {
@@ -89,7 +85,7 @@ def check_form(weights: Any, decay: float | None) -> None:
         )
 
 
-class DeepTrainingMixin(_Trainer):
+class DeepTrainingMixin(SavingMixin):
     """What makes a trainer of Ultralytics train deep, whatever the task; it stands before that trainer's class.
 
     Args:
@@ -119,7 +115,7 @@ class DeepTrainingMixin(_Trainer):
             LOGGER.warning(f"Resume ignores {sorted(self.settings)}, using checkpoint values.")
             self.settings = {}
         self._last_slope: float | None = None
-        self._joined_at: int | None = None
+        self._joining: Joining | None = None
         for event, callback in CALLBACKS.items():
             if callback not in self.callbacks[event]:  # several processes: Ultralytics carries the parent's over
                 self.callbacks[event].append(callback)
@@ -258,19 +254,17 @@ class DeepTrainingMixin(_Trainer):
             if RANK in {-1, 0} and self.epoch == self.start_epoch:
                 LOGGER.info(f"{colorstr('join:')} not in several processes or with compile=True; the pairs stay two")
             return
-        count = join_training(network, student(self.ema.ema), self.optimizer)
+        self._joining = join_training(network, student(self.ema.ema), self.optimizer)
         self.ema._pairs = None  # the average's list of tensors, made anew at its next step
-        self._joined_at = self.epoch
+        count = len(self._joining.pairs)
         LOGGER.info(f"{colorstr('join:')} {count} pairs are one convolution each from epoch {self.epoch + 1} on")
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
-        """Recover as Ultralytics does, but not in the epoch of joining: last.pt is of the other form then."""
-        broken = self.loss is not None and not self.loss.isfinite()
-        if broken and epoch == self._joined_at and epoch > self.start_epoch:
-            raise RuntimeError(
-                f"the loss is not finite in epoch {epoch + 1}, in which the pairs were joined; "
-                f"go on from {self.last} with resume and a smaller learning rate, or train with join=false"
-            )
+        """Recover as Ultralytics does; in the epoch of joining as pairs, since last.pt holds pairs. They join anew."""
+        values = [value for value in (self.loss, self.fitness) if value is not None]
+        if self._joining is not None and epoch > 0 and not all(torch.as_tensor(v).isfinite() for v in values):
+            self._joining.undo()
+        self._joining = None
         return bool(super()._handle_nan_recovery(epoch))
 
     # -- what is written ---------------------------------------------------------------------------------------------
@@ -293,12 +287,6 @@ class DeepTrainingMixin(_Trainer):
         if slope is not None and slope < 1 and RANK in {-1, 0}:
             LOGGER.warning(f"training ended at slope {slope:g}: its checkpoints run, but do not merge. Resume it.")
         super().final_eval()
-
-
-def student(model: Any) -> Any:
-    """Return the trained network inside wrappers for several processes, compilation and distillation."""
-    model = unwrap_model(model)
-    return getattr(model, "student_model", model)
 
 
 def on_train_start(trainer: DeepTrainingMixin) -> None:

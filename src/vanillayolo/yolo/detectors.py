@@ -11,17 +11,20 @@ import torch
 from torch import Tensor, nn
 from ultralytics import YOLO
 from ultralytics.engine.model import Model
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_load
 from ultralytics.utils import YAML
 
 from vanillayolo.errors import CheckpointError, ModelNameError
 
 from .architecture import is_model_name, load_yaml, near
-from .checkpoints import can_resume
+from .checkpoints import can_resume, is_undamaged, newest_checkpoint
 from .deep_trainer import section
 from .interface import VanillaYOLO
 from .model import ROWS, VanillaDetectionModel
 from .modules import VanillaBackbone
+from .saving import SavingMixin
 from .trainer import TRAIN_KEYS, VanillaTrainer, use_all_cores
 
 OUR_ROWS = {cls.__name__ for cls in ROWS}
@@ -124,23 +127,27 @@ def train_detector(model: str, data: str, run: Path, settings: Mapping[str, Any]
         run: folder of the run.
         settings: Ultralytics' settings, and ours, which only networks with deep training are given.
     """
-    last, best = run / "weights" / "last.pt", run / "weights" / "best.pt"
-    with contextlib.suppress(CheckpointError):  # cut off while it was written: the run begins again
-        if last.exists():
+    best = run / "weights" / "best.pt"
+    with contextlib.suppress(CheckpointError):  # no whole checkpoint of the run: it begins again
+        last, ckpt = newest_checkpoint(run / "weights" / "last.pt", lambda path: open_detector(path).ckpt or {})
+        if can_resume(ckpt):
             begun = open_detector(last)
-            if can_resume(begun.ckpt):
-                begun.train(resume=True, **_trainer(begun))
-            if best.exists():
-                return best
+            begun.train(resume=True, trainer=_trainer(begun))
+        if is_undamaged(best):
+            return best
     detector = open_detector(model)
-    (run / "results.csv").unlink(missing_ok=True)
     given = settings_for(detector, settings)
-    detector.train(data=data, project=str(run.parent), name=run.name, exist_ok=True, **given, **_trainer(detector))
+    where = {"project": str(run.parent), "name": run.name, "exist_ok": True}
+    detector.train(data=data, **where, **given, trainer=_trainer(detector))
     return best
 
 
-def _trainer(detector: Model) -> dict[str, Any]:
-    return {"trainer": VanillaTrainer} if isinstance(detector, VanillaYOLO) else {}
+class StockTrainer(SavingMixin, DetectionTrainer):
+    """Ultralytics' detection trainer, whose files are written whole."""
+
+
+def _trainer(detector: Model) -> type[BaseTrainer]:
+    return VanillaTrainer if isinstance(detector, VanillaYOLO) else StockTrainer
 
 
 def score(file: Path, data: str, split: str, imgsz: int, folder: Path) -> dict[str, Any]:

@@ -15,13 +15,22 @@ from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import DEFAULT_CFG_DICT, ONLINE, SAFE_LOAD, SETTINGS, YAML
 from ultralytics.utils.torch_utils import select_device
 
+from vanillayolo.atomic import whole_file
 from vanillayolo.data import check_data, check_folders
 from vanillayolo.data.data_yaml import path_of
 from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError, closest
 
 from .architecture import is_classifier, is_model_name, resolve
 from .arguments import check_classes, check_imgsz, check_numbers, check_tracker, check_training
-from .checkpoints import can_resume, check_finite, check_training_form, check_undamaged, check_weights
+from .checkpoints import (
+    can_resume,
+    check_class_count,
+    check_finite,
+    check_training_form,
+    check_undamaged,
+    check_weights,
+    newest_checkpoint,
+)
 from .classify import CLASSIFY_KEYS, VanillaClassificationModel, VanillaClassificationTrainer
 from .datasets import PACKAGED, may_fetch
 from .deep_trainer import check_form
@@ -30,6 +39,7 @@ from .model import VanillaDetectionModel
 from .offline import place_fonts
 from .presets import with_preset
 from .pretrained import find_weights, fit_yaml, load_pretrained
+from .saving import finish_run
 from .sources import VanillaClassificationPredictor, VanillaDetectionPredictor, check_source
 from .trainer import TRAIN_KEYS, VanillaTrainer, student, use_all_cores
 
@@ -182,6 +192,11 @@ class VanillaYOLO(Model):
         super().load(weights)
         return self
 
+    def save(self, filename: str | Path = "saved_model.pt") -> None:
+        """Write the network at hand as a checkpoint, whole."""
+        with whole_file(filename) as temporary:
+            super().save(temporary)
+
     def reset_weights(self) -> VanillaYOLO:
         """Start anew: the same architecture, freshly initialised, ready for deep training from slope 0."""
         self._check_is_pytorch_model()
@@ -216,16 +231,16 @@ class VanillaYOLO(Model):
         if kwargs.get("weights") and (self.ckpt or isinstance(kwargs.get("pretrained"), (str, Path))):
             raise UsageError(f"weights={kwargs['weights']}: {self.model_name} has weights already; omit one of them.")
         check_training(network, str(self.model_name), kwargs)
+        if kwargs.get("resume"):
+            kwargs |= self._resumed(kwargs)
         args = (self.ckpt or {}).get("train_args") or {}
         if teacher := (args if kwargs.get("resume") else kwargs).get("distill_model"):
             check_teacher(teacher, network)
         if isinstance(kwargs.get("pretrained"), (str, Path)):
             check_weights(VanillaYOLO(kwargs["pretrained"]).model, f"pretrained={kwargs['pretrained']}")
-        if kwargs.get("resume"):
-            self._check_resume(kwargs["resume"])
-        elif isinstance(kwargs.get("data"), (list, tuple)):
+        if isinstance(kwargs.get("data"), (list, tuple)):
             kwargs["data"] = [self.checked_data(data) for data in kwargs["data"]]
-        else:
+        elif not kwargs.get("resume"):
             kwargs["data"] = self.checked_data(kwargs.get("data") or self._cfg_data(kwargs))
         return super().train(trainer=trainer or TASKS[str(self.task)]["trainer"], **kwargs)
 
@@ -266,13 +281,28 @@ class VanillaYOLO(Model):
         """Refused: Ultralytics' tuner starts its own command line, which cannot build these networks."""
         raise UsageError("tune: Ultralytics' tuner starts the stock command; loop over train(...) with your settings.")
 
-    def _check_resume(self, resume: bool | str | Path) -> None:
-        """Refuse to resume what is not there or finished: Ultralytics would take another run, or another dataset."""
-        opened = self if resume is True else VanillaYOLO(resume)
-        name, ckpt = (self.model_name if resume is True else resume), opened.ckpt
-        check_weights(opened.model, str(name))
-        if not can_resume(ckpt):
-            raise CheckpointError(f"{name}: nothing to resume; give last.pt of an interrupted run, or omit resume.")
+    def _resumed(self, kwargs: dict[str, Any]) -> dict[str, Any]:
+        """Return checkpoint and data from which a run goes on: Ultralytics would take another run where there is none.
+
+        Raises:
+            CheckpointError: when there is nothing to resume.
+            DataError: when the data are gone, cannot be trained on, or have other classes than the checkpoint.
+        """
+        name = self.model_name if kwargs["resume"] is True else kwargs["resume"]
+        path, ckpt = resumable(name) if str(name).endswith(".pt") or Path(str(name)).is_dir() else (None, None)
+        if path is None or ckpt is None or not can_resume(ckpt):
+            ended = path is not None and finish_run(path, ckpt)
+            reason = "its training has ended" if ended else "give last.pt of an interrupted run, or omit resume"
+            raise CheckpointError(f"{name}: nothing to resume; {reason}.")
+        check_finite(student(ckpt.get("ema") or ckpt["model"]), str(path))
+        given = kwargs.get("data")
+        try:
+            data = self.checked_data(given or ckpt["train_args"].get("data") or "")
+        except DataError as error:
+            hint = "" if given else " Where the run's data have moved, give data=."
+            raise DataError(f"resume: {error}{hint}") from error
+        check_class_count(student(ckpt.get("ema") or ckpt["model"]), data, ckpt["train_args"])
+        return {"resume": str(path), "data": data}
 
     def _cfg_data(self, kwargs: dict[str, Any]) -> Any:
         data = YAML.load(kwargs["cfg"]).get("data") if kwargs.get("cfg") else None
@@ -318,6 +348,11 @@ class VanillaYOLO(Model):
         except (TypeError, ValueError, SyntaxError) as error:
             reason = str(error).strip().split("\n\n")[0]  # what follows is a table of the machine's devices
             raise UsageError(f"{mode}: {' '.join(reason.split())}") from error
+
+
+def resumable(model: str | Path) -> tuple[Path, dict[str, Any]]:
+    """Return the newest whole checkpoint of the run that ``model`` is of (or itself), and what it holds."""
+    return newest_checkpoint(Path(model), lambda path: VanillaYOLO(path).ckpt or {})
 
 
 def resolve_data(data: str | Path, splits: tuple[str, ...] = ("train", "val"), *, background: bool = False) -> str:

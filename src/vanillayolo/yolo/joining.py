@@ -7,6 +7,8 @@ this open: their pairs stay two to the end.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import nn
 
@@ -14,7 +16,32 @@ from vanillayolo.nn.deep_training import deep_pairs
 from vanillayolo.nn.reparameterize import join_pairs
 
 
-def join_training(network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> int:
+@dataclass
+class Joining:
+    """What joining changed in a network and its optimizer, kept while it may have to be undone.
+
+    Attributes:
+        network: in training.
+        optimizer: of the network.
+        pairs: the pairs as they were, by name.
+        parameters: of the optimizer's groups, as they were.
+    """
+
+    network: nn.Module
+    optimizer: torch.optim.Optimizer
+    pairs: dict[str, nn.Module]
+    parameters: list[list[nn.Parameter]]
+
+    def undo(self) -> None:
+        """Put the pairs back, ready to load a checkpoint of that form; what the optimizer remembered is gone."""
+        for name, pair in self.pairs.items():
+            self.network.set_submodule(name, pair)
+        for group, parameters in zip(self.optimizer.param_groups, self.parameters, strict=True):
+            group["params"] = parameters
+        self.optimizer.state.clear()
+
+
+def join_training(network: nn.Module, average: nn.Module, optimizer: torch.optim.Optimizer) -> Joining:
     """Join every pair of a network in training, of its average, and what the optimizer knows of them.
 
     Network and average are joined each from its own weights and statistics, so both stay the functions that they
@@ -28,12 +55,13 @@ def join_training(network: nn.Module, average: nn.Module, optimizer: torch.optim
         optimizer: of the network.
 
     Returns:
-        The number of pairs joined.
+        The pairs joined, and how to undo it in the network and the optimizer.
 
     Raises:
         MergeError: unless every slope is 1; nothing is changed then.
     """
     before = [(name, pair) for name, pair in deep_pairs(network) if not pair.is_joined]
+    parameters = [list(group["params"]) for group in optimizer.param_groups]
     join_pairs(network)
     join_pairs(average)
     becomes: dict[nn.Parameter, nn.Parameter | None] = {}
@@ -46,4 +74,4 @@ def join_training(network: nn.Module, average: nn.Module, optimizer: torch.optim
         group["params"] = [p for p in kept if p is not None]
     for old in becomes:
         optimizer.state.pop(old, None)
-    return len(before)
+    return Joining(network, optimizer, dict(before), parameters)

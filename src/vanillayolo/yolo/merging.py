@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import nn
 from ultralytics.utils import LOGGER
+from ultralytics.utils.torch_utils import unwrap_model
 
 from vanillayolo.nn import get_negative_slope, set_lean, set_negative_slope
 from vanillayolo.nn.layers import BN_EPS, DeepPair, SeriesActivation, start_at_fan_in, start_at_identity
@@ -35,6 +36,12 @@ def to_float(preds: Any) -> Any:
     if isinstance(preds, dict):
         return {key: to_float(value) for key, value in preds.items()}
     return type(preds)(to_float(value) for value in preds) if isinstance(preds, (list, tuple)) else preds
+
+
+def student(model: Any) -> Any:
+    """Return the trained network inside wrappers for several processes, compilation and distillation."""
+    model = unwrap_model(model)
+    return getattr(model, "student_model", model)
 
 
 class MergingMixin(_Model):

@@ -23,12 +23,12 @@ from .deep_trainer import (
     DeepTrainingMixin,
     available_cores,
     check_settings,
-    student,
     use_all_cores,
 )
 from .families import Yaml
 from .fine_tuning import check_stages
 from .memory import CPU_BATCH, Prediction, cpu_batch, free_bytes, predict_memory
+from .merging import student
 from .model import VanillaDetectionModel
 
 __all__ = ["SECTIONS", "TRAIN_KEYS", "VanillaTrainer", "available_cores", "check_settings", "student", "use_all_cores"]

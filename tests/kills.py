@@ -1,0 +1,245 @@
+"""Kill trainings of the installed script with SIGKILL, half of the times while they write, resume them, and check.
+
+``python tests/kills.py --kills 300 --out benchmarks/kills.json``; kills that the file counts already are not repeated.
+A training is killed and resumed until it ends. After each kill the newest checkpoint must hold every epoch but the one
+in work; at the end results.csv must have every epoch once, with slope and learning rates of the unbroken run, and
+best.pt must open. Starting Python takes longer than an epoch here, so that nine of ten processes are forked from one
+that has imported everything, and run the script's file; the tenth starts afresh.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import os
+import platform
+import random
+import runpy
+import shutil
+import signal
+import sys
+import tempfile
+import time
+import zipfile
+from collections import Counter
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from conftest import shrink
+from vanillayolo import VanillaYOLO, cli
+from vanillayolo.data import make_scenes
+from vanillayolo.yolo import model_yaml
+from vanillayolo.yolo.architecture import dump_yaml
+
+SCRIPT = Path(sys.executable).with_name("vanillayolo")
+EPOCHS = 8
+LIMIT = 1500.0  # seconds; a process that takes longer hangs
+
+
+def prepare(folder: Path) -> list[str]:
+    """Write data and a model of the smallest kind and return the words of their training."""
+    data = make_scenes(folder / "scenes", train=6, val=2, size=64, seed=0)
+    model = folder / "yolo11n-tiny.yaml"
+    model.write_text(dump_yaml(shrink(model_yaml("yolo11n-vanillanet-5"), [16, 16, 24, 32])), encoding="utf-8")
+    settings = {"epochs": EPOCHS, "imgsz": 64, "batch": 3, "nbs": 3, "optimizer": "AdamW", "plots": False}
+    settings |= {"decay": 0.5, "warmup_epochs": 2.0, "save_period": 5, "project": folder / "runs"}
+    return ["train", f"model={model}", f"data={data}", *(f"{key}={value}" for key, value in settings.items())]
+
+
+def start(words: list[str], log: Path, afresh: bool) -> int:
+    """Start the installed script and return its process's number."""
+    process = os.fork()
+    if process:
+        return process
+    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+    os.dup2(output, 1)
+    os.dup2(output, 2)
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {random.choice(sorted(os.sched_getaffinity(0)))})  # threads of so small networks wait
+    sys.argv = [str(SCRIPT), *words]
+    if afresh:
+        os.execv(SCRIPT, sys.argv)
+    code = 1
+    try:
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+    except SystemExit as end:
+        code = int(end.code or 0)
+    finally:
+        os._exit(code)
+
+
+def written(run: Path) -> set[str]:
+    """The temporaries in a run's folder."""
+    found: set[str] = set()
+    for folder in (run, run / "weights"):
+        try:
+            found |= {name for name in os.listdir(folder) if name.endswith((".part", ".ready"))}
+        except FileNotFoundError:
+            continue
+    return found
+
+
+def moment(rng: random.Random, aimed: bool, span: float) -> Callable[[Path, float], bool]:
+    """Return what says, asked every millisecond with the seconds since the start, that it is time to kill.
+
+    Args:
+        rng: of the choice.
+        aimed: at a write; else at any moment.
+        span: seconds that an unbroken training takes.
+    """
+    if not aimed:
+        seconds = rng.uniform(0, 0.6 * span)
+        return lambda _, elapsed: elapsed > seconds
+    seen: set[str] = set()
+    number, delay = rng.randint(1, 8), rng.choice([0.0, rng.uniform(0, 0.004), rng.uniform(0, 0.03)])
+
+    def due(run: Path, _: float) -> bool:
+        seen.update(written(run))
+        if len(seen) < number:
+            return False
+        time.sleep(delay)
+        return True
+
+    return due
+
+
+def run_until(words: list[str], run: Path, log: Path, due: Callable[[Path, float], bool], afresh: bool) -> int | None:
+    """Start a training; return its exit code, or None when it was killed."""
+    process, begun = start(words, log, afresh), time.monotonic()
+    while True:
+        ended, status = os.waitpid(process, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        elapsed = time.monotonic() - begun
+        if due(run, elapsed) or elapsed > LIMIT:
+            os.kill(process, signal.SIGKILL)
+            _, status = os.waitpid(process, 0)
+            if elapsed > LIMIT:
+                raise TimeoutError(f"{words}: no end after {LIMIT} s; see {log}")
+            return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+        time.sleep(0.0005)
+
+
+def rows(run: Path) -> list[dict[str, str]]:
+    """The rows of results.csv that the run's folder has."""
+    if not (run / "results.csv").exists():
+        return []
+    with (run / "results.csv").open(encoding="utf-8") as file:
+        return list(csv.DictReader(file))
+
+
+def schedule(run: Path) -> list[tuple[str, ...]]:
+    """Epoch, slope and learning rates of every row."""
+    return [
+        tuple(v for k, v in row.items() if k == "epoch" or "slope" in k or k.startswith("lr/")) for row in rows(run)
+    ]
+
+
+def faults_after_kill(run: Path) -> list[str]:
+    """What a kill may not do to a run's files."""
+    found = [f"results.csv: {row}" for row in rows(run) if None in row or None in row.values()]
+    newest = -1
+    for path in (run / "weights").glob("*.pt"):
+        if not zipfile.is_zipfile(path) or zipfile.ZipFile(path).testzip():
+            found.append(f"{path.name} is torn")
+            continue
+        ckpt = torch.load(path, map_location="cpu", weights_only=False)
+        newest = max(newest, EPOCHS - 1 if ckpt["epoch"] < 0 else ckpt["epoch"])
+    begun = max((int(row["epoch"]) for row in rows(run)), default=0)
+    if newest + 1 < begun - 1:
+        found.append(f"{begun} epochs begun to be saved, {newest + 1} held")
+    return found
+
+
+def faults_at_end(run: Path, expected: list[tuple[str, ...]]) -> list[str]:
+    """What must hold of a run that was killed and resumed until its end."""
+    found = [] if schedule(run) == expected else [f"results.csv: {schedule(run)}, not {expected}"]
+    found += [f"{name} is left" for name in written(run)]
+    for name in ("best.pt", "last.pt"):
+        ckpt = VanillaYOLO(run / "weights" / name).ckpt
+        found += [] if ckpt["epoch"] == -1 and ckpt["optimizer"] is None else [f"{name} is not stripped"]
+    return found
+
+
+def train_through_kills(
+    words: list[str], run: Path, expected: list[tuple[str, ...]], rng: random.Random, most: int, span: float
+) -> Counter[str]:
+    """Train, killed and resumed until the end, at most ``most`` times; return counts, faults under their own names."""
+    counts: Counter[str] = Counter()
+    begin, resume = [*words, f"name={run.name}", "exist_ok=True"], ["train", f"model={run}/weights/last.pt", "resume"]
+    log = run.with_suffix(".log")
+    while True:
+        kind = rng.choice(["aimed", "random"])
+        saved = (run / "weights" / "last.pt").exists()
+        due = moment(rng, kind == "aimed", span) if counts["kills"] < most else lambda *_: False
+        code = run_until(resume if saved else begin, run, log, due, afresh=rng.random() < 0.1)
+        if code is None:
+            counts.update(["kills", kind, *(["while writing"] if written(run) else [])])
+            counts.update(f"fault: {fault}" for fault in faults_after_kill(run))
+            continue
+        if code == 0 or "its training has ended" in log.read_text(encoding="utf-8").splitlines()[-1]:
+            break
+        counts[f"fault: exit code {code}: {log.read_text(encoding='utf-8').splitlines()[-1]}"] += 1
+        break
+    counts.update(["trainings", *(f"fault: {fault}" for fault in faults_at_end(run, expected))])
+    return counts
+
+
+def run_kills(kills: int, folder: Path, seed: int, note: Callable[[Counter[str]], None] | None = None) -> Counter[str]:
+    """Kill trainings until ``kills`` are reached; ``note`` is told the counts after each training."""
+    words = prepare(folder)
+    begun = time.monotonic()
+    code = run_until([*words, "name=unbroken"], folder, folder / "unbroken.log", lambda *_: False, afresh=False)
+    span = time.monotonic() - begun
+    assert code == 0, (folder / "unbroken.log").read_text(encoding="utf-8")
+    expected = schedule(folder / "runs" / "unbroken")
+    assert [row[0] for row in expected] == [str(n + 1) for n in range(EPOCHS)]
+    rng, total = random.Random(seed), Counter[str]()
+    while total["kills"] < kills:
+        run = folder / "runs" / f"killed{total['trainings']}"
+        total += train_through_kills(words, run, expected, rng, kills - total["kills"], span)
+        if note is not None:
+            note(total)
+        shutil.rmtree(run)
+    return total
+
+
+def main() -> None:
+    """Read the words of the command line and write the record after every training."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--out", type=Path, help="record; kills in it count")
+    given = parser.parse_args()
+    before: Counter[str] = Counter()
+    if given.out and given.out.exists():
+        before.update(json.loads(given.out.read_text(encoding="utf-8"))["counts"])
+
+    def note(counts: Counter[str]) -> None:
+        total = before + counts
+        faults = {key.removeprefix("fault: "): n for key, n in total.items() if key.startswith("fault: ")}
+        record: dict[str, Any] = {
+            "command": f"python tests/kills.py --kills {given.kills} --out benchmarks/kills.json",
+            "date": time.strftime("%Y-%m-%d"),
+            "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
+            "versions": {name: version(name) for name in ("vanillayolo", "ultralytics", "torch")},
+            "goal": {"kills": 300, "faults": 0},
+            "epochs of a training": EPOCHS,
+            "counts": dict(total),
+            "faults": sum(faults.values()),
+        }
+        print(json.dumps(record["counts"]), flush=True)
+        if given.out:
+            given.out.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+
+    with tempfile.TemporaryDirectory(prefix="vanillayolo-kills-") as folder:
+        run_kills(given.kills - before["kills"], Path(folder), before["trainings"], note)
+
+
+if __name__ == "__main__":
+    assert callable(cli.main)  # imported here, so that a forked script has it
+    main()
