@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from vanillayolo.errors import CheckpointError, UsageError, VerificationError
 from vanillayolo.nn.reparameterize import check_mergeable
+from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.files import ExportedFile, mean_average_precision
@@ -111,6 +112,7 @@ def comparison_images(
     )
 
 
+@checked
 def verify(
     model: str | Path,
     reference: VanillaYOLO | str | Path,
