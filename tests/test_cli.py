@@ -41,7 +41,7 @@ def test_no_words_is_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "epohcs=3"], "did you mean epochs"),
         (["train", "epochs=3"], "data is missing"),
         (["train", "data=nowhere.yaml"], "nowhere.yaml"),
-        (["train", "data=nowhere.yaml", "imgsz=7"], "at least 32"),
+        (["train", "data=nowhere.yaml", "imgsz=7"], "from 32"),
         (["train", "data=nowhere.yaml", "decay=2"], "0 to 1"),
         (["train", "data=nowhere.yaml", "decay_shape=square"], "linear, cosine"),
         (["yaml", "path=nowhere/my.yaml"], "no folder nowhere"),

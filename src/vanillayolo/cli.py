@@ -8,8 +8,11 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from safetensors import SafetensorError
+
 from vanillayolo import commands
 from vanillayolo.errors import UsageError, VanillaYOLOError, closest
+from vanillayolo.places import advice
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": commands.demo,
@@ -30,7 +33,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "version": commands.version,
 }
 #: Keys whose values are text, however they look.
-TEXTS = {"model", "models", "reference", "path", "folder", "data", "name", "project", "weights"}
+TEXTS = {"model", "models", "reference", "path", "folder", "data", "name", "project", "weights", "cfg", "tracker"}
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 
 
@@ -47,7 +50,7 @@ def parse_value(text: str) -> Any:
         return WORDS[text.lower()]
     try:
         return ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: thousands of brackets
         return text
 
 
@@ -96,9 +99,15 @@ def main(argv: Sequence[str] | None = None) -> int:
     try:
         function, settings = parse(["version" if arguments[0] == "--version" else arguments[0], *arguments[1:]])
         function(**settings)
+        sys.stdout.flush()
     except VanillaYOLOError as error:
         print(f"vanillayolo: {' '.join(str(error).split())}", file=sys.stderr)
         return error.exit_code
+    except (OSError, RuntimeError, SafetensorError) as error:
+        if (line := advice(error)) is None:
+            raise
+        print(f"vanillayolo: {line}", file=sys.stderr)
+        return 1
     except KeyboardInterrupt as stop:
         print("vanillayolo: stopped" + (f". {stop}" if str(stop) else ""), file=sys.stderr)
         return 130

@@ -9,6 +9,8 @@ from typing import Any
 
 from vanillayolo.atomic import write_whole
 from vanillayolo.errors import UsageError, closest
+from vanillayolo.places import check_file
+from vanillayolo.values import checked
 
 
 def train(model: str = "yolo11n-vanillanet", **settings: Any) -> None:
@@ -61,6 +63,7 @@ def export(model: str, **settings: Any) -> None:
     print(run(model, **settings))
 
 
+@checked
 def verify(
     model: str,
     reference: str,
@@ -101,9 +104,11 @@ def collapse(model: str, path: str | None = None, **settings: Any) -> None:
     from vanillayolo.deploy.collapse import collapse as run
     from vanillayolo.deploy.collapse import summary
 
+    _check_keys("collapse", run, settings)
     print(summary(run(model, path, **settings)))
 
 
+@checked
 def info(model: str | None = None, imgsz: int = 640) -> None:
     """Parameters and GFLOPs of a network in both forms; without model, all names."""
     from torch import nn
@@ -131,6 +136,7 @@ def info(model: str | None = None, imgsz: int = 640) -> None:
         print(f"{form:>14}: {cost.parameters:>12,} parameters, {cost.gflops:8.2f} GFLOPs at {imgsz} px")
 
 
+@checked
 def yaml(model: str = "yolo11n-vanillanet", path: str | None = None) -> None:
     """Print a model's YAML to edit (or write it: path=my.yaml); an edited one is accepted wherever a name is."""
     from vanillayolo.yolo.architecture import dump_yaml, resolve
@@ -143,9 +149,11 @@ def yaml(model: str = "yolo11n-vanillanet", path: str | None = None) -> None:
     elif not Path(path).parent.is_dir():
         raise UsageError(f"path={path}: no folder {Path(path).parent}; make it, or give another name.")
     else:
+        check_file("path", path)
         print(write_whole(path, text))
 
 
+@checked
 def benchmark(
     models: Any, imgsz: int = 640, rounds: int = 20, backends: Any = None, path: str | None = None, folder: Any = None
 ) -> None:

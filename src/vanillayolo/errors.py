@@ -52,8 +52,15 @@ class WriteError(VanillaYOLOError):
     exit_code = 1
 
 
+#: How many names a message lists.
+LISTED = 40
+
+
 def closest(given: str, allowed: Iterable[str], most: int = 3) -> str:
-    """Return ``did you mean a, b?`` for the nearest of ``allowed``, or the list of all when nothing is near."""
+    """Return ``did you mean a, b?`` for the nearest of ``allowed``, or a list of them when nothing is near."""
     names = list(allowed)
     near = difflib.get_close_matches(given, names, n=most, cutoff=0.6)
-    return f"did you mean {', '.join(near)}?" if near else f"allowed: {', '.join(names)}"
+    if near:
+        return f"did you mean {', '.join(near)}?"
+    more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""
+    return f"allowed: {', '.join(names[:LISTED])}{more}"

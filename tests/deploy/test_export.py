@@ -275,7 +275,7 @@ def test_the_trained_network_at_hand_is_written_beside_its_checkpoint(best: Path
         ({"format": "torchscript", "half": True}, "float16 is not available"),
         ({"format": "onnx", "quantize": "w8a16"}, "allowed are 32, 16 and 8"),
         ({"format": "onnx", "quantize": 7}, "quantize"),
-        ({"format": "onnx", "imgsz": 7}, "at least 32"),
+        ({"format": "onnx", "imgsz": 7}, "from 32"),
         ({"format": "onnx", "batch": 0}, "batch=0"),
     ],
 )

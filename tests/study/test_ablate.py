@@ -173,8 +173,8 @@ def test_the_report_says_where_the_papers_figures_are_from() -> None:
     ("words", "says"),
     [
         (["configs=n9"], "n9"),
-        (["epochs=0"], "from 1 on"),
-        (["width=2"], "at most 1"),
+        (["epochs=0"], "from 1 to"),
+        (["width=2"], "above 0 up to 1"),
         (["seeds=x"], "whole numbers"),
         (["pair_init=zeros"], "allowed: noise, fan_in"),
         (["epohcs=2"], "did you mean epochs"),

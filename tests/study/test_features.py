@@ -77,7 +77,7 @@ def test_attention_answers_to_the_class_asked_for(small_model: Path, tmp_path: P
         (["model=yolo11n"], "would be random"),
         (["model=nowhere.pt"], "no such file"),
         (["model=CHECKPOINT", "wanted=unicorn"], "unicorn"),
-        (["model=CHECKPOINT", "imgsz=7"], "at least 32"),
+        (["model=CHECKPOINT", "imgsz=7"], "from 32"),
         (["model=CHECKPOINT", "sorce=x"], "did you mean"),
     ],
 )

@@ -44,7 +44,8 @@ def test_folder_names_are_plain() -> None:
         (["models=yolo11n", "epohcs=3"], "did you mean epochs"),
         (["models=yolo11n", "pretrained=x.pt"], "set by the protocol"),
         (["models=yolo11n", "decay=3"], "0 to 1"),
-        (["models="], "models is empty"),
+        (["models="], "separated by commas"),
+        (["models=yolo11n", "rounds=abc"], "rounds='abc'"),  # not after hours of training,
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(

@@ -1,16 +1,84 @@
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
+from ultralytics.utils import DEFAULT_CFG_DICT, ROOT
 
 from vanillayolo.errors import UsageError
-from vanillayolo.yolo.arguments import check_classes, check_freeze, check_imgsz, check_numbers, check_quantize
+from vanillayolo.values import check_value
+from vanillayolo.yolo.arguments import (
+    KINDS,
+    check_classes,
+    check_freeze,
+    check_imgsz,
+    check_quantize,
+    check_tracker,
+    check_verb,
+)
+from vanillayolo.yolo.trainer import TRAIN_KEYS
 
 
 @pytest.mark.parametrize("settings", [{"batch": -1}, {"batch": 0.6}, {"batch": 8}, {"time": 0.5}, {"workers": 0}, {}])
 def test_numbers_with_a_meaning_pass(settings: dict[str, Any]) -> None:
-    check_numbers(settings)
+    check_verb("train", settings)
+
+
+def test_every_setting_of_ultralytics_has_a_kind_and_its_default_is_of_it() -> None:
+    left = {"model", "source", "format", "freeze", "device", "quantize", "optimizer"}  # checked where they are read
+    for key, value in DEFAULT_CFG_DICT.items():
+        if key not in left:
+            check_value(key, value, KINDS[key])
+
+
+BAD: dict[str, Any] = {
+    **{"epochs": True, "fraction": 2.5, "degrees": None, "lr0": float("nan"), "box": float("inf"), "seed": 10**20},
+    **{"workers": 10**6, "batch": 10**9, "time": float("nan"), "scale": [float("nan"), 2], "cache": "perhaps"},
+    **{"compile": "quickly", "amp": None, "cos_lr": 1, "name": "x" * 3000, "project": "", "split": "nowhere"},
+    **{"optimizer": None, "embed": [True], "half": "perhaps", "trainer": "x", "lean": True, "decay_shape": [1]},
+    **{"decay": None, "weights": 7, "freeze_stages": 99, "device": 99, "cfg": 7, "task": "segment", "nbs": 0},
+}
+
+
+@pytest.mark.parametrize("key", BAD)
+def test_a_value_of_another_kind_is_one_line_that_names_the_key(key: str) -> None:
+    with pytest.raises(UsageError, match=f"{key}=") as error:
+        check_verb("train", {key: BAD[key]}, TRAIN_KEYS)
+    assert len(str(error.value).splitlines()) == 1
+    assert any(word in str(error.value) for word in ("give ", "allowed", "did you mean"))
+
+
+def test_the_settings_of_a_file_are_checked_as_those_that_are_given(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    for text, told in (
+        ("epochs: many\n", r"mine\.yaml: epochs='many': give"),
+        ("epohcs: 3\n", "has no key 'epohcs': did you mean epochs"),
+        ("- 1\n", "no YAML of settings"),
+        ("a: [\n", "no YAML of settings"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=told):
+            check_verb("train", {"cfg": str(path)})
+    path.write_text("epochs: 3\ndecay: 0.5\n")
+    check_verb("train", {"cfg": str(path)}, TRAIN_KEYS)
+
+
+def test_a_tracker_has_what_ultralytics_reads(tmp_path: Path) -> None:
+    path = tmp_path / "mine.yaml"
+    good = (ROOT / "cfg" / "trackers" / "bytetrack.yaml").read_text(encoding="utf-8")
+    path.write_text(good)
+    check_tracker(path)
+    check_tracker("botsort.yaml")
+    for text, told in (
+        (good.replace("bytetrack", "bitetrack"), "did you mean bytetrack"),
+        (good.replace("track_buffer", "buffer"), "lacks track_buffer"),
+        (good.replace("match_thresh: 0.8", "match_thresh: x"), "match_thresh='x': give a number"),
+        ("no tracker\n", "tracker_type"),
+    ):
+        path.write_text(text)
+        with pytest.raises(UsageError, match=told):
+            check_tracker(path)
 
 
 @pytest.mark.parametrize("freeze", [None, 0, 3, [0, 4], ["head", 2]])
@@ -30,9 +98,9 @@ def test_sizes_classes_and_quantisation() -> None:
     for bad in (31, "640", [320, 0], [1, 2, 3], True, None):
         with pytest.raises(UsageError, match="imgsz="):
             check_imgsz(bad)
-    check_classes([0, 2])
-    with pytest.raises(UsageError, match="classes="):
-        check_classes([-1])
+    check_classes([0, 2], 3)
+    with pytest.raises(UsageError, match="from 0 to 2"):
+        check_classes([0, 3], 3)
     check_quantize(None)
     with pytest.raises(UsageError, match="does not merge exactly"):
         check_quantize("int8")

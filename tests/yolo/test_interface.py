@@ -168,7 +168,7 @@ def test_exported_backbone_is_convolution_pool_and_relu(trained: VanillaYOLO, tm
 @pytest.mark.parametrize(
     ("bad", "told"),
     [
-        ({"device": "abc"}, "device=abc"),
+        ({"device": "abc"}, "device='abc'"),
         ({"optimizer": "AdamW2"}, "did you mean AdamW"),
         ({"cfg": "nowhere.yaml"}, "no such file"),
         ({"freeze": 1, "decay": 0.5}, "freeze=1"),
@@ -179,7 +179,7 @@ def test_exported_backbone_is_convolution_pool_and_relu(trained: VanillaYOLO, tm
         ({"time": -1}, "time=-1"),
         ({"workers": -1}, "workers=-1"),
         ({"quantize": 8}, "does not merge exactly"),
-        ({"classes": "abc"}, "classes=abc"),
+        ({"classes": "abc"}, "classes='abc'"),
         ({"freeze": "abc"}, "freeze=abc: give a count"),
         ({"freeze": 100}, "freeze=100: give a count of rows, 0 to 18"),
         ({"freeze": [0, 19]}, "list of rows"),

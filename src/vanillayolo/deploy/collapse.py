@@ -20,7 +20,9 @@ from vanillayolo.data.paths import cache_dir
 from vanillayolo.errors import CheckpointError, DataError, MergeError, UsageError
 from vanillayolo.nn import is_merged
 from vanillayolo.nn.reparameterize import check_mergeable
+from vanillayolo.places import check_file
 from vanillayolo.valid_json import json_text
+from vanillayolo.values import checked, shown
 from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.checkpoints import check_finite
 from vanillayolo.yolo.inference import (
@@ -170,6 +172,7 @@ def known_data(model: VanillaYOLO) -> str | None:
         return None
 
 
+@checked
 def collapse(
     model: VanillaYOLO | str | Path,
     path: str | Path | None = None,
@@ -197,7 +200,10 @@ def collapse(
     origin = origin_of(model)
     target = Path(path) if path else origin.with_name(f"{origin.stem}-collapsed.pt")
     if target.suffix != ".pt":
-        raise UsageError(f"{target}: give a name that ends in .pt; .safetensors and .json go beside it.")
+        raise UsageError(
+            f"path={shown(str(target))}: give a name that ends in .pt; .safetensors and .json go beside it."
+        )
+    check_file("path", target)
     if not getattr(network, "collapses", True):
         raise MergeError(f"{model.model_name}: a backbone of timm's does not collapse; export it (vanillayolo export).")
     if is_merged(network) and not isinstance(network, MergingMixin):

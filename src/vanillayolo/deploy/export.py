@@ -12,13 +12,16 @@ from torch import nn
 from vanillayolo.atomic import whole_set
 from vanillayolo.errors import CheckpointError, DataError, UsageError, closest
 from vanillayolo.nn.reparameterize import check_mergeable
+from vanillayolo.places import check_folder
+from vanillayolo.values import FLAG, NAMES, NONE, PATH, Kind, check_values, checked, one_of, whole
 from vanillayolo.yolo import VanillaYOLO
-from vanillayolo.yolo.arguments import check_imgsz
+from vanillayolo.yolo.arguments import KINDS, check_device
 from vanillayolo.yolo.checkpoints import check_finite
 from vanillayolo.yolo.files import format_settings, quantize_word, write_file
 
 from .classifier import OF_DETECTORS
 from .collapse import origin_of
+from .equalize import METHODS
 from .formats import FORMATS, check_format, check_packages, int8_formats
 from .verification import Verification
 from .verify import verify
@@ -26,6 +29,18 @@ from .verify import verify
 #: Settings of our own, beside Ultralytics' of the format.
 OWN = {"imgsz", "device", "half", "int8", "quantize", "source", "split", "verify", "verbose"}
 NMS = {"conf", "iou", "max_det", "agnostic_nms"}
+#: What the values of settings may be, the quantiser's among them.
+VALUES: dict[str, Kind] = {
+    **{key: kind | NONE for key, kind in KINDS.items()},
+    "batch": whole(1, 65536) | NONE,
+    "source": PATH | NONE,
+    "verify": FLAG,
+    "images": whole(1, 100_000),
+    "equalize": one_of(*METHODS) | NONE,
+    "bias_correction": FLAG,
+    "keep_float": NAMES | Kind("()", lambda v: v == () or v == []),
+    "weight_bits": Kind("7 or 8", lambda v: v in (7, 8)),
+}
 UNVERIFIED = "-unverified"
 
 
@@ -56,6 +71,8 @@ def check_settings(format: str, settings: dict[str, Any]) -> Any:
     Raises:
         UsageError: for a setting or value that the format does not take.
     """
+    check_values(settings, VALUES)
+    check_device(settings.get("device"))
     word = quantize_word(settings)
     known = OWN | format_settings(format) | (NMS if settings.get("nms") else set())
     for key in settings:
@@ -68,12 +85,6 @@ def check_settings(format: str, settings: dict[str, Any]) -> Any:
         raise UsageError(f"float16 is not available for {format} on a CPU; give half=False.")
     if word not in (None, 8, 16):
         raise UsageError(f"quantize={settings.get('quantize')!r}: allowed are 32, 16 and 8.")
-    if settings.get("imgsz") is not None:
-        check_imgsz(settings["imgsz"])
-    for key in ("batch", "opset"):
-        value = settings.get(key)
-        if value is not None and (not isinstance(value, int) or isinstance(value, bool) or value < 1):
-            raise UsageError(f"{key}={value!r}: give a whole number, 1 or more.")
     return word
 
 
@@ -109,6 +120,7 @@ def unverified(target: Path, ending: str) -> Path:
     return target.with_name(f"{target.name.removesuffix(ending)}{UNVERIFIED}{ending}")
 
 
+@checked
 def export(
     model: VanillaYOLO | str | Path, format: str = "torchscript", data: str | None = None, **settings: Any
 ) -> Exported:
@@ -150,6 +162,7 @@ def export(
     origin = origin_of(model)
     ending = FORMATS[format].int8 if word == 8 else FORMATS[format].ending
     target = origin.with_name(f"{origin.stem}{ending}") if origin.suffix == ".pt" else Path(f"{origin.stem}{ending}")
+    check_folder("the checkpoint's folder", target.parent)
     with whole_set(target) as stage, tempfile.TemporaryDirectory(dir=stage) as name:
         folder = Path(name)
         if word == 8:

@@ -9,6 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vanillayolo.errors import CheckpointError, UsageError, VerificationError
+from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.files import ExportedFile, Suppression, mean_average_precision
@@ -124,6 +125,7 @@ def comparison_images(
     return example_images(known, source, images, channels_of(model.model))
 
 
+@checked
 def verify(
     model: str | Path,
     reference: VanillaYOLO | str | Path,

@@ -19,6 +19,8 @@ from torch import Tensor, nn
 
 from vanillayolo.atomic import write_whole
 from vanillayolo.errors import CheckpointError
+from vanillayolo.places import check_file
+from vanillayolo.values import checked
 
 from .reparameterize import join_pairs
 
@@ -217,6 +219,7 @@ def describe_weights(state: Mapping[str, Tensor]) -> WeightsForm:
     )
 
 
+@checked
 def convert_weights(source: str | Path, target: str | Path | None = None) -> tuple[Path, WeightsForm]:
     """Write a weights file as safetensors, under our key names; return its path and what it holds.
 
@@ -235,6 +238,7 @@ def convert_weights(source: str | Path, target: str | Path | None = None) -> tup
         raise CheckpointError(f"{target}: give a name that ends in .safetensors.")
     if target.exists():
         raise CheckpointError(f"{target}: exists; give another name (path=...) or remove it.")
+    check_file("path", target)
     state = read_tensors(source)
     try:
         form = describe_weights(state)

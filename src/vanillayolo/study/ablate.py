@@ -23,11 +23,13 @@ from torch import Tensor
 from vanillayolo.data.label_files import read_picture
 from vanillayolo.errors import DataError, UsageError, closest
 from vanillayolo.nn import DeepTraining, VanillaNet, set_negative_slope
+from vanillayolo.places import check_folder
+from vanillayolo.values import checked
 from vanillayolo.yolo.families import INITS
 
 from .ablation_networks import Config, build
 from .latency import machine
-from .records import Record, as_list, keep_settings, read_record, whole_numbers, write_record
+from .records import Needs, Record, as_list, keep_settings, read_record, whole_numbers, write_record
 
 #: Every row that a table of the paper asks for, and ours: ``linear``, the pair without the ReLU that deep training
 #: moves, and the series activation begun at the identity.
@@ -44,6 +46,12 @@ CONFIGS: dict[str, Config] = {
 SIZE = 32  # pixels
 EXTENSIONS = {".png", ".jpg", ".jpeg", ".bmp"}
 MEAN, STD = (0.491, 0.482, 0.447), (0.247, 0.243, 0.262)  # of CIFAR-10
+
+#: What a record is read for.
+NEEDS: Needs = {
+    **{"config": str, "seed": int, "top1": float, "top1_per_epoch": list, "loss_per_epoch": list},
+    **{"parameters": int, "seconds": float, "machine": dict},
+}
 
 Split = tuple[Tensor, Tensor]  # uint8 images [count, 3, 32, 32], classes [count]
 
@@ -152,15 +160,7 @@ def train_one(config: Config, seed: int, train: Split, val: Split, classes: int,
     }
 
 
-def check(epochs: object, batch: object, width: object) -> None:
-    """Raise UsageError for a budget that trains nothing."""
-    for name, value in (("epochs", epochs), ("batch", batch)):
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise UsageError(f"{name}={value!r}: give a whole number from 1 on.")
-    if isinstance(width, bool) or not isinstance(width, (int, float)) or not 0 < width <= 1:
-        raise UsageError(f"width={width!r}: give a share of the paper's widths, above 0, at most 1.")
-
-
+@checked
 def run(
     data: str | Path,
     folder: str | Path = "runs/ablate",
@@ -203,8 +203,7 @@ def run(
     if pair_init not in INITS["pair_init"]:
         raise UsageError(f"pair_init={pair_init!r}: {closest(str(pair_init), INITS['pair_init'])}")
     wanted = whole_numbers(seeds, "seeds")
-    check(epochs, batch, width)
-    DeepTraining(decay)
+    check_folder("folder", folder)
     settings = {
         "data": Path(data).resolve().name,
         **{"epochs": epochs, "width": width, "batch": batch, "lr": lr, "weight_decay": weight_decay, "decay": decay},
@@ -217,6 +216,7 @@ def run(
         for name in names:
             path = root / f"{name}_seed{seed}.json"
             if path.exists():
+                read_record(path, NEEDS)
                 continue
             record = train_one(CONFIGS[name], seed, train, val, classes, settings)
             write_record(path, {"config": name, **record, "settings": settings, "machine": machine()})
@@ -231,7 +231,7 @@ def gather(folder: str | Path) -> Record:
         UsageError: when there is none.
     """
     root = Path(folder)
-    records = [read_record(p) for p in sorted(root.glob("*_seed*.json"))]
+    records = [read_record(p, NEEDS) for p in sorted(root.glob("*_seed*.json"))]
     if not records:
         raise UsageError(f"folder={folder}: no finished runs there.")
     runs: dict[str, dict[str, Any]] = {}

@@ -27,7 +27,9 @@ from vanillayolo.deploy.collapse import merged_network
 from vanillayolo.deploy.quantize import FORMATS, Batches, QuantizeSettings, float_onnx
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm
+from vanillayolo.places import check_file, check_folder
 from vanillayolo.valid_json import json_text
+from vanillayolo.values import checked, shown
 from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import check_imgsz
@@ -200,6 +202,7 @@ def peaks() -> dict[str, float]:
     return {str(d).removeprefix("torch."): matmul_peak(d) for d in types}
 
 
+@checked
 def benchmark(
     models: Sequence[str],
     backends: Sequence[str] = DEFAULT,
@@ -284,9 +287,13 @@ def render(record: Mapping[str, Any]) -> str:
 def check_places(path: str | Path | None, folder: str | Path | None) -> None:
     """Raise UsageError, before any work, where a record or a folder of files cannot be written."""
     if path is not None and not Path(path).parent.is_dir():
-        raise UsageError(f"path={path}: the folder {Path(path).parent} does not exist.")
-    if folder is not None and Path(folder).exists() and not Path(folder).is_dir():
-        raise UsageError(f"folder={folder}: is a file; give the name of a folder.")
+        raise UsageError(
+            f"path={shown(str(path))}: the folder {shown(str(Path(path).parent))} does not exist; make it."
+        )
+    if path is not None:
+        check_file("path", path)
+    if folder is not None:
+        check_folder("folder", folder)
 
 
 def write(record: Mapping[str, Any], path: str | Path) -> Path:

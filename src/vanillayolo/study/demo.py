@@ -13,6 +13,8 @@ import numpy as np
 
 from vanillayolo.data import make_scenes
 from vanillayolo.deploy import Collapsed, collapse
+from vanillayolo.places import check_folder
+from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaYOLO
 
 #: Chosen so that two cores finish in less than four minutes, all included, with a detector worth looking at.
@@ -81,6 +83,7 @@ def montage(pictures: list[Path], out: Path, columns: int = 3, side: int = 320) 
     return out
 
 
+@checked
 def demo(folder: str | Path = "demo", model: str = "yolo11n-vanillanet", epochs: int = TRAINING["epochs"]) -> Demo:
     """Run the main job on data of the package's own making.
 
@@ -91,8 +94,8 @@ def demo(folder: str | Path = "demo", model: str = "yolo11n-vanillanet", epochs:
     """
     begin = time.perf_counter()
     detector = VanillaYOLO(model)  # what cannot run is told before anything is written
-    VanillaYOLO._check_settings("train", {"epochs": epochs})
     root = Path(folder).resolve()
+    check_folder("folder", root)
     data = make_scenes(root / "scenes", **SCENES)
     for old in ("train", "val", "val-untrained", "predict"):
         shutil.rmtree(root / old, ignore_errors=True)

@@ -22,6 +22,8 @@ from torch import Tensor, nn
 
 from vanillayolo.atomic import whole_file
 from vanillayolo.errors import UsageError
+from vanillayolo.places import check_folder
+from vanillayolo.values import checked
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.detectors import network, open_detector, stage_modules
 from vanillayolo.yolo.inference import image_files, letterbox, read_image
@@ -176,6 +178,7 @@ def label(model: str) -> str:
     return "\n".join(parts) if path.stem in ("best", "last") and parts else path.stem
 
 
+@checked
 def features(
     model: str | Sequence[str],
     source: str | Path,
@@ -205,6 +208,7 @@ def features(
         if Path(name).suffix != ".pt":
             raise UsageError(f"model={name}: its weights would be random; give trained checkpoints (best.pt).")
     files = image_files(source)[:most]
+    check_folder("folder", folder)
     detectors = {name: network(open_detector(name)) for name in names}
     for detector in detectors.values():
         class_index(detector.names, wanted)

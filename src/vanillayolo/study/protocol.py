@@ -18,6 +18,9 @@ from typing import Any
 
 from vanillayolo.deploy import collapse
 from vanillayolo.errors import UsageError
+from vanillayolo.places import check_folder
+from vanillayolo.values import checked
+from vanillayolo.yolo.arguments import check_training
 from vanillayolo.yolo.detectors import (
     has_split,
     merges,
@@ -31,14 +34,19 @@ from vanillayolo.yolo.inference import trace_onnx
 from vanillayolo.yolo.interface import VanillaYOLO, resolve_data
 from vanillayolo.yolo.memory import activation_bytes
 from vanillayolo.yolo.model import fold_stock
-from vanillayolo.yolo.trainer import TRAIN_KEYS, check_settings
+from vanillayolo.yolo.trainer import TRAIN_KEYS
 
 from .cost import both_forms
 from .latency import check_backends, latency, machine, supported
-from .records import Record, as_list, keep_settings, read_record, whole_numbers, write_record
+from .records import Needs, Record, as_list, keep_settings, read_record, whole_numbers, write_record
 
 #: Settings that the protocol itself makes: one model's own would be another protocol.
 RESERVED = ("model", "project", "name", "exist_ok", "save_dir", "resume", "pretrained", "seed", "data", "split", "task")
+#: What the record of a run is read for.
+NEEDS: Needs = {
+    **{"model": str, "seed": int, "shipped": str, "val": dict, "cost": dict, "curve": dict, "machine": dict},
+    **{"training_seconds": float, "saved_bytes": float},
+}
 DEFAULT_BACKENDS = supported(("onnxruntime", "openvino-f32", "openvino-bf16"))
 
 
@@ -116,8 +124,8 @@ def measure_latency(root: Path, runs: dict[str, Path], imgsz: int, backends: Seq
     return record
 
 
-def check_models(models: Sequence[str]) -> None:
-    """Build every model once, before anything is written.
+def check_models(models: Sequence[str], settings: dict[str, Any]) -> None:
+    """Build every model once, and ask whether the settings suit it, before anything is written.
 
     Raises:
         UsageError: when two would share a folder.
@@ -126,11 +134,16 @@ def check_models(models: Sequence[str]) -> None:
     """
     folders: dict[str, str] = {}
     for model in models:
-        network(open_detector(model))
+        opened = open_detector(model)
+        if isinstance(opened, VanillaYOLO):
+            check_training(network(opened), model, settings)
+        else:
+            network(opened)
         if (other := folders.setdefault(folder_name(model), model)) != model:
             raise UsageError(f"models {other} and {model} would share a folder; rename one of them.")
 
 
+@checked
 def compare(
     models: str | Sequence[str],
     data: str | Path,
@@ -173,15 +186,17 @@ def compare(
     check_backends(timed)
     shared = {"epochs": epochs, "imgsz": imgsz, "batch": batch, **settings}
     VanillaYOLO._check_settings("train", dict(shared), extra=TRAIN_KEYS)
-    check_settings(shared)
     checked = resolve_data(data)
     tested = has_split(checked, "test")
     if tested:
         checked = resolve_data(data, ("train", "val", "test"))
-    check_models(names)
     root = Path(folder).resolve()
-    keep_settings(root / "protocol.json", {"data": Path(data).name, **shared})
+    check_folder("folder", root)
+    check_models(names, shared)
     runs = {(m, s): root / folder_name(m) / f"seed{s}" for s in wanted for m in names}
+    for path in sorted(root.glob("*/seed*/record.json")):
+        read_record(path, NEEDS)
+    keep_settings(root / "protocol.json", {"data": Path(data).name, **shared})
     for (model, seed), run in runs.items():
         if not (run / "record.json").exists():
             write_record(run / "record.json", run_one(model, seed, checked, run, shared))

@@ -11,8 +11,11 @@ from typing import Any
 from vanillayolo.atomic import write_whole
 from vanillayolo.errors import UsageError
 from vanillayolo.valid_json import json_text
+from vanillayolo.values import shown
 
 Record = dict[str, Any]
+#: Keys that a record must have, with the types of their values; a float may be written without a fraction.
+Needs = Mapping[str, type]
 
 
 def write_record(path: Path, record: Mapping[str, Any]) -> Path:
@@ -20,19 +23,30 @@ def write_record(path: Path, record: Mapping[str, Any]) -> Path:
     return write_whole(path, json_text(record))
 
 
-def read_record(path: Path) -> Record:
-    """Read a record.
+def read_record(path: Path, needs: Needs | None = None) -> Record:
+    """Read a record that has the keys needed.
 
     Raises:
         UsageError: when the file is not one.
     """
     try:
-        record = json.loads(path.read_text(encoding="utf-8"))
+        record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
     except (OSError, ValueError) as error:
         raise UsageError(f"{path}: not a readable record ({error}); remove it to make it anew.") from None
     if not isinstance(record, dict):
         raise UsageError(f"{path}: not a record; remove it to make it anew.")
+    for key, kind in (needs or {}).items():
+        if key not in record:
+            raise UsageError(f"{path}: a record that lacks {key}; remove it to make it anew.")
+        value = record[key]
+        if isinstance(value, bool) or not isinstance(value, (int, float) if kind is float else kind):
+            raise UsageError(f"{path}: {key}={shown(value)} is no {kind.__name__}; remove it to make it anew.")
     return record
+
+
+def _refuse_constant(name: str) -> None:
+    """Refuse NaN and Infinity, which JSON has not."""
+    raise ValueError(f"{name} is no value of JSON")
 
 
 def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:

@@ -2,44 +2,245 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ultralytics.utils import ROOT
+import torch
+from ultralytics.cfg import (
+    CFG_BOOL_KEYS,
+    CFG_FLOAT_KEYS,
+    CFG_FRACTION_KEYS,
+    CFG_INT_KEYS,
+    CFG_INT_MIN,
+    MODES,
+    get_cfg,
+    get_save_dir,
+)
+from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, YAML
+from ultralytics.utils.torch_utils import select_device
 
 from vanillayolo.errors import UsageError, closest
+from vanillayolo.nn import LEAN_MODES
+from vanillayolo.places import check_folder
+from vanillayolo.values import (
+    FLAG,
+    MANY,
+    NAMES,
+    NONE,
+    PATH,
+    SEED,
+    SHARE,
+    SIZE,
+    TEXT,
+    Kind,
+    check_value,
+    check_values,
+    is_number,
+    number,
+    one_of,
+    several,
+    shown,
+    whole,
+)
 
 from .fine_tuning import check_stages, freeze_entries
 from .trainer import check_settings
 
-SMALLEST_IMGSZ = 32
 #: What acts on pairs or stages of ours.
 DEEP_KEYS = ("decay", "layer_decay", "backbone_lr")
+#: Keyword arguments of Ultralytics' methods that are not settings.
+METHOD_KEYS = {"source", "stream", "persist", "trainer", "validator", "predictor", "half", "int8", "prompts"}
+OPTIMIZERS = ("auto", "LAMB", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
 
-#: By key: whether a number will do, and what will. Ultralytics checks types, and the ranges of its other keys.
-NUMBERS: dict[str, tuple[Callable[[float], bool], str]] = {
-    "batch": (lambda x: x == -1 or 0 < x < 1 or (x >= 1 and x == int(x)), "1 or more, -1 (what fits), or a share of 1"),
-    "time": (lambda x: x > 0, "more than 0 hours"),
-    "workers": (lambda x: x >= 0, "0 or more"),
+_ROW = whole(-1000, 1000)
+_CLASS = whole(0, 100_000)
+_ENGINE = Kind("a class (in Python)", lambda v: v is None or callable(v))
+#: Settings of Ultralytics that its own tables of types leave open, or give no end.
+ULTRALYTICS: dict[str, Kind] = {
+    "mode": one_of(*MODES),
+    "task": one_of("detect", "classify"),
+    "data": NAMES,
+    "epochs": whole(1),
+    "time": number(0, 87_600, above=True),  # ten years, in hours
+    "patience": whole(0, 10**9),
+    "batch": Kind(
+        "1 or more (at most 65536), -1 (what fits), or a share of 1",
+        lambda v: is_number(v) and (v == -1 or 0 < v < 1 or (1 <= v <= 65536 and v == int(v))),
+    ),
+    "imgsz": SIZE,
+    "save_period": whole(-1),
+    "cache": FLAG | one_of("ram", "disk"),
+    "workers": whole(0, 1024),
+    "project": PATH,
+    "name": PATH,
+    "pretrained": FLAG | PATH,
+    "resume": FLAG | PATH,
+    "seed": SEED,
+    "amp": FLAG | one_of("fp16", "bf16", "fp32"),
+    "fraction": number(0, 1, above=True) | whole(2, 10**9) | several(number(0, 10**9), 2, 3),
+    "compile": FLAG | one_of("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
+    "split": one_of("train", "val", "test"),
+    "max_det": whole(1, 100_000),
+    "classes": _CLASS | Kind("a list of class numbers, like [0,2]", several(_CLASS).fits),
+    "embed": Kind("a list of rows of the network, like [16]", several(_ROW).fits),
+    "line_width": whole(1, 1000),
+    "opset": whole(9, 20),  # from the nearest upsampling that is asked for to the last of torch's TorchScript exporter
+    "workspace": number(0, 4096, above=True),
+    "degrees": number(-360, 360),
+    "shear": number(-360, 360),
+    "scale": SHARE | Kind("[least, most]", several(number(0, 100), 2, 2).fits),
+    "nbs": whole(1, 65536),
+    "copy_paste_mode": one_of("flip", "mixup"),
+    "auto_augment": one_of("randaugment", "autoaugment", "augmix") | NONE,
+    "distill_model": PATH,
+    "tracker": PATH,
+    "cfg": PATH,
+    **dict.fromkeys(("stream", "persist", "half", "int8"), FLAG | NONE),
+    **dict.fromkeys(("trainer", "validator", "predictor"), _ENGINE),
 }
+#: Ours of ``train``; what else they have to be is said where they are read.
+OURS: dict[str, Kind] = {
+    "decay": Kind("a number from 0 to 1, the share of the epochs in which the slope rises (0: none)", SHARE.fits),
+    "decay_shape": one_of("linear", "cosine"),
+    "lean": one_of(*LEAN_MODES) | NONE,
+    "bfloat16": FLAG | one_of("auto") | NONE,
+    "join": FLAG | NONE,
+    "weights": PATH | NONE,
+    "layer_decay": number(0, 1, above=True) | NONE,
+    "backbone_lr": number(0, 10, above=True) | NONE,
+    "freeze_stages": NAMES | Kind("none", lambda v: v is None or v == []),
+    "preset": TEXT | NONE,
+    "loss": TEXT | NONE,
+    "ema_decay": number(0, 1) | NONE,
+    "rand_augment": TEXT | NONE,
+}
+
+
+def _kinds() -> dict[str, Kind]:
+    """Return the kind of every setting: by Ultralytics' tables, by ours where those leave it open."""
+    kinds: dict[str, Kind] = {
+        **dict.fromkeys(CFG_FLOAT_KEYS, number(0, MANY)),
+        **dict.fromkeys(CFG_FRACTION_KEYS, SHARE),
+        **{key: whole(CFG_INT_MIN.get(key, 0)) for key in CFG_INT_KEYS},
+        **dict.fromkeys(CFG_BOOL_KEYS, FLAG),
+        **ULTRALYTICS,
+    }
+    optional = {key for key, value in DEFAULT_CFG_DICT.items() if value is None}
+    return {**{key: kind | NONE if key in optional else kind for key, kind in kinds.items()}, **OURS}
+
+
+KINDS = _kinds()
 
 
 def check_imgsz(imgsz: object) -> None:
     """Raise UsageError unless ``imgsz`` is one or two whole numbers of pixels that the strides fit into."""
-    sizes: list[Any] = list(imgsz) if isinstance(imgsz, (list, tuple)) else [imgsz]
-    if not 1 <= len(sizes) <= 2 or not all(isinstance(s, int) and not isinstance(s, bool) for s in sizes):
-        raise UsageError(f"imgsz={imgsz!r}: give a whole number of pixels, or [height, width].")
-    if min(sizes) < SMALLEST_IMGSZ:
-        raise UsageError(f"imgsz={imgsz!r}: the coarsest map has stride 32; give at least {SMALLEST_IMGSZ} pixels.")
+    check_value("imgsz", imgsz, SIZE)
 
 
-def check_numbers(settings: dict[str, Any]) -> None:
-    """Raise UsageError for a number outside its range; types are Ultralytics' to check."""
-    for key, (fits, allowed) in NUMBERS.items():
-        value = settings.get(key)
-        if isinstance(value, (int, float)) and not fits(value):
-            raise UsageError(f"{key}={value}: give {allowed}.")
+def check_verb(mode: str, settings: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
+    """Raise UsageError for keys and values that a verb of Ultralytics does not take, or that nobody means.
+
+    Args:
+        mode: what to call the verb.
+        settings: its keyword arguments; those of a file that ``cfg`` names are checked too.
+        extra: our keys of this verb.
+    """
+    known = {*DEFAULT_CFG_DICT, *METHOD_KEYS, *extra}
+    check_values(settings, {"cfg": KINDS["cfg"]})
+    named = named_settings(settings)
+    for given, where in ((settings, mode), (named, f"cfg={settings.get('cfg')}")):
+        for key in given:
+            if key not in known:
+                raise UsageError(f"{where} has no key {shown(key)}: {closest(str(key), sorted(known))}")
+    for given, where in ((settings, ""), (named, f"cfg={settings.get('cfg')}: ")):
+        for key, value in given.items():
+            if key in KINDS:
+                check_value(f"{where}{key}", value, KINDS[key])
+        name = given.get("optimizer", "auto")
+        if str(name).lower() not in map(str.lower, OPTIMIZERS):
+            raise UsageError(f"{where}optimizer={shown(name)}: {closest(str(name), OPTIMIZERS)}")
+    try:
+        get_cfg(overrides={k: v for k, v in settings.items() if k in DEFAULT_CFG_DICT and v is not None})
+    except (TypeError, ValueError, SyntaxError) as error:
+        raise UsageError(f"{mode}: {' '.join(str(error).split())}") from error
+    check_device(settings.get("device"))
+
+
+def read_yaml(path: str | Path) -> dict[str, Any] | None:
+    """Return what a YAML file holds; None where it is no YAML of keys and values."""
+    try:
+        return dict(YAML.load(path))
+    except (OSError, ValueError, AssertionError):  # asserted: the name's ending
+        return None
+
+
+def named_settings(settings: dict[str, Any]) -> dict[str, Any]:
+    """Return the settings in the YAML file that ``cfg`` names, where it is given.
+
+    Raises:
+        UsageError: for a file that is not there, or holds no settings.
+    """
+    path = settings.get("cfg")
+    if not path:
+        return {}
+    if not Path(path).is_file():
+        raise UsageError(f"cfg={shown(str(path))}: no such file; give a YAML file of settings ('key: value').")
+    found = read_yaml(path)
+    if found is None:
+        raise UsageError(f"cfg={shown(str(path))}: no YAML of settings; give a .yaml file of 'key: value'.")
+    return {key: value for key, value in found.items() if value is not None}
+
+
+def check_device(device: Any) -> None:
+    """Raise UsageError for a device that this machine has not."""
+    if device is None:
+        return
+    try:
+        select_device(device, verbose=False)
+    except (TypeError, ValueError, AssertionError, RuntimeError) as error:
+        there = ["cpu", *map(str, range(torch.cuda.device_count()))]
+        raise UsageError(f"device={shown(device)}: not on this machine; allowed are {', '.join(there)}.") from error
+
+
+def check_run_folder(mode: str, task: str, settings: dict[str, Any]) -> Path:
+    """Return the folder that a verb of Ultralytics will write to.
+
+    Raises:
+        UsageError: when nothing can be written there.
+    """
+    keys = ("project", "name", "exist_ok", "save_dir")
+    given = {**named_settings(settings), **settings}
+    args = get_cfg(overrides={"mode": mode, "task": task, **{k: given[k] for k in keys if given.get(k) is not None}})
+    key = next((k for k in ("project", "name") if given.get(k)), "project")
+    try:
+        folder = get_save_dir(args)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{key}={shown(given.get(key))}: no folder can have this name; give another.") from error
+    check_folder(key if given.get(key) else "the folder of runs", folder)
+    return folder
+
+
+def check_classes(classes: Any, count: int) -> None:
+    """Raise UsageError for a number among ``classes`` that none of so many classes has."""
+    wanted = classes if isinstance(classes, (list, tuple)) else [] if classes is None else [classes]
+    if wanted and max(wanted) >= count:
+        raise UsageError(f"classes={shown(classes)}: there are {count} classes; give numbers from 0 to {count - 1}.")
+
+
+def classes_of(data: Any) -> int | None:
+    """Return how many classes a checked data YAML has; None where it is a folder, or no single file."""
+    if not isinstance(data, str) or not Path(data).is_file():
+        return None
+    found = YAML.load(data)
+    return int(found.get("nc") or len(found.get("names") or ())) or None
+
+
+def check_rows(network: Any, settings: dict[str, Any]) -> None:
+    """Raise UsageError for classes or rows that a network has not."""
+    rows = len(network.model)
+    check_classes(settings.get("classes"), len(network.names))
+    if any(not -rows <= row < rows for row in settings.get("embed") or ()):
+        raise UsageError(f"embed={shown(settings['embed'])}: the network has {rows} rows; give 0 to {rows - 1}.")
 
 
 def check_training(network: Any, name: str, settings: dict[str, Any]) -> None:
@@ -89,16 +290,25 @@ def check_quantize(quantize: Any) -> None:
         )
 
 
-def check_classes(classes: Any) -> None:
-    """Raise UsageError unless ``classes`` is a class number or a list of them."""
-    numbers = classes if isinstance(classes, (list, tuple)) else [classes]
-    if classes is not None and not all(isinstance(n, int) and not isinstance(n, bool) and n >= 0 for n in numbers):
-        raise UsageError(f"classes={classes}: give class numbers, like 0 or [0,2].")
-
-
 def check_tracker(tracker: Any) -> None:
-    """Raise UsageError for a tracker that is neither a YAML file nor one of Ultralytics' own."""
+    """Raise UsageError for a tracker that is neither one of Ultralytics' own nor a YAML file with all that one has."""
     folder = ROOT / "cfg" / "trackers"
-    if tracker is not None and not Path(tracker).is_file() and not (folder / str(tracker)).is_file():
-        known = sorted(file.name for file in folder.glob("*.yaml"))
-        raise UsageError(f"tracker={str(tracker)!r}: no such file; {closest(str(tracker), known)}")
+    own = {file.name: YAML.load(file) for file in sorted(folder.glob("*.yaml"))}
+    if tracker is None or str(tracker) in own:
+        return
+    path = Path(tracker)
+    if not path.is_file():
+        raise UsageError(f"tracker={shown(str(tracker))}: no such file; {closest(str(tracker), own)}")
+    given = read_yaml(path)
+    types = {settings["tracker_type"]: settings for settings in own.values()}
+    if given is None or not isinstance(given.get("tracker_type"), str):
+        raise UsageError(
+            f"tracker={shown(str(path))}: no YAML of a tracker; give one that has tracker_type, or {', '.join(own)}."
+        )
+    if (kind := given["tracker_type"]) not in types:
+        raise UsageError(f"tracker={shown(str(path))}: tracker_type={shown(kind)}: {closest(kind, types)}")
+    for key, default in types[kind].items():
+        if key not in given:
+            raise UsageError(f"tracker={shown(str(path))}: lacks {key}; give it, for instance {key}: {default}.")
+        if is_number(default) and not is_number(given[key]):
+            raise UsageError(f"tracker={shown(str(path))}: {key}={shown(given[key])}: give a number, like {default}.")

@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import zipfile
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics.utils import LOGGER, ROOT, YAML
+from ultralytics import __version__ as ultralytics_version
+from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, ROOT, YAML
 
 from vanillayolo.data.folders import class_folders
-from vanillayolo.errors import CheckpointError, DataError
+from vanillayolo.errors import CheckpointError, DataError, UsageError
 from vanillayolo.nn import is_merged
+from vanillayolo.values import NONE, Kind, check_value, check_values, is_number, shown, whole
 
 from .merging import MergingMixin, student
 
@@ -27,6 +29,21 @@ def check_undamaged(path: Path) -> None:
                 damaged = str(error)
         if damaged:
             raise CheckpointError(f"{path}: not a loadable checkpoint (damaged at {damaged}); copy or train it again.")
+
+
+#: What the state of an interrupted training holds beside its network.
+STATE: dict[str, Kind] = {
+    "epoch": whole(-1),
+    "updates": whole(0, 10**12) | NONE,
+    "best_fitness": Kind("a number", is_number) | NONE,
+    "optimizer": Kind("an optimizer's state", lambda v: isinstance(v, dict) and {"state", "param_groups"} <= set(v)),
+    "stopper": Kind("a dictionary", lambda v: isinstance(v, dict)) | NONE,
+    "train_args": Kind("a dictionary", lambda v: isinstance(v, dict)),
+}
+#: Keys of a training's arguments that are not settings.
+NO_SETTINGS = {"save_dir", "augmentations"}
+#: Settings that a trainer itself rewrites, in types of its own.
+OPEN = {"model", "data", "device", "resume", "freeze", "task", "mode"}
 
 
 def check_finite(model: torch.nn.Module, name: str) -> None:
@@ -82,8 +99,38 @@ def newest_checkpoint(given: Path, read: Callable[[Path], dict[str, Any]]) -> tu
 def can_resume(ckpt: dict[str, Any] | None) -> bool:
     """Return whether a checkpoint is of a training with epochs left."""
     ckpt = ckpt or {}
-    epochs = (ckpt.get("train_args") or {}).get("epochs", 0)
-    return ckpt.get("optimizer") is not None and 0 <= ckpt.get("epoch", -1) < epochs - 1
+    args, epoch = ckpt.get("train_args"), ckpt.get("epoch", -1)
+    epochs = args.get("epochs") if isinstance(args, dict) else None
+    counted = is_number(epoch) and is_number(epochs)
+    return ckpt.get("optimizer") is not None and counted and 0 <= epoch < epochs - 1  # type: ignore[operator]
+
+
+def check_state(ckpt: dict[str, Any], name: str, kinds: Mapping[str, Kind]) -> None:
+    """Raise CheckpointError for a training state that was edited, or is another program's.
+
+    Args:
+        ckpt: what the file holds; one without an optimizer has no such state, and passes.
+        name: what to call it.
+        kinds: the kinds of a training's settings.
+    """
+    if ckpt.get("optimizer") is None:
+        return
+    try:
+        for key, kind in STATE.items():
+            check_value(key, ckpt.get(key), kind)
+        args = ckpt["train_args"]
+        unknown = set(args) - set(DEFAULT_CFG_DICT) - NO_SETTINGS
+        if unknown and ckpt.get("version") == ultralytics_version:  # other versions have other keys
+            raise UsageError(f"train_args: no setting is called {shown(min(unknown, key=str))}.")
+        typed = {
+            key: value for key, value in args.items() if value is not None or DEFAULT_CFG_DICT.get(key) is not None
+        }
+        check_values({"epochs": None, **typed}, {key: kind for key, kind in kinds.items() if key not in OPEN})
+    except UsageError as error:
+        raise CheckpointError(
+            f"{name}: its training state was changed ({str(error).rstrip('.')}); resume from another checkpoint of the "
+            "run, or start a new training from this one's weights (omit resume)."
+        ) from error
 
 
 def check_weights(weights: Any, name: str) -> None:

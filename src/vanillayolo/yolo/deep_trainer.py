@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 
-from vanillayolo.errors import UsageError
+from vanillayolo.errors import CheckpointError, UsageError
 from vanillayolo.nn import DeepTraining, get_negative_slope, set_negative_slope
 from vanillayolo.nn.reparameterize import is_joined
 
@@ -196,6 +196,25 @@ class DeepTrainingMixin(SavingMixin):
         tuning = FineTuning.from_dict(student(self.model).yaml.get("fine_tuning"))
         scale_groups(optimizer, student(self.model), tuning)
         return optimizer
+
+    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
+        """Go on from a checkpoint's training state.
+
+        Raises:
+            CheckpointError: when the state is of another network.
+        """
+        try:
+            super().resume_training(ckpt)
+            for parameter, state in self.optimizer.state.items() if self.resume else ():
+                for value in state.values():
+                    if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
+                        raise ValueError(f"shape {list(value.shape)}, the parameter's is {list(parameter.shape)}")
+        except (ValueError, KeyError) as error:
+            reason = " ".join(str(error).split())[:160]
+            raise CheckpointError(
+                f"{self.args.resume}: its optimizer is of another network ({reason}); resume from another checkpoint "
+                "of the run, or start a new training from this one's weights (omit resume)."
+            ) from error
 
     # -- the slope ---------------------------------------------------------------------------------------------------
 

@@ -88,7 +88,7 @@ def freeze_entries(freeze: Any, stages: Any) -> Any:
     for name in names:
         head, dot, number = str(name).partition(".")
         if name != "stem" and not (head == "stages" and dot and number.isdigit()):
-            raise UsageError(f"freeze_stages: {name!r}: names are stem, stages.0, stages.1, ... (separated by commas).")
+            raise UsageError(f"freeze_stages={name!r}: give names like stem, stages.0, stages.1 (separated by commas).")
     rows = list(range(freeze)) if isinstance(freeze, int) else list(freeze or [])
     return [*rows, *(f"0.{name}" for name in names if f"0.{name}" not in rows)]
 

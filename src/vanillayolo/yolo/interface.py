@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics.cfg import get_cfg
 from ultralytics.engine.exporter import export_formats
 from ultralytics.engine.model import Model
 from ultralytics.models.yolo.classify import ClassificationValidator
@@ -18,14 +17,26 @@ from ultralytics.utils.torch_utils import select_device
 from vanillayolo.atomic import whole_file
 from vanillayolo.data import check_data, check_folders
 from vanillayolo.data.data_yaml import path_of
-from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError, closest
+from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError, VanillaYOLOError, closest
+from vanillayolo.places import missing_folders, remove_empty
+from vanillayolo.values import THING, check_value
 
 from .architecture import is_classifier, is_model_name, resolve
-from .arguments import check_classes, check_imgsz, check_numbers, check_tracker, check_training
+from .arguments import (
+    KINDS,
+    check_classes,
+    check_rows,
+    check_run_folder,
+    check_tracker,
+    check_training,
+    check_verb,
+    classes_of,
+)
 from .checkpoints import (
     can_resume,
     check_class_count,
     check_finite,
+    check_state,
     check_training_form,
     check_undamaged,
     check_weights,
@@ -42,11 +53,6 @@ from .pretrained import find_weights, fit_yaml, load_pretrained
 from .saving import finish_run
 from .sources import VanillaClassificationPredictor, VanillaDetectionPredictor, check_source
 from .trainer import TRAIN_KEYS, VanillaTrainer, student, use_all_cores
-
-#: Keyword arguments of Ultralytics' methods that are not settings.
-METHOD_KEYS = {"source", "stream", "persist", "trainer", "validator", "predictor", "half", "int8", "prompts"}
-OPTIMIZERS = ("auto", "LAMB", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
-
 
 #: What serves each task: our model and trainer, Ultralytics' own validator; its predictor, told what does not open.
 TASKS: dict[str, dict[str, Any]] = {
@@ -84,6 +90,7 @@ class VanillaYOLO(Model):
 
     model: Any
     ckpt: Any
+    trainer: Any
 
     def __init__(
         self,
@@ -92,6 +99,9 @@ class VanillaYOLO(Model):
         verbose: bool = False,
         weights: str | Path | None = None,
     ) -> None:
+        for key, value in (("model", model), ("weights", weights)):
+            if value is not None or key == "model":
+                check_value(key, value, THING)
         if task is not None and task not in TASKS:
             raise UsageError(f"task={task!r}: VanillaYOLO detects and classifies; {closest(task, TASKS)}")
         if isinstance(model, (str, Path)):
@@ -150,7 +160,9 @@ class VanillaYOLO(Model):
                 )
             resolve(weights)  # raises, naming the closest model
         if not any(suffix and suffix in path.name.lower() for suffix in export_formats()["Suffix"]):
-            raise CheckpointError(f"{weights}: neither a checkpoint (.pt) nor an exported file (.onnx, ...).")
+            raise CheckpointError(
+                f"{weights}: neither a checkpoint (.pt) nor an exported file (.onnx, ...); give one of them."
+            )
         if path.suffix == ".pt" and path.stat().st_size == 0:
             raise CheckpointError(f"{weights}: empty file; give a finished checkpoint, or train again.")
         check_undamaged(path)
@@ -233,6 +245,8 @@ class VanillaYOLO(Model):
         check_training(network, str(self.model_name), kwargs)
         if kwargs.get("resume"):
             kwargs |= self._resumed(kwargs)
+        if kwargs.get("weights") and not kwargs.get("resume"):
+            self._check_official(network, kwargs["weights"])
         args = (self.ckpt or {}).get("train_args") or {}
         if teacher := (args if kwargs.get("resume") else kwargs).get("distill_model"):
             check_teacher(teacher, network)
@@ -242,14 +256,25 @@ class VanillaYOLO(Model):
             kwargs["data"] = [self.checked_data(data) for data in kwargs["data"]]
         elif not kwargs.get("resume"):
             kwargs["data"] = self.checked_data(kwargs.get("data") or self._cfg_data(kwargs))
-        return super().train(trainer=trainer or TASKS[str(self.task)]["trainer"], **kwargs)
+        if (count := classes_of(kwargs.get("data"))) is not None:
+            check_classes(kwargs.get("classes"), count)
+        made = missing_folders(check_run_folder("train", str(self.task), kwargs))
+        self.trainer = None
+        try:
+            return super().train(trainer=trainer or TASKS[str(self.task)]["trainer"], **kwargs)
+        except VanillaYOLOError:
+            if self.trainer is not None:
+                remove_empty(self.trainer.save_dir, made)
+            raise
 
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
         """Validate the merged network (the unmerged one where its slope is below 1)."""
         self._check_settings("val", kwargs)
+        self._check_network(kwargs)
         data = kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs)
         kwargs["data"] = self.checked_data(data, (kwargs.get("split") or "val",), background=True)
         self._check_opens(kwargs.get("device"))
+        check_run_folder("val", str(self.task), kwargs)
         return super().val(validator=validator, **kwargs)
 
     def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
@@ -259,9 +284,12 @@ class VanillaYOLO(Model):
             UsageError: for a key that does not exist, or a source that is not there or cannot be read.
         """
         self._check_settings("predict", kwargs)
+        self._check_network(kwargs)
         check_source(source)
         check_tracker(kwargs.get("tracker"))
         self._check_opens(kwargs.get("device"))
+        if any(kwargs.get(key) for key in ("save", "save_txt", "save_crop", "save_frames", "visualize")):
+            check_run_folder("predict", str(self.task), kwargs)
         return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
 
     def export(self, **kwargs: Any) -> str:
@@ -281,6 +309,18 @@ class VanillaYOLO(Model):
         """Refused: Ultralytics' tuner starts its own command line, which cannot build these networks."""
         raise UsageError("tune: Ultralytics' tuner starts the stock command; loop over train(...) with your settings.")
 
+    def _check_network(self, kwargs: dict[str, Any]) -> None:
+        """Refuse a task, classes or rows that the network at hand has not."""
+        if kwargs.get("task") not in (None, self.task):
+            raise UsageError(f"task={kwargs['task']}: {self.model_name} is made for task={self.task}; omit task.")
+        if isinstance(self.model, torch.nn.Module):
+            check_rows(student(self.model), kwargs)
+
+    def _check_official(self, network: Any, weights: str | Path) -> None:
+        """Refuse official weights that do not fit, by loading them into a network that is thrown away."""
+        file = find_weights(weights)
+        load_pretrained(TASKS[str(self.task)]["model"](fit_yaml(network.yaml, file), verbose=False), file)
+
     def _resumed(self, kwargs: dict[str, Any]) -> dict[str, Any]:
         """Return checkpoint and data from which a run goes on: Ultralytics would take another run where there is none.
 
@@ -290,6 +330,7 @@ class VanillaYOLO(Model):
         """
         name = self.model_name if kwargs["resume"] is True else kwargs["resume"]
         path, ckpt = resumable(name) if str(name).endswith(".pt") or Path(str(name)).is_dir() else (None, None)
+        check_state(ckpt or {}, str(name), KINDS)
         if path is None or ckpt is None or not can_resume(ckpt):
             ended = path is not None and finish_run(path, ckpt)
             reason = "its training has ended" if ended else "give last.pt of an interrupted run, or omit resume"
@@ -328,26 +369,7 @@ class VanillaYOLO(Model):
     @staticmethod
     def _check_settings(mode: str, kwargs: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
         """Refuse unknown keys and impossible values before anything is written."""
-        known = {*DEFAULT_CFG_DICT, *METHOD_KEYS, *extra}
-        for key in kwargs:
-            if key not in known:
-                raise UsageError(f"{mode} has no key {key!r}: {closest(key, sorted(known))}")
-        if kwargs.get("cfg") and not Path(kwargs["cfg"]).is_file():
-            raise UsageError(f"cfg={str(kwargs['cfg'])!r}: no such file.")
-        if kwargs.get("imgsz") is not None:
-            check_imgsz(kwargs["imgsz"])
-        if (name := kwargs.get("optimizer")) is not None and str(name).lower() not in map(str.lower, OPTIMIZERS):
-            raise UsageError(f"optimizer={name!r}: {closest(str(name), OPTIMIZERS)}")
-        check_numbers(kwargs)
-        check_classes(kwargs.get("classes"))
-        settings = {k: v for k, v in kwargs.items() if k in DEFAULT_CFG_DICT and v is not None}
-        try:
-            get_cfg(overrides=settings)
-            if kwargs.get("device") is not None:
-                select_device(kwargs["device"], verbose=False)
-        except (TypeError, ValueError, SyntaxError) as error:
-            reason = str(error).strip().split("\n\n")[0]  # what follows is a table of the machine's devices
-            raise UsageError(f"{mode}: {' '.join(reason.split())}") from error
+        check_verb(mode, kwargs, extra)
 
 
 def resumable(model: str | Path) -> tuple[Path, dict[str, Any]]:

@@ -1,0 +1,95 @@
+"""Places to write to: asked before any work, so that no training ends in a folder that nothing can be written to."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import os
+import shutil
+import tempfile
+from pathlib import Path
+
+from .errors import UsageError
+from .values import shown
+
+#: What an error of the file system that the user can mend asks for. Any other OSError is a defect of ours.
+NEXT = {
+    errno.ENOSPC: "free some space, or give another place",
+    errno.EDQUOT: "free some of your quota, or give another place",
+    errno.EFBIG: "raise the limit of file sizes (ulimit -f), or give another place",
+    errno.EROFS: "give a place that can be written",
+    errno.EACCES: "give a place that you may read and write",
+    errno.EPERM: "give a place that you may read and write",
+    errno.ENAMETOOLONG: "give a shorter name",
+    errno.ENOTDIR: "give a folder",
+    errno.EISDIR: "give a file",
+    errno.ELOOP: "give a path without a circle of links",
+    errno.EMFILE: "raise the limit of open files (ulimit -n)",
+}
+#: How libraries say the same where they raise no OSError.
+PHRASES = ("No space left on device", "failed writing file", "File too large", "Read-only file system")
+
+
+def advice(error: BaseException) -> str | None:
+    """Return one line for an error of the file system that the user can mend; None for any other error."""
+    if isinstance(error, OSError) and error.errno in NEXT:
+        where = error.filename2 or error.filename
+        return f"{f'{where}: ' if where else ''}{error.strerror or 'cannot be written'}; {NEXT[error.errno]}."
+    text = " ".join(str(error).split())
+    if any(phrase in text for phrase in PHRASES):
+        return f"{text[:160]}; {NEXT[errno.ENOSPC]}."
+    return None
+
+
+def missing_folders(folder: Path) -> list[Path]:
+    """Return the folders that have to be made for ``folder`` to be there, innermost first."""
+    found = []
+    for path in (folder, *folder.parents):
+        try:
+            os.lstat(path)
+            break
+        except FileNotFoundError:
+            found.append(path)
+    return found
+
+
+def check_folder(key: str, folder: str | Path) -> None:
+    """Raise UsageError unless files can be written in a folder, made where it is not there; nothing is left behind.
+
+    Args:
+        key: what to call it: the key that named it.
+        folder: the folder.
+    """
+    try:
+        path = Path(os.path.abspath(folder))
+        there = [path, *path.parents][len(missing_folders(path))]
+        with tempfile.TemporaryFile(dir=there) as file:
+            file.write(b" ")
+            file.flush()
+    except (OSError, ValueError) as error:
+        number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
+        todo = NEXT.get(number or 0, "give a place that can be written")
+        raise UsageError(f"{key}={shown(str(folder))}: nothing can be written there ({reason}); {todo}.") from error
+
+
+def check_file(key: str, file: str | Path) -> None:
+    """Raise UsageError unless a file can be written; one that is there may be replaced."""
+    path = Path(file)
+    if path.is_dir():
+        raise UsageError(f"{key}={shown(str(file))}: is a folder; give the name of a file.")
+    check_folder(key, path.parent)
+
+
+def remove_empty(folder: Path, made: list[Path]) -> None:
+    """Remove a run's folder that holds nothing of value, and the empty folders that were made for it.
+
+    Args:
+        folder: the run's; what it may hold without being of value is its settings and empty folders.
+        made: folders that were not there before, innermost first.
+    """
+    if folder not in made or any(p.is_file() and p.name != "args.yaml" for p in folder.rglob("*")):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    for path in made:
+        with contextlib.suppress(OSError):  # not there, or not empty: somebody else's work
+            path.rmdir()

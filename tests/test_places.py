@@ -1,0 +1,73 @@
+from __future__ import annotations
+
+import errno
+import resource
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from vanillayolo.errors import UsageError
+from vanillayolo.places import advice, check_file, check_folder, missing_folders, remove_empty
+
+
+@pytest.fixture
+def no_room() -> Iterator[None]:
+    """A limit of nothing on the size of files: to a process it is a full disk."""
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
+    yield
+    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+
+
+def test_places_that_can_be_written_pass_and_stay_as_they_are(tmp_path: Path) -> None:
+    (tmp_path / "there.txt").write_text("old")
+    check_folder("folder", tmp_path)
+    check_folder("folder", tmp_path / "new" / "below")
+    check_file("path", tmp_path / "there.txt")
+    check_file("path", tmp_path / "new" / "file.json")
+    assert [p.name for p in tmp_path.iterdir()] == ["there.txt"]
+    assert (tmp_path / "there.txt").read_text() == "old"
+
+
+def test_places_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "circle").symlink_to(tmp_path / "circle")
+    for bad in ("file", "file/below/x", "x" * 3000, "circle", "/proc/nowhere", "/dev/full", "a\0b"):
+        with pytest.raises(UsageError, match=r"^folder=.*: ") as error:
+            check_folder("folder", tmp_path / bad)
+        assert len(str(error.value).splitlines()) == 1
+        assert len(str(error.value)) < 300
+    with pytest.raises(UsageError, match="is a folder"):
+        check_file("path", tmp_path)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["circle", "file"]
+
+
+def test_a_full_place_is_noticed(tmp_path: Path, no_room: None) -> None:
+    with pytest.raises(UsageError, match="ulimit"):
+        check_folder("project", tmp_path / "runs")
+
+
+def test_what_the_user_can_mend_is_advised_and_defects_are_not() -> None:
+    full = OSError(errno.ENOSPC, "No space left on device", "last.pt")
+    assert advice(full) == "last.pt: No space left on device; free some space, or give another place."
+    assert advice(RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")) is not None
+    for defect in (FileNotFoundError(errno.ENOENT, "No such file", "x"), RuntimeError("shape"), OSError("odd")):
+        assert advice(defect) is None
+
+
+def test_a_run_without_value_is_removed_with_the_folders_made_for_it(tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "detect" / "train"
+    made = missing_folders(run)
+    assert [p.name for p in made] == ["train", "detect", "runs"]
+    (run / "weights").mkdir(parents=True)
+    (run / "args.yaml").write_text("epochs: 1\n")
+    remove_empty(run, [])  # it was there before
+    assert run.exists()
+    (run / "weights" / "last.pt").write_text("worth something")
+    remove_empty(run, made)
+    assert run.exists()
+    (run / "weights" / "last.pt").unlink()
+    (tmp_path / "runs" / "other").mkdir()
+    remove_empty(run, made)
+    assert [p.name for p in (tmp_path / "runs").iterdir()] == ["other"]
