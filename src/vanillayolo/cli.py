@@ -13,6 +13,7 @@ from vanillayolo.errors import UsageError, VanillaYOLOError, closest
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": commands.demo,
+    "scenes": commands.scenes,
     "train": commands.train,
     "val": commands.val,
     "predict": commands.predict,

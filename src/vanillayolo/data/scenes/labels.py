@@ -101,7 +101,7 @@ def extreme_points(silhouette: Points, owner: Owner, index: int) -> Points:
     x, y = silhouette.T
     points = silhouette[[x.argmin(), y.argmin(), x.argmax(), y.argmax()]]
     size = len(owner)
-    inside = ((points >= 0) & (points < size)).all(axis=1)
+    inside = np.all((points >= 0) & (points < size), axis=1)
     seen = np.zeros(4)
     for number, (px, py) in enumerate(points.astype(int)):
         if inside[number]:

@@ -73,7 +73,7 @@ def _scatter(rng: np.random.Generator, settings: SceneSettings) -> Draw:
 def _crowd(rng: np.random.Generator, settings: SceneSettings) -> Draw:
     """Many of one class, about equal in size, and a few of a second one, as cells under a microscope."""
     side = _log_uniform(rng, 0.05, 0.22)
-    count = max(2, round(min(settings.objects, rng.uniform(0.2, 0.8) / side**2)))
+    count = min(settings.objects, max(2, round(rng.uniform(0.2, 0.8) / side**2)))
     most, other = rng.integers(0, settings.classes, 2)
     minor = rng.random(count) < rng.uniform(0, 0.25)
     sides = side * np.exp(rng.normal(0, 0.08, count)) * np.where(minor, rng.uniform(0.35, 1.6), 1)
@@ -97,7 +97,7 @@ def _rows(rng: np.random.Generator, settings: SceneSettings) -> Draw:
 
 def _line(rng: np.random.Generator, settings: SceneSettings) -> Draw:
     """Objects along a bow, touching or apart."""
-    count = int(min(settings.objects, rng.integers(3, 13)))
+    count = min(settings.objects, int(rng.integers(3, 13)))
     ends, bow = rng.uniform(0, 1, (3, 2)), np.linspace(0, 1, count)[:, None]
     path = (1 - bow) ** 2 * ends[0] + 2 * bow * (1 - bow) * ends[1] + bow**2 * ends[2]
     length = float(np.linalg.norm(np.diff(path, axis=0), axis=1).sum()) if count > 1 else 0.3
@@ -111,7 +111,7 @@ def _line(rng: np.random.Generator, settings: SceneSettings) -> Draw:
 
 def _portrait(rng: np.random.Generator, settings: SceneSettings) -> Draw:
     """One large object, or two."""
-    count = int(min(settings.objects, rng.choice([1, 1, 2])))
+    count = min(settings.objects, int(rng.choice([1, 1, 2])))
     return (
         rng.integers(0, settings.classes, count),
         rng.uniform(0.35, MOST_SIDE, count),
@@ -125,11 +125,11 @@ def _nothing(rng: np.random.Generator, settings: SceneSettings) -> Draw:
 
 
 LAYOUTS: tuple[tuple[Callable[[np.random.Generator, SceneSettings], Draw], float], ...] = (
-    (_scatter, 0.45),
-    (_crowd, 0.25),
+    (_scatter, 0.43),
+    (_crowd, 0.22),
     (_rows, 0.13),
     (_line, 0.08),
-    (_portrait, 0.07),
+    (_portrait, 0.12),
     (_nothing, 0.02),
 )
 """What scenes look like, and how often."""

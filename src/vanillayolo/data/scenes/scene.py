@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from vanillayolo.data.scenes.atlas import MARGIN, PICTURE_STREAM, Sprite, draw_atlas
+from vanillayolo.data.scenes.atlas import MARGIN, PICTURE_STREAM, Atlas, Sprite, draw_atlas
 from vanillayolo.data.scenes.labels import Labels, Owner, extreme_points, outline, turned_box, visible_box, visible_part
 from vanillayolo.data.scenes.layout import CLUTTER_CLASS, Plan, plan_scene
 from vanillayolo.data.scenes.light import Picture, paint_background, photograph
@@ -19,7 +19,7 @@ MIN_VISIBLE = 0.4  # of an object's area; it is not placed, and nothing is place
 MIN_PIXELS = 12  # of an object that show; less has no shape
 MIN_BOX = 3  # pixels a side of the box around what shows; less is a sliver
 GROWTH = (1.0, 1.0, 1.3, 1.7)  # of an object's size from try to try: thin ones vanish when they are small
-CONTRAST = 45.0  # distance of an object's colour to what lies behind it, of 441 at most
+CONTRAST = 50.0  # between an object's first colour and what lies behind it, in the channel where it is greatest
 CORNERS = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], np.float64)
 
 Region = tuple[int, int, int, int]
@@ -52,9 +52,16 @@ class Scenes:
         >>> picture, labels = scenes[0]
     """
 
-    def __init__(self, settings: SceneSettings | None = None) -> None:
+    def __init__(self, settings: SceneSettings | None = None, atlas: Atlas | None = None) -> None:
+        """Draw the atlas, a second or two.
+
+        Args:
+            settings: of the set.
+            atlas: of other scenes with as many classes or more, the same ``class_seed`` and a size on the same side of
+                320 pixels: it would be drawn alike.
+        """
         self.settings = settings or SceneSettings()
-        self.atlas = draw_atlas(self.settings)
+        self.atlas = atlas or draw_atlas(self.settings)
 
     def __len__(self) -> int:
         return self.settings.pictures
@@ -198,7 +205,7 @@ def _paint(canvas: Picture, layer: Layer, region: Region, plan: Plan, number: in
     distances = np.abs(plan.colours[number] - here.mean(axis=(1, 2))).max(axis=1)
     if plan.shadow is not None:
         _cast(canvas, cover, region, plan.shadow)
-    far = np.flatnonzero(distances > CONTRAST)
+    far = np.flatnonzero(distances * plan.cover[number] > CONTRAST)
     first = plan.colours[number, far[0] if len(far) else distances.argmax()]
     cos, sin = np.cos(plan.angles[number]), np.sin(plan.angles[number])
     light = plan.light[0] * cos + plan.light[1] * sin, plan.light[1] * cos - plan.light[0] * sin

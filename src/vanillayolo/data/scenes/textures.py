@@ -22,9 +22,9 @@ def _axes(form: np.random.Generator, vary: np.random.Generator, side: int) -> tu
     """Return two turned coordinates that count 0..1 over the side, from a random origin."""
     angle, (dx, dy) = form.uniform(0, np.pi), vary.uniform(0, 1, 2)
     axis = np.arange(side, dtype=np.float32) / side
-    x, y = axis[None, :] + np.float32(dx), axis[:, None] + np.float32(dy)
-    cos, sin = np.float32(np.cos(angle)), np.float32(np.sin(angle))
-    return x * cos + y * sin, y * cos - x * sin
+    x, y = axis[None, :] + dx, axis[:, None] + dy
+    cos, sin = np.cos(angle), np.sin(angle)
+    return np.asarray(x * cos + y * sin, np.float32), np.asarray(y * cos - x * sin, np.float32)
 
 
 def _soft_sign(values: Picture, softness: float) -> Picture:
