@@ -50,7 +50,9 @@ def test_drawn_shape_fills_its_corners_to_the_pixel(kind: str) -> None:
 
 def test_box_is_tight_around_what_was_painted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(five_shapes, "paint_background", lambda rng, size: np.zeros((size, size, 3), np.float32))
-    monkeypatch.setattr(five_shapes, "photograph", lambda rng, canvas: (canvas.max(axis=2, keepdims=True) > 25) * [1, 1, 1])
+    monkeypatch.setattr(
+        five_shapes, "photograph", lambda rng, canvas: (canvas.max(axis=2, keepdims=True) > 25) * [1, 1, 1]
+    )
     for seed in range(60):
         picture, boxes = draw_scene(np.random.default_rng(seed), 128, shapes=(1, 1))
         for _, x, y, w, h in boxes * 128:
