@@ -172,10 +172,11 @@ def demo(folder: str = "demo", **settings: Any) -> None:
 def scenes(folder: str, format: str = "yolo", workers: int | None = None, **settings: Any) -> None:
     """Write generated, labelled pictures: folder=OUT pictures=1000 size=160 task=detect format=yolo|coco seed=0."""
     from vanillayolo.data.scenes import SceneSettings
-    from vanillayolo.data.scenes.writing import cores, summary, write_scenes
+    from vanillayolo.data.scenes.writing import summary, write_scenes
+    from vanillayolo.yolo.deep_trainer import available_cores
 
     _check_keys("scenes", SceneSettings, settings)
-    data = write_scenes(folder, SceneSettings(**settings), format, cores() if workers is None else workers)
+    data = write_scenes(folder, SceneSettings(**settings), format, available_cores() if workers is None else workers)
     print(summary(data))
 
 

@@ -50,7 +50,9 @@ def test_objects_of_a_class_differ_less_than_classes(atlas: Atlas) -> None:
     # the surface family is told by its texture and fills any outline
     kinds = [kind for kind in range(CLASSES) if not class_name(kind).startswith("surface")]
     within = [likeness(atlas.objects[k][0].levels[2], atlas.objects[k][j].levels[2]) for k in kinds for j in (1, 2, 3)]
-    across = [likeness(atlas.objects[k][0].levels[2], atlas.objects[j][0].levels[2]) for k in kinds for j in kinds if k < j]
+    across = [
+        likeness(atlas.objects[k][0].levels[2], atlas.objects[j][0].levels[2]) for k in kinds for j in kinds if k < j
+    ]
     assert np.mean(within) > np.mean(across) + 0.15
     assert max(within) < 1  # none is drawn twice
     assert np.mean(np.array(across) > 0.97) < 0.02

@@ -19,7 +19,7 @@ MIN_VISIBLE = 0.4  # of an object's area; it is not placed, and nothing is place
 MIN_PIXELS = 12  # of an object that show; less has no shape
 MIN_BOX = 3  # pixels a side of the box around what shows; less is a sliver
 GROWTH = (1.0, 1.0, 1.3, 1.7)  # of an object's size from try to try: thin ones vanish when they are small
-CONTRAST = 50.0  # between an object's first colour and what lies behind it, in the channel where it is greatest
+CONTRAST = 50.0  # between an object's mean colour and what lies behind it, in the channel where it is greatest
 CORNERS = np.array([(-1, -1), (1, -1), (1, 1), (-1, 1)], np.float64)
 
 Region = tuple[int, int, int, int]
@@ -99,7 +99,7 @@ class Scenes:
             layer = _warped(sprite, square, region, plan.sides[number] * growth, int(plan.soft[number]))
             area = sprite.share * cv2.contourArea(square.astype(np.float32))
             if _claim(board, layer[0] > 127, region, area, kind):
-                _paint(board.canvas, layer, region, plan, number)
+                _paint(board.canvas, layer, region, plan, number, sprite.tone)
                 board.squares.append(square)
                 board.sprites.append(sprite)
                 return
@@ -197,12 +197,13 @@ def _shows(board: _Board, index: int) -> bool:
     return bool(enough and min(right - left, bottom - top) >= MIN_BOX)
 
 
-def _paint(canvas: Picture, layer: Layer, region: Region, plan: Plan, number: int) -> None:
+def _paint(canvas: Picture, layer: Layer, region: Region, plan: Plan, number: int, tone: float) -> None:
     """Paint an object in place: two colours by its tone, shaded by the slope of its surface."""
     left, top, right, bottom = region
     here = canvas[:, top:bottom, left:right]
     cover = layer[0] * np.float32(plan.cover[number] / 255)
-    distances = np.abs(plan.colours[number] - here.mean(axis=(1, 2))).max(axis=1)
+    mixed = plan.colours[number] * (1 - tone) + plan.seconds[number] * tone
+    distances = np.abs(mixed - here.mean(axis=(1, 2))).max(axis=1)
     if plan.shadow is not None:
         _cast(canvas, cover, region, plan.shadow)
     far = np.flatnonzero(distances * plan.cover[number] > CONTRAST)

@@ -1,8 +1,8 @@
 """Classes of objects by formula: ten families of shapes, each class a draw of its family's parameters.
 
-Every family is ``(form, vary, side) -> (cover, tone)``, both uint8 ``[side, side]``. ``form`` starts from the class
-alone, so it draws the same parameters for all objects of a class; ``vary`` draws how one object differs from the next.
-``cover`` is the silhouette, ``tone`` 0..255 how much of an object's second colour a pixel has.
+Every family is ``(form, vary, cover, tone)`` and paints into two empty uint8 ``[side, side]``: ``cover`` becomes the
+silhouette, ``tone`` how much of an object's second colour a pixel has. ``form`` starts from the class alone, so it
+draws the same parameters for all objects of a class; ``vary`` draws how one object differs from the next.
 
 Contours carry more of what is learned than fractal texture does (Kataoka et al., 2022; Takashima et al., Visual Atoms,
 2023), which is why nine of the ten are made of outlines. Fractals are iterated function systems whose singular values
@@ -21,7 +21,7 @@ from vanillayolo.data.scenes.textures import SURFACES, TEXTURES
 
 Points = npt.NDArray[np.float64]
 Grey = npt.NDArray[np.uint8]
-Family = Callable[[np.random.Generator, np.random.Generator, int], tuple[Grey, Grey]]
+Family = Callable[[np.random.Generator, np.random.Generator, Grey, Grey], None]
 
 ANGLES = np.linspace(0, 2 * np.pi, 96, endpoint=False)
 SPAN = 0.42  # of the canvas's side that the unit length of a formula takes
@@ -41,10 +41,6 @@ def _stroke(canvas: Grey, points: Points, width: float, value: int = 255, closed
     cv2.polylines(canvas, [_pixels(points, len(canvas))], closed, value, thickness, cv2.LINE_AA, 4)
 
 
-def _empty(side: int) -> tuple[Grey, Grey]:
-    return np.zeros((side, side), np.uint8), np.zeros((side, side), np.uint8)
-
-
 def _ring(radius: Points | float = 1.0, centre: tuple[float, float] = (0.0, 0.0), squeeze: float = 1.0) -> Points:
     return np.stack([np.cos(ANGLES) * radius * squeeze, np.sin(ANGLES) * radius], axis=1) + centre
 
@@ -58,19 +54,16 @@ def _wavy(form: np.random.Generator, vary: np.random.Generator, orders: tuple[in
     return np.asarray(radius / radius.max())
 
 
-def contour(form: np.random.Generator, vary: np.random.Generator, side: int) -> tuple[Grey, Grey]:
+def contour(form: np.random.Generator, vary: np.random.Generator, cover: Grey, tone: Grey) -> None:
     """Fill a wavy contour, with a second one inside it in some classes."""
-    cover, tone = _empty(side)
     radius, inner = _wavy(form, vary, (2, 11), form.uniform(0.35, 0.8)), form.choice([0.0, 0.45, 0.7])
     _fill(cover, _ring(radius))
     if inner:
         _fill(tone, _ring(radius * inner))
-    return cover, tone
 
 
-def superformula(form: np.random.Generator, vary: np.random.Generator, side: int) -> tuple[Grey, Grey]:
+def superformula(form: np.random.Generator, vary: np.random.Generator, cover: Grey, tone: Grey) -> None:
     """Fill a curve of Gielis' superformula."""
-    cover, tone = _empty(side)
     order, bulge, sharp = form.integers(3, 10), form.uniform(0.3, 1.6), form.uniform(0.6, 3, 2)
     bulge, sharp = bulge * vary.uniform(0.9, 1.1), sharp * vary.uniform(0.9, 1.1, 2)
     arms = np.abs(np.cos(order * ANGLES / 4)) ** sharp[0] + np.abs(np.sin(order * ANGLES / 4)) ** sharp[1]
@@ -78,12 +71,10 @@ def superformula(form: np.random.Generator, vary: np.random.Generator, side: int
     radius = np.clip(radius / radius.max(), 0.18, 1)
     _fill(cover, _ring(radius))
     _stroke(tone, _ring(radius * 0.6), form.choice([0.0, 0.15]) or 0.01, closed=True)
-    return cover, tone
 
 
-def polygon(form: np.random.Generator, vary: np.random.Generator, side: int) -> tuple[Grey, Grey]:
+def polygon(form: np.random.Generator, vary: np.random.Generator, cover: Grey, tone: Grey) -> None:
     """Fill a polygon or a star of straight edges, regular or not."""
-    cover, tone = _empty(side)
     corners, depth, slim = int(form.integers(3, 9)), form.choice([1.0, 1.0, 0.75, 0.5, 0.35]), form.uniform(0.5, 1)
     uneven = form.choice([0.0, 0.25]) * form.uniform(-1, 1, 2 * corners)
     angles = np.arange(2 * corners) * np.pi / corners - np.pi / 2
@@ -93,12 +84,10 @@ def polygon(form: np.random.Generator, vary: np.random.Generator, side: int) -> 
     _fill(cover, points)
     if form.random() < 0.5:  # two faces, as a solid has
         _fill(tone, np.concatenate([points[: corners + 1], [[0, 0]]]))
-    return cover, tone
 
 
-def glyph(form: np.random.Generator, vary: np.random.Generator, side: int) -> tuple[Grey, Grey]:
+def glyph(form: np.random.Generator, vary: np.random.Generator, cover: Grey, tone: Grey) -> None:
     """Draw two or three strokes through the points of a lattice, like a letter of an unknown script."""
-    cover, tone = _empty(side)
     width = form.uniform(0.22, 0.38) * vary.uniform(0.85, 1.2)
     grid = np.array([(x, y) for x in (-0.75, 0, 0.75) for y in (-1.0, 0, 1.0)])
     lattice = grid + vary.normal(0, 0.06, grid.shape)
@@ -111,12 +100,10 @@ def glyph(form: np.random.Generator, vary: np.random.Generator, side: int) -> tu
             t = np.linspace(0, 1, 16)[:, None]
             points = (1 - t) ** 2 * points[0] + 2 * t * (1 - t) * points[1] + t**2 * points[-1]
         _stroke(cover, points, width)
-    return cover, tone
 
 
-def profile(form: np.random.Generator, vary: np.random.Generator, side: int) -> tuple[Grey, Grey]:
+def profile(form: np.random.Generator, vary: np.random.Generator, cover: Grey, tone: Grey) -> None:
     """Fill a mirror-symmetric outline of bulges and waists with bands across, like something turned on a lathe."""
-    cover, tone = _empty(side)
     knots = int(form.integers(4, 8))
     widths, smooth = form.uniform(0.12, 0.65, knots), form.random() < 0.6
     widths[-1] = max(widths[-1], 0.35)
@@ -130,24 +117,20 @@ def profile(form: np.random.Generator, vary: np.random.Generator, side: int) -> 
     _fill(cover, np.concatenate([np.stack([half, heights], 1), np.stack([-half, heights], 1)[::-1]]))
     for band, thick in zip(form.uniform(-0.8, 0.9, form.integers(0, 4)), form.uniform(0.08, 0.3, 4), strict=False):
         _fill(tone, np.array([(-1, band), (1, band), (1, band + thick), (-1, band + thick)]))
-    return cover, tone
 
 
-def orbit(form: np.random.Generator, vary: np.random.Generator, side: int) -> tuple[Grey, Grey]:
+def orbit(form: np.random.Generator, vary: np.random.Generator, cover: Grey, tone: Grey) -> None:
     """Draw one to three wavy rings with open middles."""
-    cover, tone = _empty(side)
     rings, width = int(form.integers(1, 4)), form.uniform(0.16, 0.3)
     for scale in np.linspace(1, 0.3, rings) if rings > 1 else (1.0,):
         radius = _wavy(form, vary, (2, 9), form.uniform(0.1, 0.5)) * scale
         _stroke(cover, _ring(radius), width / max(1, rings - 1) ** 0.5, closed=True)
     if form.random() < 0.4:
         _stroke(cover, np.array([(-0.8, 0), (0.8, 0)]), width)
-    return cover, tone
 
 
-def cell(form: np.random.Generator, vary: np.random.Generator, side: int) -> tuple[Grey, Grey]:
+def cell(form: np.random.Generator, vary: np.random.Generator, cover: Grey, tone: Grey) -> None:
     """Fill a roundish body with a nucleus of one to four lobes, a paler middle, or grains."""
-    cover, tone = _empty(side)
     squeeze = form.uniform(0.6, 1)
     _fill(cover, _ring(_wavy(form, vary, (2, 6), form.uniform(0.05, 0.25)), squeeze=squeeze * vary.uniform(0.92, 1.08)))
     lobes, size, reach = int(form.integers(0, 5)), form.uniform(0.2, 0.45), form.uniform(0.1, 0.45)
@@ -160,23 +143,19 @@ def cell(form: np.random.Generator, vary: np.random.Generator, side: int) -> tup
         _fill(tone, _ring(size, (0.0, 0.0), squeeze), 160)
     for spot in vary.uniform(-0.75, 0.75, (int(form.choice([0, 0, 12, 30])), 2)):
         _fill(tone, _ring(form.uniform(0.04, 0.08), (spot[0], spot[1])), 220)
-    return cover, tone
 
 
-def surface(form: np.random.Generator, vary: np.random.Generator, side: int) -> tuple[Grey, Grey]:
+def surface(form: np.random.Generator, vary: np.random.Generator, cover: Grey, tone: Grey) -> None:
     """Fill any simple outline with the texture of the class: here the surface tells, not the shape."""
-    cover, _ = _empty(side)
     corners, squeeze = int(vary.choice([3, 4, 4, 5, 96])), vary.uniform(0.6, 1)
     _fill(cover, _ring(squeeze=squeeze)[np.linspace(0, 96, corners, endpoint=False).astype(int)])
-    texture = TEXTURES[str(form.choice(SURFACES))](form, vary, side * 2)[
-        side // 2 : -(side // 2), side // 2 : -(side // 2)
-    ]
-    return cover, np.asarray(texture * 255, np.uint8)
+    side = len(cover)
+    texture = TEXTURES[str(form.choice(SURFACES))](form, vary, 2 * side)[:side, :side]
+    tone[...] = texture * 255
 
 
-def compound(form: np.random.Generator, vary: np.random.Generator, side: int) -> tuple[Grey, Grey]:
+def compound(form: np.random.Generator, vary: np.random.Generator, cover: Grey, tone: Grey) -> None:
     """Put limbs on a body, like a beast or a tool."""
-    cover, tone = _empty(side)
     slim = form.uniform(0.35, 0.7)
     _fill(cover, _ring(0.6, squeeze=slim))
     for limb in range(int(form.integers(2, 6))):
@@ -191,7 +170,6 @@ def compound(form: np.random.Generator, vary: np.random.Generator, side: int) ->
             _stroke(canvas, np.array([(0.0, 0.0), end]), width)
             if knob:
                 _fill(canvas, _ring(knob, (end[0], end[1])))
-    return cover, tone
 
 
 def _maps(form: np.random.Generator) -> tuple[Points, Points]:
@@ -222,7 +200,7 @@ def _attractor(matrices: Points, offsets: Points, side: int) -> Grey:
     return np.asarray(np.clip(near * (side / 64) ** 2 * 200, 0, 255), np.uint8)
 
 
-def fractal(form: np.random.Generator, vary: np.random.Generator, side: int) -> tuple[Grey, Grey]:
+def fractal(form: np.random.Generator, vary: np.random.Generator, cover: Grey, tone: Grey) -> None:
     """Draw the attractor of an iterated function system, as a silhouette."""
     for _ in range(30):  # a class is the first system that is neither a thread nor a blot
         matrices, offsets = _maps(form)
@@ -235,8 +213,7 @@ def fractal(form: np.random.Generator, vary: np.random.Generator, side: int) -> 
         if 0.25 < area / (width * height) < 0.8 and area > 0.9 * stats[1:, cv2.CC_STAT_AREA].sum() and area > 500:
             break
     jitter = vary.normal(0, 0.025, matrices.shape)
-    cover = _attractor(matrices + jitter, offsets + vary.normal(0, 0.03, offsets.shape), side)
-    return cover, np.zeros_like(cover)
+    cover[...] = _attractor(matrices + jitter, offsets + vary.normal(0, 0.03, offsets.shape), len(cover))
 
 
 FAMILIES: dict[str, Family] = {

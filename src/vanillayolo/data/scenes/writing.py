@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict
 from pathlib import Path
@@ -216,8 +215,3 @@ def summary(data: Path) -> str:
         f"{data}: {made_by['pictures'] - val:,} pictures for training, {val:,} for validation, "
         f"{record['objects']:,} objects of {made_by['classes']} classes, licence {record['licence']}"
     )
-
-
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
