@@ -16,6 +16,7 @@ from vanillayolo.places import advice
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": commands.demo,
+    "scenes": commands.scenes,
     "train": commands.train,
     "val": commands.val,
     "predict": commands.predict,

@@ -181,6 +181,17 @@ def demo(folder: str = "demo", **settings: Any) -> None:
     print(run(folder, **settings))
 
 
+def scenes(folder: str, format: str = "yolo", workers: int | None = None, **settings: Any) -> None:
+    """Write generated, labelled pictures: folder=OUT pictures=1000 size=160 task=detect format=yolo|coco seed=0."""
+    from vanillayolo.data.scenes import SceneSettings
+    from vanillayolo.data.scenes.writing import summary, write_scenes
+    from vanillayolo.yolo.deep_trainer import available_cores
+
+    _check_keys("scenes", SceneSettings, settings)
+    data = write_scenes(folder, SceneSettings(**settings), format, available_cores() if workers is None else workers)
+    print(summary(data))
+
+
 def compare(models: str, data: str, folder: str = "runs/compare", **settings: Any) -> None:
     """Train and measure models alike: models=yolo11n,yolo11n-vanillanet data=FILE.yaml seeds=0,1,2 epochs=60."""
     from vanillayolo.study.protocol import compare as run

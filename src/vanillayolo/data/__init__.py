@@ -1,4 +1,4 @@
-"""Data that goes into training: the demo's synthetic scenes, COCO JSON input and dataset checks.
+"""Data that goes into training: generated scenes, COCO JSON input and dataset checks.
 
 The modules here import neither torch nor Ultralytics.
 """
@@ -8,10 +8,12 @@ from vanillayolo.data.coco_json import convert_coco
 from vanillayolo.data.crops import make_crops
 from vanillayolo.data.folders import check_folders
 from vanillayolo.data.paths import cache_dir
-from vanillayolo.data.scenes import SHAPES, draw_scene, make_scenes
+from vanillayolo.data.scenes import SHAPES, Scenes, SceneSettings, draw_scene, make_scenes, write_scenes
 
 __all__ = [
     "SHAPES",
+    "SceneSettings",
+    "Scenes",
     "cache_dir",
     "check_data",
     "check_folders",
@@ -19,4 +21,5 @@ __all__ = [
     "draw_scene",
     "make_crops",
     "make_scenes",
+    "write_scenes",
 ]

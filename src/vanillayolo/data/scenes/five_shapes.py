@@ -18,8 +18,15 @@ import numpy.typing as npt
 import yaml
 
 from vanillayolo.atomic import write_whole
-from vanillayolo.data.painting import OUTLINES, coverage, paint_background, paint_shape, photograph, place_outline
 from vanillayolo.data.paths import CACHE_HINT, staged_folder
+from vanillayolo.data.scenes.painting import (
+    OUTLINES,
+    coverage,
+    paint_background,
+    paint_shape,
+    photograph,
+    place_outline,
+)
 from vanillayolo.errors import DataError, closest
 
 SHAPES = tuple(OUTLINES)

@@ -9,8 +9,9 @@ import yaml
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from vanillayolo.data import SHAPES, check_data, draw_scene, make_scenes, scenes
-from vanillayolo.data.painting import coverage, place_outline
+from vanillayolo.data import SHAPES, check_data, draw_scene, make_scenes
+from vanillayolo.data.scenes import five_shapes
+from vanillayolo.data.scenes.painting import coverage, place_outline
 from vanillayolo.errors import DataError
 
 SMALL = {"train": 6, "val": 3, "size": 96}
@@ -48,8 +49,10 @@ def test_drawn_shape_fills_its_corners_to_the_pixel(kind: str) -> None:
 
 
 def test_box_is_tight_around_what_was_painted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scenes, "paint_background", lambda rng, size: np.zeros((size, size, 3), np.float32))
-    monkeypatch.setattr(scenes, "photograph", lambda rng, canvas: (canvas.max(axis=2, keepdims=True) > 25) * [1, 1, 1])
+    monkeypatch.setattr(five_shapes, "paint_background", lambda rng, size: np.zeros((size, size, 3), np.float32))
+    monkeypatch.setattr(
+        five_shapes, "photograph", lambda rng, canvas: (canvas.max(axis=2, keepdims=True) > 25) * [1, 1, 1]
+    )
     for seed in range(60):
         picture, boxes = draw_scene(np.random.default_rng(seed), 128, shapes=(1, 1))
         for _, x, y, w, h in boxes * 128:
@@ -64,10 +67,10 @@ def test_hidden_shape_is_not_placed() -> None:
     owner[20:40, 20:40] = 0
     cover = np.zeros((100, 100), np.bool_)
     cover[10:60, 10:29] = True
-    assert scenes._fits(cover, owner, [400.0, 950.0])
+    assert five_shapes._fits(cover, owner, [400.0, 950.0])
     cover[10:60, 10:31] = True
-    assert not scenes._fits(cover, owner, [400.0, 1050.0])  # 45 percent of the lower one would be left
-    assert not scenes._fits(cover, np.full((100, 100), -1, np.int16), [2200.0])  # the new one lies half outside
+    assert not five_shapes._fits(cover, owner, [400.0, 1050.0])  # 45 percent of the lower one would be left
+    assert not five_shapes._fits(cover, np.full((100, 100), -1, np.int16), [2200.0])  # the new one lies half outside
 
 
 def test_every_class_appears_and_scenes_differ() -> None:
@@ -138,7 +141,7 @@ def test_nothing_is_left_when_writing_fails(tmp_path: Path, monkeypatch: pytest.
     def full_disk(*_: object, **__: object) -> None:
         raise OSError("no space left")
 
-    monkeypatch.setattr("vanillayolo.data.scenes.draw_scene", full_disk)
+    monkeypatch.setattr("vanillayolo.data.scenes.five_shapes.draw_scene", full_disk)
     with pytest.raises(OSError, match="no space"):
         make_scenes(tmp_path / "scenes", **SMALL)
     assert list(tmp_path.iterdir()) == []
