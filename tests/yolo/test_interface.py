@@ -10,8 +10,9 @@ import pytest
 import torch
 import ultralytics.nn.tasks as tasks
 from ultralytics import YOLO
+from ultralytics.engine.exporter import Exporter
 
-from vanillayolo import VanillaYOLO
+from vanillayolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError
 from vanillayolo.nn import is_merged
 
@@ -103,10 +104,34 @@ def test_wrong_source_and_tuner_are_refused(tiny_yaml: Path) -> None:
     model = VanillaYOLO(tiny_yaml)
     with pytest.raises(UsageError, match="no such file"):
         model.predict("nowhere.jpg")
-    with pytest.raises(UsageError, match="source is missing"):
-        model.predict()
     with pytest.raises(UsageError, match="tune"):
         model.tune()
+    with pytest.raises(UsageError, match="row 0 is the whole backbone"):
+        model.embed(np.zeros((64, 64, 3), np.uint8), embed=[0])
+
+
+def test_without_a_source_the_pictures_of_ultralytics_are_taken(tiny_yaml: Path, tmp_path: Path) -> None:
+    results = VanillaYOLO(tiny_yaml).predict(imgsz=64, project=str(tmp_path), verbose=False)
+    assert sorted(Path(result.path).name for result in results) == ["bus.jpg", "zidane.jpg"]
+
+
+def test_settings_that_ultralytics_takes_beside_its_table_are_taken(tiny_yaml: Path) -> None:
+    for mode, settings in (
+        ("train", {"augmentations": [], "save_dir": "here", "label_smoothing": 0.1}),
+        ("predict", {"boxes": False, "line_thickness": 2, "half": True}),
+    ):
+        VanillaYOLO._check_settings(mode, settings)
+
+
+def test_a_network_that_was_never_saved_is_exported_beside_us(
+    tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    model = VanillaYOLO(tiny_yaml)
+    assert Path(Exporter(overrides={"imgsz": 64})(model=model.model)).name == "yolo11n-tiny.torchscript"
+    model.save("again.pt")
+    bare = VanillaDetectionModel(model.model.yaml, verbose=False)
+    assert Path(Exporter(overrides={"imgsz": 64})(model=bare)).name == "vanillayolo.torchscript"
 
 
 def test_nothing_of_ultralytics_is_changed(tiny_yaml: Path) -> None:

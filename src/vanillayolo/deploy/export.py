@@ -74,7 +74,7 @@ def check_settings(format: str, settings: dict[str, Any]) -> Any:
     check_values(settings, VALUES)
     check_device(settings.get("device"))
     word = quantize_word(settings)
-    known = OWN | format_settings(format) | (NMS if settings.get("nms") else set())
+    known = OWN | format_settings(format) | NMS  # of boxes: as with Ultralytics, without nms=True they do nothing
     for key in settings:
         if word != 8 and key not in known:
             raise UsageError(f"export format={format} has no key {key!r}: {closest(key, sorted(known))}")

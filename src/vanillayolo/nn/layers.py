@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -140,6 +141,16 @@ class DeepPair(nn.Module):
         if not isinstance(self.conv2, nn.Conv2d):
             return as_conv(self.conv1, fold(self.conv1, self.norm2))  # joined
         return as_conv(self.conv1, compose(fold(self.conv1, self.norm1), fold(self.conv2, self.norm2)))
+
+    def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
+        """Load; where the state is of a pair that has become one convolution, become one too (of new parameters)."""
+        has = [f"{prefix}{name}.weight" in state_dict for name in ("conv1", "norm1", "conv2")]
+        if has == [True, False, False] and isinstance(self.conv2, nn.Conv2d):
+            old: Any = self.conv1
+            new = nn.Conv2d(old.in_channels, self.conv2.out_channels, old.kernel_size, old.stride, old.padding)
+            self.conv1 = new.to(old.weight).requires_grad_(old.weight.requires_grad).train(self.training)
+            self.norm1, self.conv2, self.negative_slope = nn.Identity(), nn.Identity(), 1.0
+        super()._load_from_state_dict(state_dict, prefix, *args)
 
     def extra_repr(self) -> str:
         """Name the slope in the printed module."""

@@ -50,6 +50,10 @@ from .trainer import check_settings
 DEEP_KEYS = ("decay", "layer_decay", "backbone_lr")
 #: Keyword arguments of Ultralytics' methods that are not settings.
 METHOD_KEYS = {"source", "stream", "persist", "trainer", "validator", "predictor", "half", "int8", "prompts"}
+METHOD_KEYS |= {"augmentations", "save_dir"}
+#: Keys of older versions of Ultralytics, which it translates, or leaves out with a warning.
+METHOD_KEYS |= {"boxes", "hide_labels", "hide_conf", "line_thickness", "end2end"}
+METHOD_KEYS |= {"label_smoothing", "save_hybrid", "crop_fraction", "keras"}
 OPTIMIZERS = ("auto", "LAMB", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
 
 _ROW = whole(-1000, 1000)
@@ -241,6 +245,8 @@ def check_rows(network: Any, settings: dict[str, Any]) -> None:
     check_classes(settings.get("classes"), len(network.names))
     if any(not -rows <= row < rows for row in settings.get("embed") or ()):
         raise UsageError(f"embed={shown(settings['embed'])}: the network has {rows} rows; give 0 to {rows - 1}.")
+    if {0, -rows} & {*(settings.get("embed") or ())} and hasattr(network.model[0], "out_strides"):
+        raise UsageError(f"embed={shown(settings['embed'])}: row 0 is the whole backbone; give 1 to 3 for its maps.")
 
 
 def check_training(network: Any, name: str, settings: dict[str, Any]) -> None:

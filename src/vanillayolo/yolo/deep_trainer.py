@@ -131,6 +131,11 @@ class DeepTrainingMixin(SavingMixin):
             UsageError: when the backbone is to be frozen at a slope below 1, which no training would mend, or when
                 there are official weights besides those of a checkpoint.
         """
+        if "settings" not in vars(self):
+            raise UsageError(
+                f"trainer={type(self).__name__}: its __init__ passes vanillayolo's trainer by; call "
+                "super().__init__(cfg, overrides, _callbacks) there."
+            )
         self._write_sections(cfg, weights)
         settings = {**cfg.get("deep_training", {}), **section(self.settings, "deep_training")}
         slope = None if weights is None else get_negative_slope(weights)

@@ -46,10 +46,12 @@ from .classify import CLASSIFY_KEYS, VanillaClassificationModel, VanillaClassifi
 from .datasets import PACKAGED, may_fetch
 from .deep_trainer import check_form
 from .distillation import check_teacher
+from .entrances import deep
 from .model import VanillaDetectionModel
 from .offline import place_fonts
 from .presets import with_preset
 from .pretrained import find_weights, fit_yaml, load_pretrained
+from .process import called_from_python, check_ranks
 from .saving import finish_run
 from .sources import VanillaClassificationPredictor, VanillaDetectionPredictor, check_source
 from .trainer import TRAIN_KEYS, VanillaTrainer, student, use_all_cores
@@ -136,6 +138,7 @@ class VanillaYOLO(Model):
         """Build the network of a model YAML, for the task at hand."""
         self.model = TASKS[str(self.task)]["model"](cfg, ch=cfg.get("channels", 3), verbose=verbose)
         self.model.task = self.task
+        self.model.yaml_file = str(self.cfg or type(self.model).yaml_file)
 
     def _start_from(self, weights: str | Path) -> None:
         """Load official weights into the new network, which takes its ``act_num`` from them."""
@@ -237,6 +240,8 @@ class VanillaYOLO(Model):
         check_training_form(network, str(self.model_name))
         check_finite(network, str(self.model_name))
         check_form(network, kwargs.get("decay"))
+        trainer = deep(trainer, TASKS[str(self.task)]["trainer"])
+        check_ranks("train", kwargs.get("device"))
         self._check_settings("train", kwargs, extra=TASK_KEYS[str(self.task)])
         if self.task == "classify" and (preset := kwargs.pop("preset", None)) and not kwargs.get("resume"):
             kwargs = with_preset(str(preset), network.yaml.get("family", {}).get("variant"), kwargs)
@@ -261,7 +266,7 @@ class VanillaYOLO(Model):
         made = missing_folders(check_run_folder("train", str(self.task), kwargs))
         self.trainer = None
         try:
-            return super().train(trainer=trainer or TASKS[str(self.task)]["trainer"], **kwargs)
+            return super().train(trainer=trainer, **kwargs)
         except VanillaYOLOError:
             if self.trainer is not None:
                 remove_empty(self.trainer.save_dir, made)
@@ -271,6 +276,7 @@ class VanillaYOLO(Model):
         """Validate the merged network (the unmerged one where its slope is below 1)."""
         self._check_settings("val", kwargs)
         self._check_network(kwargs)
+        check_ranks("val")
         data = kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs)
         kwargs["data"] = self.checked_data(data, (kwargs.get("split") or "val",), background=True)
         self._check_opens(kwargs.get("device"))
@@ -278,19 +284,21 @@ class VanillaYOLO(Model):
         return super().val(validator=validator, **kwargs)
 
     def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
-        """Predict with the merged network.
+        """Predict with the merged network; without a source, in the pictures that come with Ultralytics.
 
         Raises:
             UsageError: for a key that does not exist, or a source that is not there or cannot be read.
         """
         self._check_settings("predict", kwargs)
         self._check_network(kwargs)
-        check_source(source)
+        if source is not None:
+            check_source(source)
         check_tracker(kwargs.get("tracker"))
         self._check_opens(kwargs.get("device"))
         if any(kwargs.get(key) for key in ("save", "save_txt", "save_crop", "save_frames", "visualize")):
             check_run_folder("predict", str(self.task), kwargs)
-        return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
+        with called_from_python():
+            return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
 
     def export(self, **kwargs: Any) -> str:
         """Write the merged network in another format, verified; see :func:`vanillayolo.deploy.export`."""

@@ -55,6 +55,8 @@ class MergingMixin(_Model):
     # Of checkpoints older than these attributes: their stages are "off" too.
     bfloat16: bool | None = BFLOAT16
     lean: str = "off"
+    #: By it Ultralytics names a network in its summaries, and the file of one that was never saved.
+    yaml_file: str = "vanillayolo.yaml"
 
     model: Any
 

@@ -1,4 +1,4 @@
-"""What a plain ``import vanillayolo`` makes known: to torch our checkpoints' classes, to Ultralytics our scan of data.
+"""What a plain ``import vanillayolo`` makes known: to torch our checkpoints' classes, to Ultralytics our scan and rows.
 
 In restricted loading (``ULTRALYTICS_SAFE_LOAD=1``) torch refuses any class that nobody vouched for. Class paths are
 part of the checkpoint format: they are never renamed.
@@ -13,7 +13,7 @@ import torch
 from vanillayolo.nn.layers import DeepPair, HalvingMaxPool2d, SeriesActivation
 from vanillayolo.nn.vanillanet import Classifier, Stage, VanillaNet
 
-from . import datasets
+from . import datasets, entrances
 from .classify import VanillaClassificationModel
 from .model import VanillaDetectionModel
 from .modules import TimmBackbone, VanillaBackbone, VanillaClassify, VanillaFeatures, VanillaStage
@@ -36,3 +36,4 @@ CHECKPOINT_CLASSES: list[Any] = [
 
 torch.serialization.add_safe_globals(CHECKPOINT_CLASSES)
 datasets.install()
+entrances.install([VanillaBackbone, VanillaStage, TimmBackbone, VanillaFeatures, VanillaClassify])
