@@ -1,10 +1,10 @@
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
+from ultralytics.utils import SETTINGS
 
 from vanillayolo import cli
 
@@ -48,7 +48,15 @@ def test_no_words_is_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["demo", "epochs=0"], "epochs=0"),
         (["demo", "model=yolo11n"], "'yolo11n'"),
         (["demo", "epohcs=3"], "did you mean epochs"),
-        (["predict", "model=yolo11n-vanillanet"], "source is missing"),
+        (["predict", "model=yolo11n-vanillanet", "source="], "source is missing"),
+        (["imgsz=64"], "no command is given"),
+        (["info", "compare"], "two commands"),
+        (["predict", "model", "yolo11n-vanillanet"], "write model=VALUE"),
+        (["segment", "train", "data=nowhere.yaml"], "detects and classifies"),
+        (["detect", "classify", "val", "model=a"], "given twice"),
+        (["train", "cfg=nowhere.yaml"], "No such file"),
+        (["settings", "runs_dri=here"], "did you mean runs_dir"),
+        (["settings", "sync=perhaps"], "must be 'bool'"),
         (["predict", "model=yolo11n-vanillanet", "source=nowhere.jpg"], "nowhere.jpg"),
     ],
 )
@@ -100,26 +108,42 @@ def test_yaml_is_written_once_and_accepted_where_a_name_is(capsys: pytest.Captur
     assert "exists" in err
 
 
-@pytest.mark.parametrize(
-    ("text", "value"),
-    [
-        ("3", 3),
-        ("0.5", 0.5),
-        ("True", True),
-        ("false", False),
-        ("none", None),
-        ("[1,2]", [1, 2]),
-        ("a/b.jpg", "a/b.jpg"),
-    ],
-)
-def test_values_are_read_as_python_reads_them(text: str, value: object) -> None:
-    assert cli.parse_value(text) == value
+@pytest.mark.parametrize("words", [["export", "--help"], ["-h", "export"], ["help", "export"]])
+def test_help_of_a_command_names_its_keys(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, *words)
+    assert code == 0
+    assert "  model=..., needed" in out
+    assert "  dynamic=False  (bool)" in out
+    assert "epochs" not in out
 
 
-@given(st.text(max_size=30))
-def test_any_text_is_some_value(text: str) -> None:
-    cli.parse_value(text)
+def test_help_of_every_command_is_made_of_the_functions(capsys: pytest.CaptureFixture[str]) -> None:
+    wanted = {
+        "train": ("  epochs=100  (int)", "  decay=0.333", "  lean=auto", "  freeze_stages=None"),
+        "compare": ("  seeds=(0, 1, 2)", "  rounds=20", "  data=..., needed"),
+        "collapse": ("  path=None", "  imgsz=None"),
+        "demo": ("  epochs=", "  folder=demo"),
+        "track": ("  tracker=tracktrack.yaml",),
+    }
+    for name in cli.COMMANDS:
+        code, out, _ = run(capsys, name, "--help")
+        assert code == 0
+        assert out.startswith(f"usage: vanillayolo {name} ")
+        assert all(line in out for line in wanted.get(name, ())), name
+        assert "kobj" not in out  # of another task
 
 
-def test_bare_resume_is_true() -> None:
-    assert cli.parse(["train", "model=last.pt", "resume"])[1]["resume"] is True
+def test_checks_settings_and_defaults_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    code, out, _ = run(capsys, "checks")
+    assert code == 0
+    for name in ("vanillayolo", "ultralytics", "onnxruntime", "YOLO_OFFLINE", "bfloat16 instructions"):
+        assert re.search(rf"^{name} +\S", out, re.M), name
+    assert re.search(r"^epochs: 100", run(capsys, "cfg")[1], re.M)
+    before = SETTINGS["sync"]
+    try:
+        code, out, _ = run(capsys, "settings", f"sync={not before}")
+        assert code == 0
+        assert SETTINGS["sync"] != before
+        assert "runs_dir" in out
+    finally:
+        SETTINGS.update(sync=before)

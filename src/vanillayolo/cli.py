@@ -1,18 +1,17 @@
-"""The command line ``vanillayolo MODE key=value ...``, in the grammar of the ``yolo`` command: a table of functions."""
+"""The command line ``vanillayolo COMMAND key=value ...``, in the grammar of ``yolo``: a table of functions."""
 
 from __future__ import annotations
 
-import ast
-import inspect
 import sys
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from safetensors import SafetensorError
 
-from vanillayolo import commands
-from vanillayolo.errors import UsageError, VanillaYOLOError, closest
+from vanillayolo import commands, words
+from vanillayolo.errors import VanillaYOLOError
 from vanillayolo.places import advice
+from vanillayolo.words import named
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": commands.demo,
@@ -31,60 +30,39 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "convert": commands.convert,
     "info": commands.info,
     "yaml": commands.yaml,
+    "checks": commands.checks,
+    "settings": commands.settings,
+    "cfg": commands.cfg,
     "version": commands.version,
 }
-#: Keys whose values are text, however they look.
-TEXTS = {"model", "models", "reference", "path", "folder", "data", "name", "project", "weights", "cfg", "tracker"}
-WORDS = {"true": True, "false": False, "none": None, "null": None}
+HELP = {"-h", "-help", "--help"}
 
 
 def usage() -> str:
     """Return the help text, made from the table."""
     width = max(map(len, COMMANDS))
     rows = [f"  {name:<{width}}  {(function.__doc__ or '').splitlines()[0]}" for name, function in COMMANDS.items()]
-    return "\n".join(["usage: vanillayolo MODE key=value ...", "", *rows])
+    ends = ["", "vanillayolo COMMAND --help shows a command's keys; docs: README.md and docs/."]
+    return "\n".join(["usage: vanillayolo COMMAND key=value ...", "", *rows, *ends])
 
 
-def parse_value(text: str) -> Any:
-    """Return a value as Python reads it: number, list, true/false/none in any case; anything else is text."""
-    if text.lower() in WORDS:
-        return WORDS[text.lower()]
-    try:
-        return ast.literal_eval(text)
-    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: thousands of brackets
-        return text
+def usage_of(name: str) -> str:
+    """Return the help text of one command: its keys with their defaults."""
+    from vanillayolo.yolo.keys import VERBS, explained
+
+    function = COMMANDS[name]
+    lines = [f"usage: vanillayolo {name} key=value ...", "", *(function.__doc__ or "").splitlines(), ""]
+    parameters = {**named(function), **named(commands.behind(name))}
+    for key, parameter in parameters.items():
+        lines.append(f"  {key}" + ("=..., needed" if parameter.default is parameter.empty else f"={parameter.default}"))
+    if name in VERBS:
+        lines += [f"  {line}" for line in explained(name) if line.partition("=")[0] not in parameters]
+    return "\n".join(lines)
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[..., None], dict[str, Any]]:
-    """Return the command's function and its settings.
-
-    Raises:
-        UsageError: for an unknown command or key, or an argument that is not key=value.
-    """
-    mode, *rest = arguments
-    if mode not in COMMANDS:
-        raise UsageError(f"no command {mode!r}: {closest(mode, COMMANDS)}")
-    function = COMMANDS[mode]
-    parameters = inspect.signature(function).parameters
-    settings: dict[str, Any] = {}
-    for argument in rest:
-        key, sign, value = argument.partition("=")
-        if key == "resume" and not sign:
-            value = "true"  # Ultralytics' users write a bare 'resume'
-        elif not sign or not key:
-            raise UsageError(f"{mode}: {argument!r} is not key=value (write e.g. model=yolo11n-vanillanet).")
-        if key in settings:
-            raise UsageError(f"{mode}: {key} is given twice.")
-        settings[key] = value if key in TEXTS else parse_value(value)
-    named = [n for n, p in parameters.items() if p.kind is not p.VAR_KEYWORD]
-    open_ended = len(named) < len(parameters)
-    for key in settings:
-        if key not in named and not open_ended:
-            raise UsageError(f"{mode} has no key {key!r}: {closest(key, named)}")
-    for name in named:
-        if parameters[name].default is inspect.Parameter.empty and name not in settings:
-            raise UsageError(f"{mode}: {name}= is missing. {(function.__doc__ or '').splitlines()[0]}")
-    return function, settings
+    """Return the command's function and its settings; see :func:`vanillayolo.words.parse`."""
+    return words.parse(arguments, COMMANDS)
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -94,11 +72,12 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: the words after the program's name; the process's own by default.
     """
     arguments = list(sys.argv[1:] if argv is None else argv)
-    if not arguments or arguments[0] in {"help", "-h", "--help"} or any(a in {"-h", "--help"} for a in arguments):
-        print(usage())
+    if not arguments or arguments[0] == "help" or HELP & set(arguments):
+        about = [word for word in arguments if word in COMMANDS]
+        print(usage_of(about[0]) if about else usage())
         return 0
     try:
-        function, settings = parse(["version" if arguments[0] == "--version" else arguments[0], *arguments[1:]])
+        function, settings = parse(arguments)
         function(**settings)
         sys.stdout.flush()
     except VanillaYOLOError as error:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
 import sys
 from pathlib import Path
@@ -13,14 +14,14 @@ from vanillayolo.places import check_file
 from vanillayolo.values import checked
 
 
-def train(model: str = "yolo11n-vanillanet", **settings: Any) -> None:
+def train(model: str = "yolo11n-vanillanet", task: str | None = None, **settings: Any) -> None:
     """Train: data=FILE.yaml epochs=100 imgsz=640 decay=0.33 lean=auto|off|max, and Ultralytics' keys."""
     from vanillayolo import VanillaYOLO
     from vanillayolo.yolo.interface import resumable
 
     if settings.get("resume") is True and (model.endswith(".pt") or Path(model).is_dir()):
         model = str(resumable(model)[0])
-    VanillaYOLO(model).train(**settings)
+    VanillaYOLO(model, task=task).train(**settings)
 
 
 def val(model: str, task: str | None = None, weights: str | None = None, **settings: Any) -> None:
@@ -40,11 +41,11 @@ def predict(
     _run_stream(network.predict(source, stream=True, **{"save": True, "verbose": True, **settings}))
 
 
-def track(model: str, source: Any = None, **settings: Any) -> None:
+def track(model: str, source: Any = None, task: str | None = None, **settings: Any) -> None:
     """Track through a video: model=best.pt source=video.mp4."""
     from vanillayolo import VanillaYOLO
 
-    _run_stream(VanillaYOLO(model).track(source, stream=True, **{"save": True, "verbose": True, **settings}))
+    _run_stream(VanillaYOLO(model, task=task).track(source, stream=True, **{"save": True, "verbose": True, **settings}))
 
 
 def _run_stream(results: Any) -> None:
@@ -56,11 +57,12 @@ def _run_stream(results: Any) -> None:
         print(f"Results in {folder}")
 
 
-def export(model: str, **settings: Any) -> None:
+def export(model: str, task: str | None = None, **settings: Any) -> None:
     """Export the merged network, verified: model=best.pt format=torchscript|onnx|openvino|ncnn|litert|executorch."""
+    from vanillayolo import VanillaYOLO
     from vanillayolo.deploy import export as run
 
-    print(run(model, **settings))
+    print(run(VanillaYOLO(model, task=task) if task else model, **settings))
 
 
 @checked
@@ -177,7 +179,7 @@ def demo(folder: str = "demo", **settings: Any) -> None:
     """Train, validate, collapse and predict on scenes the package makes itself (a few minutes on 2 cores)."""
     from vanillayolo.study.demo import demo as run
 
-    _check_keys("demo", run, settings)
+    _check_keys("demo", settings)
     print(run(folder, **settings))
 
 
@@ -212,7 +214,7 @@ def ablate(data: str, folder: str = "runs/ablate", **settings: Any) -> None:
     from vanillayolo.study.ablate import run
     from vanillayolo.study.ablation_report import write_ablation
 
-    _check_keys("ablate", run, settings)
+    _check_keys("ablate", settings)
     root = run(data, folder, **settings)
     words = {"data": Path(data).name, **settings}
     command = " ".join(["vanillayolo ablate", *(f"{key}={_word(value)}" for key, value in words.items())])
@@ -225,13 +227,13 @@ def features(model: str, source: str, folder: str = "features", **settings: Any)
     """Picture stage maps and class attention: model=a/best.pt,b/best.pt source=IMAGES [imgsz=640] [wanted=CLASS]."""
     from vanillayolo.study.features import features as run
 
-    _check_keys("features", run, settings)
+    _check_keys("features", settings)
     print("\n".join(map(str, run(model, source, folder, **settings))))
 
 
-def _check_keys(mode: str, function: Any, settings: dict[str, Any]) -> None:
+def _check_keys(mode: str, settings: dict[str, Any]) -> None:
     """Raise UsageError for a key that the function behind a command does not take."""
-    known = list(inspect.signature(function).parameters)
+    known = list(inspect.signature(behind(mode)).parameters)
     for key in settings:
         if key not in known:
             raise UsageError(f"{mode} has no key {key!r}: {closest(key, known)}")
@@ -240,6 +242,45 @@ def _check_keys(mode: str, function: Any, settings: dict[str, Any]) -> None:
 def _word(value: Any) -> str:
     """Return a value as the command line writes it."""
     return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def checks() -> None:
+    """Print what a report of a bug needs: versions, machine, environment."""
+    from vanillayolo.yolo.special import checks as run
+
+    run()
+
+
+def settings(reset: bool = False, **values: Any) -> None:
+    """Print Ultralytics' settings, or change them: runs_dir=FOLDER sync=False, reset."""
+    from vanillayolo.yolo.special import settings as run
+
+    run(reset, values)
+
+
+def cfg() -> None:
+    """Print Ultralytics' default settings; a copy of them, edited, is given as cfg=FILE.yaml."""
+    from vanillayolo.yolo.special import print_defaults
+
+    print_defaults()
+
+
+#: The function that takes the keys that a command does not name, where that is one of our own.
+BEHIND = {
+    "collapse": "deploy.collapse",
+    "demo": "study.demo",
+    "compare": "study.protocol",
+    "ablate": "study.ablate:run",
+    "features": "study.features",
+}
+
+
+def behind(name: str) -> Any:
+    """Return the function behind a command, or one without parameters where there is none."""
+    if name not in BEHIND:
+        return lambda: None
+    module, _, function = BEHIND[name].partition(":")
+    return getattr(importlib.import_module(f"vanillayolo.{module}"), function or name)
 
 
 def version() -> None:

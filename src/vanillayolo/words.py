@@ -1,0 +1,102 @@
+"""The grammar of the ``yolo`` command: command, task, flags and key=value in any order, spaces around the sign."""
+
+from __future__ import annotations
+
+import ast
+import inspect
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from vanillayolo.errors import UsageError, closest
+
+#: Keys whose values are text, however they look.
+TEXTS = {"model", "models", "reference", "path", "folder", "data", "name", "project", "weights", "cfg", "tracker"}
+WORDS = {"true": True, "false": False, "none": None, "null": None}
+Command = Callable[..., None]
+
+
+def parse_value(text: str) -> Any:
+    """Return a value as Python reads it: number, list, true/false/none in any case; anything else is text."""
+    if text.lower() in WORDS:
+        return WORDS[text.lower()]
+    try:
+        return ast.literal_eval(text)
+    except (ValueError, SyntaxError, MemoryError, RecursionError):  # the last two: thousands of brackets
+        return text
+
+
+def named(function: Command) -> dict[str, inspect.Parameter]:
+    """Return the parameters that a command names, by name; one that takes Ultralytics' settings takes others too."""
+    return {n: p for n, p in inspect.signature(function).parameters.items() if p.kind is not p.VAR_KEYWORD}
+
+
+def is_open_ended(function: Command) -> bool:
+    """Return whether a command takes keys that it does not name."""
+    return len(named(function)) < len(inspect.signature(function).parameters)
+
+
+def _command(words: list[str], commands: Mapping[str, Command]) -> str:
+    """Take the command out of the words and return it."""
+    from vanillayolo.yolo.keys import TASK_WORDS
+
+    for word in words:
+        mode = word.removeprefix("mode=")
+        if mode in commands:
+            words.remove(word)
+            return mode
+    first = next((word for word in words if word not in TASK_WORDS and "=" not in word), "")
+    raise UsageError(
+        f"no command {first!r}: {closest(first, commands)}" if first else "no command is given; see --help."
+    )
+
+
+def _setting(mode: str, word: str, function: Command, commands: Mapping[str, Command]) -> tuple[str, str]:
+    """Return key and value of a word: ``key=value``, a task, or a flag that stands for true."""
+    from vanillayolo.yolo.keys import FLAGS, KEYS, TASK_WORDS
+
+    key, sign, value = word.partition("=")
+    if sign and key:
+        return key.strip(), value.strip()
+    flags = {n for n, p in named(function).items() if isinstance(p.default, bool)}
+    if word in flags or (is_open_ended(function) and word in FLAGS):
+        return word, "true"
+    if word in TASK_WORDS:
+        return "task", word
+    if word in commands:
+        raise UsageError(f"{mode} {word}: two commands; give one of them.")
+    if word in named(function) or word in KEYS:
+        raise UsageError(f"{mode}: {word} has no value; write {word}=VALUE.")
+    raise UsageError(f"{mode}: {word!r} is not key=value (write e.g. model=yolo11n-vanillanet).")
+
+
+def parse(arguments: Sequence[str], commands: Mapping[str, Command]) -> tuple[Command, dict[str, Any]]:
+    """Return the command's function and its settings.
+
+    Args:
+        arguments: the words after the program's name.
+        commands: the functions by name.
+
+    Raises:
+        UsageError: for an unknown command or key, or a word that is neither task nor flag nor key=value.
+    """
+    from vanillayolo.yolo.keys import VERBS, joined_words, settings_file
+
+    words = [word.removeprefix("--").removesuffix(",") for word in joined_words(arguments)]
+    mode = _command(words, commands)
+    function = commands[mode]
+    settings: dict[str, Any] = {}
+    for word in words:
+        key, value = _setting(mode, word, function, commands)
+        if key in settings:
+            raise UsageError(f"{mode}: {key} is given twice.")
+        settings[key] = value if key in TEXTS else parse_value(value)
+    if mode in VERBS and settings.get("cfg") is not None:
+        settings = {**settings_file(settings.pop("cfg")), **settings}
+    parameters = named(function)
+    for key in settings:
+        if key not in parameters and not is_open_ended(function):
+            raise UsageError(f"{mode} has no key {key!r}: {closest(key, parameters)}")
+    for name, parameter in parameters.items():
+        if parameter.default is parameter.empty and name not in settings:
+            raise UsageError(f"{mode}: {name}= is missing. {(function.__doc__ or '').splitlines()[0]}")
+    return function, settings

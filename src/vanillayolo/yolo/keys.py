@@ -1,0 +1,85 @@
+"""The keys of Ultralytics' command line and ours: which are flags, which belong to which verb, what a file holds."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from ultralytics.cfg import TASKS, merge_equals_args
+from ultralytics.utils import DEFAULT_CFG_DICT, DEFAULT_CFG_PATH
+
+from vanillayolo.errors import UsageError
+from vanillayolo.nn import DeepTraining
+
+from .fine_tuning import FineTuning
+from .lean_training import LeanTraining
+
+TASK_WORDS = TASKS
+KEYS = frozenset(DEFAULT_CFG_DICT)
+#: Words that stand for themselves: "save" is save=True.
+FLAGS = frozenset(key for key, value in DEFAULT_CFG_DICT.items() if isinstance(value, bool))
+FLAGS |= {"half", "int8", "end2end", "nms", "bfloat16", "join"}
+#: By verb: the sections of Ultralytics' file of defaults that are about it, and keys of other sections.
+VERBS: dict[str, tuple[tuple[str, ...], str]] = {
+    "train": (("Train", "Val/Test", "Hyperparameters"), "cfg"),
+    "val": (("Val/Test",), "data imgsz batch device workers project name exist_ok verbose rect cfg"),
+    "predict": (
+        ("Predict", "Visualize"),
+        "imgsz batch device project name exist_ok save conf iou max_det quantize cfg",
+    ),
+    "track": (("Predict", "Visualize", "Tracker"), "imgsz device project name exist_ok save conf iou max_det cfg"),
+    "export": (("Export",), "data imgsz batch device conf iou max_det nms quantize cfg"),
+}
+#: What Ultralytics writes beside a key that is for tasks that are not here.
+ELSEWHERE = re.compile(r"\((?:segment|pose|obb|depth|semantic)[^)]*\)|segment/semantic")
+
+
+def joined_words(words: Sequence[str]) -> list[str]:
+    """Return words with the spaces around ``=`` and inside of lists taken away, as Ultralytics does."""
+    try:
+        return list(merge_equals_args(list(words)))
+    except SyntaxError:
+        return list(words)  # a bracket that does not close may be part of a name
+
+
+def settings_file(file: object) -> dict[str, Any]:
+    """Return the settings that a ``cfg=`` YAML gives, those that are empty left out.
+
+    Raises:
+        UsageError: when it is no file of settings.
+    """
+    try:
+        given = yaml.safe_load(Path(str(file)).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        reason = getattr(error, "strerror", None) or "not valid YAML"
+        raise UsageError(f"cfg={file}: {reason}; 'vanillayolo cfg' prints one to edit.") from None
+    if not isinstance(given, dict):
+        raise UsageError(f"cfg={file}: no key: value lines; 'vanillayolo cfg' prints a file to edit.")
+    given = {key: value for key, value in given.items() if value is not None and key not in {"cfg", "mode", "save_dir"}}
+    if given.get("task") == DEFAULT_CFG_DICT["task"]:
+        del given["task"]  # in a copy of the defaults, nobody's choice
+    return given
+
+
+def explained(verb: str) -> list[str]:
+    """Return ``key=default  explanation`` of all keys of a verb: ours, then Ultralytics', in its words."""
+    lines = []
+    if verb == "train":
+        own = [
+            f for settings in (DeepTraining, LeanTraining, FineTuning) for f in fields(settings) if f.name != "start"
+        ]
+        lines = [f"{f.name}={f.default:.3g}" if f.name == "decay" else f"{f.name}={f.default}" for f in own]
+        lines += ["freeze_stages=None", ""]
+    sections, others = VERBS[verb]
+    inside, found = False, []
+    for line in DEFAULT_CFG_PATH.read_text(encoding="utf-8").splitlines():
+        if heading := re.match(r"# (\S+).*---", line):
+            inside = heading[1] in sections
+        setting = re.match(r"(\w+): *([^#]*?) *# (.*)", line)
+        if setting and (inside or setting[1] in others.split()) and not ELSEWHERE.search(setting[3]):
+            found.append(f"{setting[1]}={setting[2]}  {setting[3]}")
+    return lines + found

@@ -1,0 +1,63 @@
+"""Commands of Ultralytics that are no verbs of a model: checks, settings, cfg."""
+
+from __future__ import annotations
+
+import os
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+import torch
+from ultralytics.utils import DEFAULT_CFG_PATH, SETTINGS
+from ultralytics.utils.checks import collect_system_info
+
+from vanillayolo.errors import UsageError, closest
+
+from .deep_trainer import available_cores
+from .lean_training import has_bfloat16_instructions
+
+PACKAGES = (
+    *("vanillayolo", "ultralytics", "torch", "torchvision", "timm", "numpy", "safetensors", "onnx", "onnxruntime"),
+    *("openvino", "nncf", "ncnn", "pnnx", "litert-torch", "executorch"),
+)
+PREFIXES = ("YOLO_", "ULTRALYTICS_", "VANILLAYOLO_", "OMP_", "MKL_")
+NAMES = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "CUDA_VISIBLE_DEVICES")
+
+
+def checks() -> None:
+    """Print what a report of a bug needs: Ultralytics' table, our packages, what of the environment is read."""
+    collect_system_info()
+    print()
+    for name in PACKAGES:
+        try:
+            found = version(name)
+        except PackageNotFoundError:
+            found = "(not installed)"
+        print(f"{name:<23}{found}")
+    print(f"{'cores, threads':<23}{available_cores()}, {torch.get_num_threads()}")
+    print(f"{'bfloat16 instructions':<23}{has_bfloat16_instructions()}")
+    for name, value in sorted(os.environ.items()):
+        if (name.startswith(PREFIXES) and "KEY" not in name) or name in NAMES:
+            print(f"{name:<23}{value}")
+
+
+def settings(reset: bool, values: dict[str, Any]) -> None:
+    """Print Ultralytics' settings, after changing or resetting them.
+
+    Raises:
+        UsageError: for a setting that does not exist, or a value of another type.
+    """
+    for key in values:
+        if key not in SETTINGS:
+            raise UsageError(f"settings has no key {key!r}: {closest(key, SETTINGS)}")
+    if reset:
+        SETTINGS.reset()
+    try:
+        SETTINGS.update(values)
+    except TypeError as error:
+        raise UsageError(f"settings: {str(error).splitlines()[0]}") from None
+    print(SETTINGS)
+
+
+def print_defaults() -> None:
+    """Print Ultralytics' file of default settings."""
+    print(DEFAULT_CFG_PATH.read_text(encoding="utf-8"), end="")
