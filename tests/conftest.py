@@ -48,7 +48,7 @@ def set_environment() -> None:
 
 
 set_environment()
-pytest_plugins = ["detectors"]  # loaded after this module: they import Ultralytics
+pytest_plugins = ["detectors", "installed"]  # loaded after this module: they import Ultralytics
 
 
 # ---------------------------------------------------------------------------------------------------------------------

@@ -14,6 +14,7 @@ import cv2
 import numpy as np
 import pytest
 
+from installed import Script
 from vanillayolo import VanillaYOLO, cli
 from vanillayolo.nn import randomize_batchnorm
 
@@ -103,24 +104,28 @@ def test_links_lead_somewhere() -> None:
         assert (ROOT / target).exists(), target
 
 
+#: By command: the settings with which the README's line is run here, in the place of its own or beside them.
+SMALL = {
+    "train": {"model": "yolo11n-tiny.yaml", "epochs": 1, "imgsz": 64, "batch": 2, "plots": False, "workers": 0},
+    "val": {"imgsz": 64, "plots": False},
+    "predict": {"imgsz": 64},
+    "export": {"imgsz": 64},
+    "collapse": {"imgsz": 64},
+}
+
+
 @pytest.mark.slow
-def test_commands_run_in_the_readmes_order(workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Every ``vanillayolo`` line is run, with a small network and one epoch where it trains."""
-    settings: list[dict[str, Any]] = []
-    original = VanillaYOLO.train
-
-    def short(self: VanillaYOLO, **kwargs: Any) -> Any:
-        settings.append(dict(kwargs))
-        if kwargs.get("resume"):
-            return None  # the run that it names has ended: resuming is tested with the trainer
-        tiny = VanillaYOLO(next(workplace.glob("*tiny.yaml")))
-        small = {"epochs": 1, "imgsz": 64, "batch": 2, "plots": False, "project": str(workplace / "runs/detect")}
-        return original(tiny, **{**kwargs, **small, "name": "train"})
-
-    monkeypatch.setattr(VanillaYOLO, "train", short)
-    for words in commands():
-        assert cli.main(words) == 0, words
-    assert [s.get("epochs") for s in settings] == [100, None]
+def test_commands_run_in_the_readmes_order(workplace: Path, script: Script) -> None:
+    """Every ``vanillayolo`` line, through the installed script, with a small network and one epoch where it trains."""
+    run = ["--project=" + str(workplace / "runs" / "detect")]
+    for mode, *words in commands():
+        if "resume" in words:
+            continue  # the run that it names has ended: resuming is tested with the trainer
+        given = dict(word.partition("=")[::2] for word in words)
+        words = [f"{key}={value}" for key, value in {**given, **SMALL[mode]}.items()]
+        script([mode, *words, *(run if mode in ("train", "val", "predict") else [])], workplace)
+    assert (workplace / "runs/detect/train/weights/best.pt").exists()
+    assert (workplace / "runs/detect/predict/image.jpg").exists()
     assert (workplace / "best-collapsed.pt").exists()
     assert (workplace / "best.onnx").exists()
 

@@ -12,6 +12,7 @@ from vanillayolo import commands, words
 from vanillayolo.errors import VanillaYOLOError
 from vanillayolo.places import advice
 from vanillayolo.words import named
+from vanillayolo.yolo.keys import VERBS, explained
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": commands.demo,
@@ -48,8 +49,6 @@ def usage() -> str:
 
 def usage_of(name: str) -> str:
     """Return the help text of one command: its keys with their defaults."""
-    from vanillayolo.yolo.keys import VERBS, explained
-
     function = COMMANDS[name]
     lines = [f"usage: vanillayolo {name} key=value ...", "", *(function.__doc__ or "").splitlines(), ""]
     parameters = {**named(function), **named(commands.behind(name))}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vanillayolo.errors import UsageError, closest
+from vanillayolo.yolo.keys import FLAGS, KEYS, TASK_WORDS, WITH_FILE, joined_words, settings_file
 
 #: Keys whose values are text, however they look.
 TEXTS = {"model", "models", "reference", "path", "folder", "data", "name", "project", "weights", "cfg", "tracker"}
@@ -37,8 +38,6 @@ def is_open_ended(function: Command) -> bool:
 
 def _command(words: list[str], commands: Mapping[str, Command]) -> str:
     """Take the command out of the words and return it."""
-    from vanillayolo.yolo.keys import TASK_WORDS
-
     for word in words:
         mode = word.removeprefix("mode=")
         if mode in commands:
@@ -52,8 +51,6 @@ def _command(words: list[str], commands: Mapping[str, Command]) -> str:
 
 def _setting(mode: str, word: str, function: Command, commands: Mapping[str, Command]) -> tuple[str, str]:
     """Return key and value of a word: ``key=value``, a task, or a flag that stands for true."""
-    from vanillayolo.yolo.keys import FLAGS, KEYS, TASK_WORDS
-
     key, sign, value = word.partition("=")
     if sign and key:
         return key.strip(), value.strip()
@@ -79,8 +76,6 @@ def parse(arguments: Sequence[str], commands: Mapping[str, Command]) -> tuple[Co
     Raises:
         UsageError: for an unknown command or key, or a word that is neither task nor flag nor key=value.
     """
-    from vanillayolo.yolo.keys import VERBS, joined_words, settings_file
-
     words = [word.removeprefix("--").removesuffix(",") for word in joined_words(arguments)]
     mode = _command(words, commands)
     function = commands[mode]
@@ -90,7 +85,7 @@ def parse(arguments: Sequence[str], commands: Mapping[str, Command]) -> tuple[Co
         if key in settings:
             raise UsageError(f"{mode}: {key} is given twice.")
         settings[key] = value if key in TEXTS else parse_value(value)
-    if mode in VERBS and settings.get("cfg") is not None:
+    if mode in WITH_FILE and settings.get("cfg") is not None:
         settings = {**settings_file(settings.pop("cfg")), **settings}
     parameters = named(function)
     for key in settings:

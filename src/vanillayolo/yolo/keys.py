@@ -32,8 +32,10 @@ VERBS: dict[str, tuple[tuple[str, ...], str]] = {
         "imgsz batch device project name exist_ok save conf iou max_det quantize cfg",
     ),
     "track": (("Predict", "Visualize", "Tracker"), "imgsz device project name exist_ok save conf iou max_det cfg"),
-    "export": (("Export",), "data imgsz batch device conf iou max_det nms quantize cfg"),
+    "export": (("Export",), "data imgsz batch device conf iou max_det nms quantize"),
 }
+#: Verbs that take their settings from a file too: those that take all of Ultralytics' keys.
+WITH_FILE = ("train", "val", "predict", "track")
 #: What Ultralytics writes beside a key that is for tasks that are not here.
 ELSEWHERE = re.compile(r"\((?:segment|pose|obb|depth|semantic)[^)]*\)|segment/semantic")
 

@@ -1,0 +1,76 @@
+"""Every command of the table, through the installed script, each in a process of its own.
+
+Its name ends in "yolo": what reads the name of the program sees here what it sees at the users'. The commands of the
+README run so in test_readme.py, those of docs/deployment.md in test_docs.py.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+
+from installed import Script
+from test_readme import commands
+from vanillayolo import cli
+from vanillayolo.data import make_scenes
+from vanillayolo.nn import VanillaNet
+
+ASSETS = Path(__file__).parent / "assets" / "0.1.0"
+#: By command that the README does not run: its words, and the file or the text that it leaves.
+COMMANDS = {
+    "demo": ("model=tiny.yaml epochs=1", "demo/detections.png"),
+    "track": ("model=best.pt source=images/val save_txt imgsz=64", "Results in"),
+    "verify": ("model=best.torchscript reference=best.pt imgsz=64 images=2", "best.torchscript.verify.json"),
+    "compare": (
+        "models=tiny.yaml data=my.yaml seeds=0 epochs=1 imgsz=64 batch=4 backends=none workers=0",
+        "runs/compare/report.md",
+    ),
+    "ablate": ("data=classes configs=n0 seeds=0 epochs=1 batch=4", "runs/ablate/ablation.md"),
+    "benchmark": ("models=best.pt backends=pytorch imgsz=64 rounds=1", "best.pt"),
+    "features": ("model=best.pt source=street.jpg imgsz=64", "features/street.png"),
+    "convert": ("model=vanillanet.pth", "vanillanet.safetensors"),
+    "info": ("model=best.pt imgsz=64", "merged"),
+    "yaml": ("model=yolo11n-vanillanet", "VanillaBackbone"),
+    "checks": ("", "onnxruntime"),
+    "settings": ("", "runs_dir"),
+    "cfg": ("", "epochs: 100"),
+    "version": ("", "0."),
+}
+
+
+@pytest.fixture(scope="module")
+def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with what the commands name."""
+    folder = tmp_path_factory.mktemp("workplace")
+    make_scenes(folder, train=4, val=4, size=64).rename(folder / "my.yaml")
+    cv2.imwrite(str(folder / "street.jpg"), np.full((64, 64, 3), 127, np.uint8))
+    for split in ("train", "val"):
+        for kind in ("dark", "bright"):
+            (folder / "classes" / split / kind).mkdir(parents=True)
+            for k in range(2):
+                cv2.imwrite(str(folder / "classes" / split / kind / f"{k}.png"), np.full((32, 32, 3), 90 + k, np.uint8))
+    (folder / "best.pt").write_bytes((ASSETS / "detector.pt").read_bytes())
+    torch.save(VanillaNet(num_classes=3, dims=[8, 8, 8], strides=[2, 2]).state_dict(), folder / "vanillanet.pth")
+    return folder
+
+
+def test_every_command_is_run_by_some_test() -> None:
+    assert {*COMMANDS, *(words[0] for words in commands())} == set(cli.COMMANDS)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_installed_script_runs_it(command: str, workplace: Path, tiny_yaml: Path, script: Script) -> None:
+    (workplace / "tiny.yaml").write_bytes(tiny_yaml.read_bytes())
+    if command == "features":
+        pytest.importorskip("torchcam", reason="needs torchcam: pip install 'vanillayolo[study]'")
+    if command == "verify":
+        script(["export", "model=best.pt", "format=torchscript", "imgsz=64", "verify=False"], workplace)
+    words, leaves = COMMANDS[command]
+    done = script([command, *words.split()], workplace)
+    assert "Traceback" not in done.stderr
+    assert leaves in done.stdout or (workplace / leaves).is_file(), done.stdout[-1000:]
