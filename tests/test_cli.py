@@ -54,7 +54,7 @@ def test_no_words_is_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["predict", "model", "yolo11n-vanillanet"], "write model=VALUE"),
         (["segment", "train", "data=nowhere.yaml"], "detects and classifies"),
         (["detect", "classify", "val", "model=a"], "given twice"),
-        (["train", "cfg=nowhere.yaml"], "No such file"),
+        (["train", "cfg=nowhere.yaml"], "no such file"),
         (["settings", "runs_dri=here"], "did you mean runs_dir"),
         (["settings", "sync=perhaps"], "must be 'bool'"),
         (["predict", "model=yolo11n-vanillanet", "source=nowhere.jpg"], "nowhere.jpg"),

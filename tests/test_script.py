@@ -23,6 +23,7 @@ ASSETS = Path(__file__).parent / "assets" / "0.1.0"
 #: By command that the README does not run: its words, and the file or the text that it leaves.
 COMMANDS = {
     "demo": ("model=tiny.yaml epochs=1", "demo/detections.png"),
+    "scenes": ("folder=scenes pictures=4 size=64 workers=1", "scenes"),
     "track": ("model=best.pt source=images/val save_txt imgsz=64", "Results in"),
     "verify": ("model=best.torchscript reference=best.pt imgsz=64 images=2", "best.torchscript.verify.json"),
     "compare": (
@@ -30,7 +31,7 @@ COMMANDS = {
         "runs/compare/report.md",
     ),
     "ablate": ("data=classes configs=n0 seeds=0 epochs=1 batch=4", "runs/ablate/ablation.md"),
-    "benchmark": ("models=best.pt backends=pytorch imgsz=64 rounds=1", "best.pt"),
+    "benchmark": ("models=best.pt backends=torch imgsz=64 rounds=1", "best.pt"),
     "features": ("model=best.pt source=street.jpg imgsz=64", "features/street.png"),
     "convert": ("model=vanillanet.pth", "vanillanet.safetensors"),
     "info": ("model=best.pt imgsz=64", "merged"),

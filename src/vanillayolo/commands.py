@@ -106,7 +106,7 @@ def collapse(model: str, path: str | None = None, **settings: Any) -> None:
     from vanillayolo.deploy.collapse import collapse as run
     from vanillayolo.deploy.collapse import summary
 
-    _check_keys("collapse", run, settings)
+    _check_keys("collapse", settings)
     print(summary(run(model, path, **settings)))
 
 
@@ -189,7 +189,7 @@ def scenes(folder: str, format: str = "yolo", workers: int | None = None, **sett
     from vanillayolo.data.scenes.writing import summary, write_scenes
     from vanillayolo.yolo.deep_trainer import available_cores
 
-    _check_keys("scenes", SceneSettings, settings)
+    _check_keys("scenes", settings)
     data = write_scenes(folder, SceneSettings(**settings), format, available_cores() if workers is None else workers)
     print(summary(data))
 
@@ -269,6 +269,7 @@ def cfg() -> None:
 BEHIND = {
     "collapse": "deploy.collapse",
     "demo": "study.demo",
+    "scenes": "data.scenes:SceneSettings",
     "compare": "study.protocol",
     "ablate": "study.ablate:run",
     "features": "study.features",

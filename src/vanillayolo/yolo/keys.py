@@ -5,16 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import fields
-from pathlib import Path
 from typing import Any
 
-import yaml
 from ultralytics.cfg import TASKS, merge_equals_args
 from ultralytics.utils import DEFAULT_CFG_DICT, DEFAULT_CFG_PATH
 
-from vanillayolo.errors import UsageError
 from vanillayolo.nn import DeepTraining
 
+from .arguments import named_settings
 from .fine_tuning import FineTuning
 from .lean_training import LeanTraining
 
@@ -54,14 +52,7 @@ def settings_file(file: object) -> dict[str, Any]:
     Raises:
         UsageError: when it is no file of settings.
     """
-    try:
-        given = yaml.safe_load(Path(str(file)).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
-        reason = getattr(error, "strerror", None) or "not valid YAML"
-        raise UsageError(f"cfg={file}: {reason}; 'vanillayolo cfg' prints one to edit.") from None
-    if not isinstance(given, dict):
-        raise UsageError(f"cfg={file}: no key: value lines; 'vanillayolo cfg' prints a file to edit.")
-    given = {key: value for key, value in given.items() if value is not None and key not in {"cfg", "mode", "save_dir"}}
+    given = {k: v for k, v in named_settings({"cfg": file}).items() if k not in {"cfg", "mode", "save_dir"}}
     if given.get("task") == DEFAULT_CFG_DICT["task"]:
         del given["task"]  # in a copy of the defaults, nobody's choice
     return given
