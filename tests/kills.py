@@ -37,7 +37,7 @@ from vanillayolo.yolo import model_yaml
 from vanillayolo.yolo.architecture import dump_yaml
 
 SCRIPT = Path(sys.executable).with_name("vanillayolo")
-EPOCHS = 8
+EPOCHS = 12
 LIMIT = 1500.0  # seconds; a process that takes longer hangs
 
 
@@ -93,10 +93,10 @@ def moment(rng: random.Random, aimed: bool, span: float) -> Callable[[Path, floa
         span: seconds that an unbroken training takes.
     """
     if not aimed:
-        seconds = rng.uniform(0, 0.6 * span)
+        seconds = rng.uniform(0, 0.3 * span)
         return lambda _, elapsed: elapsed > seconds
     seen: set[str] = set()
-    number, delay = rng.randint(1, 8), rng.choice([0.0, rng.uniform(0, 0.004), rng.uniform(0, 0.03)])
+    number, delay = rng.randint(1, 5), rng.choice([0.0, rng.uniform(0, 0.004), rng.uniform(0, 0.03)])
 
     def due(run: Path, _: float) -> bool:
         seen.update(written(run))
