@@ -3,8 +3,10 @@
 ``python tests/kills.py --kills 300 --out benchmarks/kills.json``; kills that the file counts already are not repeated.
 A training is killed and resumed until it ends. After each kill the newest checkpoint must hold every epoch but the one
 in work; at the end results.csv must have every epoch once, with slope and learning rates of the unbroken run, and
-best.pt must open. One in ten is Ctrl-C instead, which is not counted as a kill: what it is answered with must be true. Starting Python takes longer than an epoch here, so that nine of ten processes are forked from one
-that has imported everything, and run the script's file; the tenth starts afresh.
+best.pt must open. One in ten is Ctrl-C, which is not counted as a kill: what it is answered with must be true.
+
+Starting Python takes longer than an epoch here, so that nine of ten processes are forked from one that has imported
+everything, and run the script's file; the tenth starts afresh.
 """
 
 from __future__ import annotations
