@@ -3,8 +3,10 @@
 ``python tests/kills.py --kills 300 --out benchmarks/kills.json``; kills that the file counts already are not repeated.
 A training is killed and resumed until it ends. After each kill the newest checkpoint must hold every epoch but the one
 in work; at the end results.csv must have every epoch once, with slope and learning rates of the unbroken run, and
-best.pt must open. Starting Python takes longer than an epoch here, so that nine of ten processes are forked from one
-that has imported everything, and run the script's file; the tenth starts afresh.
+best.pt must open. One in ten is Ctrl-C, which is not counted as a kill: what it is answered with must be true.
+
+Starting Python takes longer than an epoch here, so that nine of ten processes are forked from one that has imported
+everything, and run the script's file; the tenth starts afresh.
 """
 
 from __future__ import annotations
@@ -15,6 +17,7 @@ import json
 import os
 import platform
 import random
+import re
 import runpy
 import shutil
 import signal
@@ -37,7 +40,7 @@ from vanillayolo.yolo import model_yaml
 from vanillayolo.yolo.architecture import dump_yaml
 
 SCRIPT = Path(sys.executable).with_name("vanillayolo")
-EPOCHS = 8
+EPOCHS = 12
 LIMIT = 1500.0  # seconds; a process that takes longer hangs
 
 
@@ -56,6 +59,7 @@ def start(words: list[str], log: Path, afresh: bool) -> int:
     process = os.fork()
     if process:
         return process
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
     os.dup2(output, 1)
     os.dup2(output, 2)
@@ -93,10 +97,10 @@ def moment(rng: random.Random, aimed: bool, span: float) -> Callable[[Path, floa
         span: seconds that an unbroken training takes.
     """
     if not aimed:
-        seconds = rng.uniform(0, 0.6 * span)
+        seconds = rng.uniform(0, 0.3 * span)
         return lambda _, elapsed: elapsed > seconds
     seen: set[str] = set()
-    number, delay = rng.randint(1, 8), rng.choice([0.0, rng.uniform(0, 0.004), rng.uniform(0, 0.03)])
+    number, delay = rng.randint(1, 5), rng.choice([0.0, rng.uniform(0, 0.004), rng.uniform(0, 0.03)])
 
     def due(run: Path, _: float) -> bool:
         seen.update(written(run))
@@ -108,8 +112,10 @@ def moment(rng: random.Random, aimed: bool, span: float) -> Callable[[Path, floa
     return due
 
 
-def run_until(words: list[str], run: Path, log: Path, due: Callable[[Path, float], bool], afresh: bool) -> int | None:
-    """Start a training; return its exit code, or None when it was killed."""
+def run_until(
+    words: list[str], run: Path, log: Path, due: Callable[[Path, float], bool], afresh: bool, sent: int = signal.SIGKILL
+) -> int | None:
+    """Start a training, send it a signal when that is due; return its exit code, or None when it was killed."""
     process, begun = start(words, log, afresh), time.monotonic()
     while True:
         ended, status = os.waitpid(process, os.WNOHANG)
@@ -117,7 +123,7 @@ def run_until(words: list[str], run: Path, log: Path, due: Callable[[Path, float
             return os.waitstatus_to_exitcode(status)
         elapsed = time.monotonic() - begun
         if due(run, elapsed) or elapsed > LIMIT:
-            os.kill(process, signal.SIGKILL)
+            os.kill(process, signal.SIGKILL if elapsed > LIMIT else sent)
             _, status = os.waitpid(process, 0)
             if elapsed > LIMIT:
                 raise TimeoutError(f"{words}: no end after {LIMIT} s; see {log}")
@@ -156,6 +162,16 @@ def faults_after_kill(run: Path) -> list[str]:
     return found
 
 
+def is_true(told: str, run: Path) -> bool:
+    """Whether what Ctrl-C was answered with is so: an epoch that is saved, or none."""
+    saved = re.search(r"Epoch (\d+) is saved; go on with 'vanillayolo train model=(\S+) resume'", told)
+    if saved:
+        return int(torch.load(saved[2], map_location="cpu", weights_only=False)["epoch"]) + 1 == int(saved[1])
+    if "No epoch was saved" in told:
+        return not any((run / "weights").glob("*.pt"))
+    return "The training has ended" in told or told == "vanillayolo: stopped"
+
+
 def faults_at_end(run: Path, expected: list[tuple[str, ...]]) -> list[str]:
     """What must hold of a run that was killed and resumed until its end."""
     found = [] if schedule(run) == expected else [f"results.csv: {schedule(run)}, not {expected}"]
@@ -177,15 +193,20 @@ def train_through_kills(
         kind = rng.choice(["aimed", "random"])
         saved = (run / "weights" / "last.pt").exists()
         due = moment(rng, kind == "aimed", span) if counts["kills"] < most else lambda *_: False
-        code = run_until(resume if saved else begin, run, log, due, afresh=rng.random() < 0.1)
-        if code is None:
+        sent = signal.SIGINT if rng.random() < 0.1 else signal.SIGKILL
+        code = run_until(resume if saved else begin, run, log, due, rng.random() < 0.1, sent)
+        if code == 130:
+            last = log.read_text(encoding="utf-8").splitlines()[-1]
+            counts.update(["Ctrl-C", *([] if is_true(last, run) else [f"fault: Ctrl-C says: {last}"])])
+            counts.update(f"fault: {fault}" for fault in faults_after_kill(run))
+        elif code is None:
             counts.update(["kills", kind, *(["while writing"] if written(run) else [])])
             counts.update(f"fault: {fault}" for fault in faults_after_kill(run))
-            continue
-        if code == 0 or "its training has ended" in log.read_text(encoding="utf-8").splitlines()[-1]:
+        elif code == 0 or "its training has ended" in log.read_text(encoding="utf-8").splitlines()[-1]:
             break
-        counts[f"fault: exit code {code}: {log.read_text(encoding='utf-8').splitlines()[-1]}"] += 1
-        break
+        else:
+            counts[f"fault: exit code {code}: {log.read_text(encoding='utf-8').splitlines()[-1]}"] += 1
+            break
     counts.update(["trainings", *(f"fault: {fault}" for fault in faults_at_end(run, expected))])
     return counts
 

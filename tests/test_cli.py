@@ -7,6 +7,7 @@ import pytest
 from ultralytics.utils import SETTINGS
 
 from vanillayolo import cli
+from vanillayolo.errors import WriteError
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:
@@ -80,6 +81,25 @@ def test_a_defect_of_ours_keeps_its_traceback(monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setitem(cli.COMMANDS, "version", broken)
     with pytest.raises(ZeroDivisionError):
         cli.main(["version"])
+
+
+@pytest.mark.parametrize(
+    ("stop", "code", "told"),
+    [
+        (KeyboardInterrupt(), 130, "vanillayolo: stopped\n"),
+        (KeyboardInterrupt("Epoch 3 is saved."), 130, "vanillayolo: stopped. Epoch 3 is saved.\n"),
+        (WriteError("cannot write x (full)"), 1, "vanillayolo: cannot write x (full)\n"),
+    ],
+)
+def test_what_stops_a_command_is_one_line(
+    stop: BaseException, code: int, told: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def stopped() -> None:
+        raise stop
+
+    monkeypatch.setitem(cli.COMMANDS, "version", stopped)
+    assert cli.main(["version"]) == code
+    assert capsys.readouterr().err == told
 
 
 def test_info_prints_the_published_model_to_the_parameter(capsys: pytest.CaptureFixture[str]) -> None:

@@ -20,25 +20,8 @@ from pathlib import Path
 import psutil
 
 from .errors import WriteError
+from .places import NEXT, PHRASES
 
-#: What a place that cannot be written answers, as opposed to a defect of ours.
-NOT_WRITABLE = {
-    getattr(errno, name)
-    for name in (
-        "ENOSPC",
-        "EDQUOT",
-        "EFBIG",
-        "EROFS",
-        "EACCES",
-        "EPERM",
-        "ENAMETOOLONG",
-        "ENOTDIR",
-        "EISDIR",
-        "EEXIST",
-        "EIO",
-    )
-    if hasattr(errno, name)
-}
 #: What to do about it, in the message of :class:`WriteError`.
 HINT = "make room there, or choose another folder"
 
@@ -56,11 +39,11 @@ def refused(path: Path, hint: str = HINT) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        if error.errno not in NOT_WRITABLE:
+        if error.errno not in {*NEXT, errno.EEXIST}:
             raise
         raise WriteError(f"cannot write {path} ({error.strerror}); {hint}.") from error
     except RuntimeError as error:
-        if "PytorchStreamWriter" not in str(error):  # torch.save's only word for a full disk
+        if not any(phrase in str(error) for phrase in PHRASES):  # torch.save's only word for a full disk
             raise
         raise WriteError(f"cannot write {path} (torch could not write all of it); {hint}.") from error
 

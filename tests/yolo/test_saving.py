@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import errno
 import shutil
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -17,7 +19,7 @@ from test_locks import hold
 from vanillayolo import VanillaYOLO, cli
 from vanillayolo.errors import CheckpointError
 from vanillayolo.yolo.checkpoints import is_undamaged, newest_checkpoint
-from vanillayolo.yolo.saving import cut_rows, run_folder
+from vanillayolo.yolo.saving import cut_rows, run_folder, told_in_thread
 
 EPOCHS = 5
 
@@ -116,7 +118,13 @@ def test_a_torn_last_checkpoint_is_gone_around(
     (moved / "results.csv").unlink()
     assert resume(moved) == 0
     assert "last.pt is damaged; epoch2.pt of epoch 3 is the newest checkpoint" in caplog.text
-    assert [row["epoch"] for row in rows(moved)] == ["3", "4", "5"] or len(rows(moved)) == EPOCHS
+    assert [row["epoch"] for row in rows(moved)] == [
+        "1",
+        "2",
+        "3",
+        "4",
+        "5",
+    ]  # those before from its table
     assert is_undamaged(moved / "weights" / "best.pt")
 
 
@@ -206,6 +214,23 @@ def test_resume_checks_the_data_as_train_does(
 # -- without a training
 
 
+def test_a_picture_drawn_in_a_thread_on_a_full_disk_is_one_line(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def draw(error: Exception) -> None:
+        raise error
+
+    monkeypatch.setattr(threading, "excepthook", told_in_thread)
+    for error in (OSError(errno.ENOSPC, "No space left on device"), ValueError("ours")):
+        thread = threading.Thread(target=draw, args=(error,))
+        thread.start()
+        thread.join()
+    assert caplog.text.count("a picture could not be written (No space left on device)") == 1
+    told = capsys.readouterr().err
+    assert "ValueError: ours" in told
+    assert "OSError" not in told
+
+
 def test_the_newest_whole_checkpoint_of_a_run(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     def read(path: Path) -> dict[str, Any]:
         if not is_undamaged(path):
@@ -254,6 +279,8 @@ def test_rows_of_epochs_that_the_checkpoint_has_not_are_cut(tmp_path: Path) -> N
     results.unlink()
     cut_rows(results, 1, {"epoch": [1, 2], "time": [1.5, 2.5], "loss": [0.1234567, None]})
     assert results.read_text() == "epoch,time,loss\n1,1.5,0.123457\n"
+    cut_rows(results, 2, {"epoch": [1, 2], "time": [9.0, 2.5], "loss": [9.0, 0.5]})  # of an epoch gone back from
+    assert results.read_text() == "epoch,time,loss\n1,1.5,0.123457\n2,2.5,0.5\n"
     results.write_text("")
     cut_rows(results, 1)
     assert results.read_text() == ""

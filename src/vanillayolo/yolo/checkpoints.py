@@ -91,7 +91,9 @@ def newest_checkpoint(given: Path, read: Callable[[Path], dict[str, Any]]) -> tu
         epoch = found[1].get("epoch", -1) + 1
         state = "older" if is_undamaged(given) else "damaged" if given.exists() else "missing"
         LOGGER.warning(
-            f"{given} is {state}; {found[0].name}" + (f" of epoch {epoch}" if epoch else "") + " is the newest"
+            f"{given} is {state}; {found[0].name}"
+            + (f" of epoch {epoch}" if epoch else "")
+            + " is the newest checkpoint"
         )
     return found
 

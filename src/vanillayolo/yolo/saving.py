@@ -10,6 +10,7 @@ import errno
 import io
 import os
 import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +51,14 @@ def replaced(owner: Any, **attributes: Any) -> Iterator[None]:
             setattr(owner, name, value)
 
 
+def told_in_thread(failed: threading.ExceptHookArgs) -> None:
+    """Tell in one line that a picture, which Ultralytics draws in a thread, met a full disk; training goes on."""
+    if isinstance(failed.exc_value, OSError) and failed.exc_value.errno in FULL:
+        LOGGER.warning(f"a picture could not be written ({failed.exc_value.strerror})")
+    else:
+        threading.__excepthook__(failed)
+
+
 class WholeYAML(YAML):
     """Ultralytics' YAML files, written whole."""
 
@@ -65,7 +74,7 @@ def run_folder(checkpoint: Path, name: str) -> Path:
 
     Args:
         checkpoint: ``RUN/weights/last.pt``; a file elsewhere, a copy, gets a folder of its own beside it.
-        name: of that folder.
+        name: of the run, for that folder.
     """
     folder = checkpoint.resolve().parent
     return folder.parent if folder.name == "weights" else folder / f"{name}-{checkpoint.stem}"
@@ -87,14 +96,23 @@ def strip_run(last: Path, best: Path) -> None:
 
 
 def finish_run(path: Path, ckpt: dict[str, Any] | None) -> bool:
-    """Return whether a checkpoint is of a training that has ended; strip it where a kill came before that."""
+    """Return whether a checkpoint is of a training that has ended; strip it where a kill came before that.
+
+    Raises:
+        UsageError: when the training is still at it.
+    """
     ckpt = ckpt or {}
     epochs = (ckpt.get("train_args") or {}).get("epochs", 0)
     if ckpt.get("optimizer") is None:
         return bool(ckpt.get("train_results"))
     trained = 0 < epochs <= ckpt.get("epoch", -1) + 1
     if trained and path.name in {"last.pt", "best.pt"}:
-        strip_run(path.with_name("last.pt"), path.with_name("best.pt"))
+        folder = run_folder(path, "")
+        locks.take(folder)
+        try:
+            strip_run(path.with_name("last.pt"), path.with_name("best.pt"))
+        finally:
+            locks.give(folder)
     return trained
 
 
@@ -102,17 +120,17 @@ def cut_rows(results: Path, epochs: int, saved: dict[str, list[Any]] | None = No
     """Leave one row of results.csv for each of the first epochs, the later one where there are two.
 
     Args:
-        results: the file; where it is gone it is made from ``saved``.
+        results: the file.
         epochs: epochs that the checkpoint holds.
-        saved: the checkpoint's own table, by column.
+        saved: the checkpoint's own table, by column, for rows that the file lacks.
     """
+    header, rows = list(saved or {}), []
     if results.exists():
         with results.open(encoding="utf-8", newline="") as file:
-            header, *rows = list(csv.reader(file)) or [[]]
-    else:
-        header = list(saved or {})
+            header, *rows = list(csv.reader(file)) or [header]
+    if header == list(saved or {}):
         table = zip(*(saved or {}).values(), strict=True)
-        rows = [[f"{v:.6g}" if isinstance(v, (int, float)) else str(v) for v in row] for row in table]
+        rows = [*([f"{v:.6g}" if isinstance(v, (int, float)) else str(v) for v in row] for row in table), *rows]
     kept = {int(row[0]): row for row in rows if len(row) == len(header) and row[0].strip().isdigit()}
     lines = [header, *(row for epoch, row in sorted(kept.items()) if epoch <= epochs)]
     if header:
@@ -173,7 +191,7 @@ class SavingMixin(_Trainer):
     def train(self) -> None:
         """Train; where a full disk or the user stops it, say how to go on."""
         try:
-            with self._disk_errors_told():
+            with self._disk_errors_told(), replaced(threading, excepthook=told_in_thread):
                 super().train()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self.how_to_go_on()) from None
