@@ -20,6 +20,7 @@ import torch
 
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.study.latency import load, machine, measure
+from vanillayolo.valid_json import json_text
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.trainer import available_cores
@@ -80,7 +81,7 @@ def main() -> int:
         for batch, layout in cases:
             if (batch, layout) in missing:
                 rows[key(name, batch, layout)] = compare(networks, batch, layout, given.imgsz, given.rounds)
-                given.out.write_text(json.dumps(record, indent=1) + "\n")
+                given.out.write_text(json_text(record))
             row = rows[key(name, batch, layout)]
             form = f"{row['training form']['median']:9.1f} {row['merged']['median']:9.1f}  {row['ratio']:.2f}"
             print(f"{name:28} batch {batch} {layout:14} {form}", flush=True)

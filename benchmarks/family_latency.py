@@ -8,7 +8,6 @@ Writes benchmarks/family_latency.json, or --out; `python benchmarks/readme_table
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import tempfile
 from datetime import date
@@ -18,6 +17,7 @@ from typing import Any
 from vanillayolo import VanillaYOLO
 from vanillayolo.study.cost import both_forms
 from vanillayolo.study.latency import BACKENDS, latency, supported, table
+from vanillayolo.valid_json import json_text
 from vanillayolo.yolo.inference import stock_model, write_onnx
 
 OUT = Path(__file__).parent / "family_latency.json"
@@ -47,7 +47,7 @@ def main() -> None:
         files[training] = write_onnx(PUBLISHED, f"{folder}/training.onnx", given.imgsz, fused=False)
         record |= latency(files, given.backends, given.imgsz, given.rounds)
     record["cost"] = {name: costs(name, given.imgsz) for name in names}
-    given.out.write_text(json.dumps(record, indent=1) + "\n")
+    given.out.write_text(json_text(record))
     print(table(record))
 
 

@@ -27,6 +27,7 @@ from vanillayolo.deploy.layer_report import layer_report
 from vanillayolo.deploy.onnx_graph import int8_convolutions, module_name
 from vanillayolo.deploy.quantize import FORMATS, merged_network, quantize_export
 from vanillayolo.study.latency import machine
+from vanillayolo.valid_json import json_text
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.files import float32_runtimes
 from vanillayolo.yolo.inference import dataset_images
@@ -118,7 +119,7 @@ def main() -> None:
                 continue
             with tempfile.TemporaryDirectory() as folder:
                 done[case] = done.get(case, {}) | run_case(Path(file), CASES[case], given, Path(folder))
-            given.out.write_text(json.dumps(record, indent=1) + "\n")
+            given.out.write_text(json_text(record))
             figures = ", ".join(f"{split} {100 * done[case][split]['map']:.2f}" for split in given.split)
             print(f"{name}: {case}: mAP50-95 {figures} ({done[case]['seconds_to_make']:.0f} s to make)", flush=True)
 

@@ -39,6 +39,7 @@ from ultralytics.utils import DEFAULT_CFG
 from vanillayolo.nn import SeriesActivation, set_lean, set_negative_slope
 from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.study.latency import machine
+from vanillayolo.valid_json import json_text
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.allocator import OWN_CHOICE, freed_memory_kept, give_back
 from vanillayolo.yolo.architecture import is_model_name
@@ -170,7 +171,7 @@ def run_case(given: argparse.Namespace) -> None:
         if kept != (given.memory[0] == "kept"):
             sys.exit("memory=kept needs glibc, and no MALLOC_ setting in the environment")
         record = measure(models, given.imgsz[0], given.batch[0], given.rounds, given.budget)
-    given.case.write_text(json.dumps(record))
+    given.case.write_text(json_text(record))
 
 
 def start_case(given: argparse.Namespace, imgsz: int, batch: int, way: str) -> dict[str, Any]:
@@ -237,7 +238,7 @@ def main() -> None:
                     continue
                 case = start_case(given, imgsz, batch, way)
                 record["cases"] = [c for c in record["cases"] if c not in old] + [case]
-                out.write_text(json.dumps(record, indent=1) + "\n")
+                out.write_text(json_text(record))
                 print(training_table({**record, "cases": [case]}), flush=True)
     print(training_table(record))
 

@@ -89,15 +89,9 @@ def check_settings(format: str, settings: dict[str, Any]) -> Any:
 
 
 def write_int8(model: VanillaYOLO, target: Path, format: str, data: str, settings: dict[str, Any]) -> Path:
-    """Write an int8 file calibrated on the training split.
+    """Write an int8 file calibrated on the training split."""
+    from .quantize import quantize_export
 
-    Raises:
-        UsageError: where the quantiser is not there.
-    """
-    try:
-        from .quantize import quantize_export  # type: ignore[import-not-found, unused-ignore]
-    except ModuleNotFoundError as error:
-        raise UsageError(f"int8 is not available for {format}.") from error
     kept = {k: v for k, v in settings.items() if k not in {"half", "int8", "quantize", "device", "verbose", "batch"}}
     return Path(quantize_export(model, format=format, data=data, path=target, **kept))
 

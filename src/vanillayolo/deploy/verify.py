@@ -58,6 +58,17 @@ def surest(reference: nn.Module, images: list[Tensor], least: float | None = Non
     return conf, images[max(range(len(images)), key=lambda i: int((scores[i] >= conf).sum()))]
 
 
+def suppression_of(file: ExportedFile, x: Tensor, **given: Any) -> Suppression | None:
+    """Return how the suppression inside a file is set; None where there is none.
+
+    What the file says goes before what is given. How many boxes it gives at most is the length of its output.
+    """
+    if not file.suppressed:
+        return None
+    known = {"max_det": int(file(x).shape[1])} | {k: v for k, v in given.items() if v is not None}
+    return Suppression(**known | file.suppression)
+
+
 def compare(
     file: ExportedFile,
     reference: nn.Module,
@@ -176,14 +187,13 @@ def verify(
     origin = origin_of(checkpoint).name
     kind = precision(path, file.format, file.metadata)
     result = Verification(path.name, origin, file.format, kind, file.suppressed, where)
-    pictures = [read_image(p, channels_of(network)) for p in files]
+    channels = channels_of(network)
+    if file.channels != channels:
+        raise VerificationError(f"{path.name}: takes {file.channels} channels, {origin} takes {channels}.")
+    pictures = [read_image(p, channels) for p in files]
     inputs = {f"{h}x{w}": [letterbox(picture, (h, w)) for picture in pictures] for h, w in sizes}
     first = next(iter(inputs.values()))
-    inside = None
-    if file.suppressed:
-        given = {"conf": conf, "iou": iou, "agnostic_nms": agnostic_nms}
-        said = {k: v for k, v in given.items() if v is not None} | file.suppression
-        inside = Suppression(**{**said, "max_det": int(file(first[0]).shape[1])})
+    inside = suppression_of(file, first[0], conf=conf, iou=iou, agnostic_nms=agnostic_nms)
     # A file with suppression inside has no box below its own threshold: there, only PyTorch has.
     result.conf, best = surest(network, first, inside.conf + result.tolerance.score if inside else None)
     for size, batch in inputs.items():

@@ -53,10 +53,10 @@ def float32_runtimes() -> Iterator[None]:
 
 
 @contextmanager
-def quiet() -> Iterator[None]:
-    """Let Ultralytics report warnings and errors only."""
+def quiet(least: int = logging.WARNING) -> Iterator[None]:
+    """Let Ultralytics report warnings and errors only, or what is of another level at least."""
     level = LOGGER.level
-    LOGGER.setLevel(max(level, logging.WARNING))
+    LOGGER.setLevel(max(level, least))
     try:
         yield
     finally:
