@@ -170,7 +170,7 @@ def test_no_two_images_share_a_label_file(given_names: list[tuple[list[str], str
         (coco(images=[{"id": 10, "file_name": "a.jpg", "width": 0, "height": 5}]), "size 0 x 5"),
         (coco(images=[{"file_name": "a.jpg"}]), "no integer id"),
         (coco(categories=[{"id": 7, "name": "x"}, {"id": 7, "name": "y"}]), "same id"),
-        (coco(categories=[{"id": 7}]), "category 7 has no name"),
+        (coco(categories=[{"id": 7}]), "category 7 has the name None"),
         (
             coco(annotations=[{"id": 5, "image_id": 11, "category_id": 7, "bbox": [0, 0, 1, 1]}]),
             "annotation 5 is of image",

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from vanillayolo.errors import DataError, closest
 
 from .coco_file import CocoFile
-from .data_yaml import DataYaml, class_names
+from .data_yaml import DataYaml, class_names, shown
 
 
 def coco_classes(source: DataYaml, files: Sequence[CocoFile]) -> tuple[list[str], list[dict[int, int]], list[str]]:
@@ -33,7 +33,7 @@ def coco_classes(source: DataYaml, files: Sequence[CocoFile]) -> tuple[list[str]
     if source.data.get("nc") not in (None, len(names)) or not names:
         raise DataError(
             f"{files[0].file}: there are {len(names)} categories in all splits and nc is "
-            f"{source.data.get('nc', 'not given')}; leave nc out or list the classes under the key names"
+            f"{shown(source.data.get('nc', 'not given'))}; leave nc out or list the classes under the key names"
         )
     classes = {number: names.index(label) for number, label in labels.items()}
     return names, [classes for _ in files], [f"{files[0].file}: {line}" for line in said]

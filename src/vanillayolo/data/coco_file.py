@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
+from vanillayolo.data.data_yaml import LONGEST_NAME
 from vanillayolo.data.paths import IMAGE_SUFFIXES, is_image_name
 from vanillayolo.errors import DataError
 
@@ -93,8 +94,10 @@ def read_coco(file: Path) -> CocoFile:
         raise DataError(f"{file}: two images or two categories have the same id; ids must be unique")
     named = {number: entry.get("name") for number, entry in categories.items()}
     for number, name in named.items():
-        if not isinstance(name, str):
-            raise DataError(f"{file}: category {number} has no name; every category needs a text under name")
+        if not isinstance(name, str) or not 0 < len(name.strip()) <= LONGEST_NAME:
+            raise DataError(
+                f"{file}: category {number} has the name {_short(name)}; give a text of 1 to {LONGEST_NAME} characters"
+            )
     read = CocoFile(file, {n: _image(file, n, e) for n, e in images.items()}, {n: str(v) for n, v in named.items()}, [])
     read.parents.update(
         {n: e["supercategory"] for n, e in categories.items() if isinstance(e.get("supercategory"), str)}
@@ -117,11 +120,12 @@ def _image(file: Path, number: int, entry: dict[str, Any]) -> CocoImage:
     name, width, height = entry.get("file_name"), entry.get("width"), entry.get("height")
     if not isinstance(name, str) or not is_image_name(name):
         raise DataError(
-            f"{file}: image {number} has the file_name {name!r}; allowed suffixes: {', '.join(IMAGE_SUFFIXES)}"
+            f"{file}: image {number} has the file_name {_short(name)}; allowed suffixes: {', '.join(IMAGE_SUFFIXES)}"
         )
     if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):
         raise DataError(
-            f"{file}: image {number} has the size {width!r} x {height!r}; width and height in pixels are needed"
+            f"{file}: image {number} has the size {_short(width)} x {_short(height)}; width and height in pixels are "
+            "needed"
         )
     return CocoImage(name, float(width), float(height))
 

@@ -21,7 +21,7 @@ import yaml
 from vanillayolo.data.coco_classes import coco_classes
 from vanillayolo.data.coco_file import CocoFile, read_coco
 from vanillayolo.data.coco_pictures import Size, box_frames, find_pictures
-from vanillayolo.data.data_yaml import SPLIT_KEYS, DataYaml, find_root, locate, read_yaml, split_entries
+from vanillayolo.data.data_yaml import SPLIT_KEYS, DataYaml, find_root, locate, path_of, read_yaml, shown, split_entries
 from vanillayolo.data.paths import cache_dir, label_path, staged_folder
 from vanillayolo.errors import DataError, closest
 
@@ -121,11 +121,12 @@ def _annotation_entries(source: DataYaml) -> dict[str, str]:
     given = source.data.get("annotations")
     if not isinstance(given, dict) or not all(isinstance(value, str) for value in given.values()):
         raise DataError(
-            f"{source.file}: annotations is {given!r}; give a mapping such as {{train: train.json, val: val.json}}"
+            f"{source.file}: annotations is {shown(given)}; give a mapping such as {{train: train.json, val: val.json}}"
         )
     for split in given:
         if split not in SPLIT_KEYS:
-            raise DataError(f"{source.file}: annotations has the key '{split}'; {closest(str(split), SPLIT_KEYS)}")
+            raise DataError(f"{source.file}: annotations has the key {shown(split)}; {closest(str(split), SPLIT_KEYS)}")
+        path_of(given[split], f"{source.file}: annotations: {split}")
     for split in ("train", "val"):
         if split not in given:
             raise DataError(f"{source.file}: annotations has no key '{split}'; give the JSON file of that split")
@@ -137,7 +138,7 @@ def _image_folder(source: DataYaml, root: Path, split: str) -> Path:
     folder = locate(root, entries[0])
     if len(entries) != 1 or not folder.is_dir():
         raise DataError(
-            f"{source.file}: {split} is {source.data[split]!r}, which is not one existing folder of images "
+            f"{source.file}: {split} is {shown(source.data[split])}, which is not one existing folder of images "
             f"(looked in {root}); COCO annotations need that"
         )
     return folder

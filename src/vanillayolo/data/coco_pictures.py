@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from PIL import Image
 from vanillayolo.errors import DataError
 
 from .coco_file import CocoBox, CocoFile
+from .data_yaml import shown
 from .label_files import WORKERS
 
 Size = tuple[float, float]
@@ -51,19 +53,19 @@ def find_pictures(coco: CocoFile, folder: Path) -> dict[int, Path]:
         DataError: if none is there.
     """
     pictures = {number: folder / image.file_name for number, image in coco.images.items()}
-    found = {number: path for number, path in pictures.items() if path.is_file()}
+    found = {number: path for number, path in pictures.items() if os.path.isfile(path)}
     taken = set(found.values())
     moved: dict[Path, list[int]] = {}
     for number in pictures.keys() - found.keys():
         parts = coco.images[number].file_name.replace("\\", "/").split("/")
         tails = (folder.joinpath(*parts[start:]) for start in range(len(parts)) if parts[start])
-        if path := next((path for path in tails if path not in taken and path.is_file()), None):
+        if path := next((path for path in tails if path not in taken and os.path.isfile(path)), None):
             moved.setdefault(path, []).append(number)
     found |= {numbers[0]: path for path, numbers in moved.items() if len(numbers) == 1}
     if not found and pictures:
         raise DataError(
             f"{coco.file}: {len(pictures)} of {len(pictures)} images do not exist, first "
-            f"{next(iter(pictures.values()))}; file_name is relative to the split's folder in the data YAML"
+            f"{shown(str(next(iter(pictures.values()))))}; file_name is relative to the split's folder in the data YAML"
         )
     return {number: found[number] for number in coco.images if number in found}
 

@@ -126,6 +126,8 @@ def check_keys(source: DataYaml) -> None:
     channels = data.get("channels", 3)
     if type(channels) is not int or not 1 <= channels <= 1000:
         raise DataError(f"{source.file}: channels is {shown(channels)}; give how many an image has, such as 1 or 3")
+    if data.get("bg_class_idx"):
+        raise DataError(f"{source.file}: bg_class_idx is of semantic segmentation; leave it out")
     if not isinstance(data.get("download") or "", str):
         raise DataError(f"{source.file}: download is {shown(data['download'])}; give a URL as text, or leave it out")
 
@@ -166,8 +168,8 @@ def class_names(source: DataYaml) -> list[str] | None:
 
 
 def _class_count(source: DataYaml) -> int | None:
-    given = source.data.get("nc")
-    if given is None:
+    given = source.data.get("nc", "")
+    if given == "":
         return None
     try:
         count = 0.0 if isinstance(given, bool) else float(given)  # Ultralytics too takes 10.0 and '10'
@@ -217,7 +219,8 @@ def find_root(source: DataYaml, splits: Sequence[str], datasets_dir: Path | None
     Raises:
         DataError: If ``path`` is no text or leads to no folder.
     """
-    given = source.data.get("path") or ""
+    given = source.data.get("path")
+    given = "" if given is None else given
     if not isinstance(given, str):
         raise DataError(f"{source.file}: path is {shown(given)}; give the dataset's folder as text, or leave it out")
     folder = path_of(given, f"{source.file}: path")

@@ -79,6 +79,8 @@ def list_images(place: Path, owner: str) -> list[str]:
 def _read_list(file: Path, owner: str) -> list[str]:
     if is_image_name(file.name):
         raise DataError(f"{owner}: {file} is a single image; give a folder of images or a .txt list of image paths")
+    if not file.is_file():  # a device or a pipe has no end
+        raise DataError(f"{owner}: {file} is no file; give a folder of images or a .txt list of image paths")
     try:
         lines = file.read_text(encoding="utf-8-sig").strip().splitlines()
     except (OSError, UnicodeDecodeError) as error:

@@ -7,10 +7,8 @@ came with a dataset is never opened, and nothing is written beside the user's fi
 
 from __future__ import annotations
 
-import contextlib
 import hashlib
 import os
-import uuid
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +17,9 @@ from ultralytics.data import dataset, utils
 from ultralytics.utils import LOGGER, ROOT, SAFE_LOAD, YAML
 from ultralytics.utils.patches import imread
 
+from vanillayolo.atomic import whole_file
 from vanillayolo.data import cache_dir
+from vanillayolo.errors import WriteError
 
 #: Ultralytics' own data YAMLs.
 PACKAGED = ROOT / "cfg" / "datasets"
@@ -49,17 +49,11 @@ def load_cache(path: Path) -> dict[str, Any]:
 def save_cache(prefix: str, path: Path, x: dict[str, Any], version: str) -> None:
     """Write a scan's result to our place, whole; without one that can be written it is scanned again each time."""
     x["version"] = version
-    place = cache_place(path)
-    stage = place.with_name(f".{place.stem}-{uuid.uuid4().hex[:12]}.npy")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
-        np.save(stage, x, allow_pickle=True)  # type: ignore[arg-type]  # a dict, as Ultralytics reads it
-        stage.replace(place)
-    except OSError as error:
-        LOGGER.warning(f"{prefix}no cache of the labels ({error.strerror}): {place}")
-    finally:
-        with contextlib.suppress(OSError):
-            stage.unlink(missing_ok=True)
+        with whole_file(cache_place(path)) as temporary, temporary.open("wb") as file:
+            np.save(file, np.array(x, dtype=object), allow_pickle=True)
+    except WriteError as error:
+        LOGGER.warning(f"{prefix}{error}")
 
 
 def check_image(file: str) -> tuple[str, tuple[int, int]]:
