@@ -12,7 +12,8 @@ import cv2
 import numpy as np
 import yaml
 
-from vanillayolo.data.paths import staged_folder, write_text_whole
+from vanillayolo.atomic import write_whole
+from vanillayolo.data.paths import staged_folder
 from vanillayolo.data.scenes.labels import FLIP, KEYPOINTS, Labels
 from vanillayolo.data.scenes.scene import Scenes
 from vanillayolo.data.scenes.settings import GENERATOR_VERSION, LICENCE, SceneSettings
@@ -44,7 +45,8 @@ def write_scenes(
 
     Raises:
         UsageError: if the settings do not go together.
-        DataError: if the folder holds other files or cannot be written.
+        DataError: if the folder holds other files.
+        WriteError: if it cannot be written.
     """
     settings = settings or SceneSettings()
     _check(settings, format, workers)
@@ -53,7 +55,7 @@ def write_scenes(
     made_by = {"generator_version": GENERATOR_VERSION, "format": format, **asdict(settings)}
     if _stored(root) == made_by:
         if data != root:  # its absolute path is out of date in a folder that was moved
-            write_text_whole(data, _yaml_text(root, settings, format))
+            write_whole(data, _yaml_text(root, settings, format))
         return data
     with staged_folder(root, ()) as stage:
         written = _write_pictures(stage, settings, format, workers)
