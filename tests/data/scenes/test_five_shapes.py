@@ -130,11 +130,14 @@ def test_moved_dataset_keeps_its_scenes_and_gets_its_new_path(tmp_path: Path) ->
     assert (tmp_path / "new/images/val/00000.jpg").stat().st_mtime_ns == written
 
 
-def test_folder_with_other_files_is_left_alone(tmp_path: Path) -> None:
-    (tmp_path / "thesis.txt").write_text("mine", encoding="utf-8")
-    with pytest.raises(DataError, match=r"thesis\.txt"):
+@pytest.mark.parametrize("name", ["thesis.txt", "images/mine.jpg"])
+def test_folder_with_other_files_is_left_alone(tmp_path: Path, name: str) -> None:
+    (tmp_path / name).parent.mkdir(exist_ok=True)
+    (tmp_path / name).write_text("mine", encoding="utf-8")
+    with pytest.raises(DataError, match=name.partition("/")[0]):
         make_scenes(tmp_path, **SMALL)
-    assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
+    assert (tmp_path / name).read_text(encoding="utf-8") == "mine"
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 def test_nothing_is_left_when_writing_fails(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,11 +19,6 @@ from vanillayolo.errors import DataError, UsageError
 SMALL: dict[str, Any] = {"pictures": 16, "size": 128, "classes": 4, "val_every": 4}
 
 
-@pytest.fixture(scope="module")
-def atlas() -> Atlas:
-    return Scenes(SceneSettings(**SMALL)).atlas
-
-
 @pytest.fixture(autouse=True)
 def one_atlas(atlas: Atlas, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vanillayolo.data.scenes.scene.draw_atlas", lambda _: atlas)

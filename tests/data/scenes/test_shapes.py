@@ -4,17 +4,11 @@ import cv2
 import numpy as np
 import pytest
 
-from vanillayolo.data.scenes.atlas import CLUTTER, MARGIN, Atlas, draw_atlas
-from vanillayolo.data.scenes.settings import SceneSettings
+from vanillayolo.data.scenes.atlas import CLUTTER, MARGIN, Atlas
 from vanillayolo.data.scenes.shapes import FAMILIES, class_name
 from vanillayolo.data.scenes.textures import TEXTURES
 
-CLASSES = 30
-
-
-@pytest.fixture(scope="module")
-def atlas() -> Atlas:
-    return draw_atlas(SceneSettings(classes=CLASSES, class_seed=5))
+CLASSES = 20
 
 
 def test_every_object_is_a_solid_of_full_size(atlas: Atlas) -> None:

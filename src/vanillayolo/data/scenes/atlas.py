@@ -56,7 +56,7 @@ class Atlas:
 
 
 def draw_atlas(settings: SceneSettings) -> Atlas:
-    """Draw the atlas of a set of classes. It takes a second or two; its size is some forty megabytes, four times that above 320 pixels."""
+    """Draw the atlas of a set of classes. It takes a second or two and some 40 MB, four times that above 320 px."""
     side = 128 if settings.size <= 320 else 256
     families, textures = list(FAMILIES.values()), list(TEXTURES.values())
 

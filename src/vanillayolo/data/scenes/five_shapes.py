@@ -138,7 +138,8 @@ def make_scenes(
         if not data_yaml.is_file() or data_yaml.read_text(encoding="utf-8") != text:
             write_whole(data_yaml, text, CACHE_HINT)
         return data_yaml
-    with staged_folder(root, CONTENTS) as stage:
+    # images and labels without our record are somebody's own
+    with staged_folder(root, CONTENTS if (root / "scenes.json").is_file() else ()) as stage:
         streams = np.random.SeedSequence(seed).spawn(2)
         for split, count, stream in zip(("train", "val"), (train, val), streams, strict=True):
             _write_split(stage, split, stream.spawn(count), size, classes)

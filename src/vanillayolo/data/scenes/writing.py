@@ -45,7 +45,8 @@ def write_scenes(
 
     Raises:
         UsageError: if the settings do not go together.
-        DataError: if the folder holds other files or cannot be written.
+        DataError: if the folder holds other files.
+        WriteError: if it cannot be written.
     """
     settings = settings or SceneSettings()
     _check(settings, format, workers)
