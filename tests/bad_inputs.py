@@ -59,788 +59,8 @@ BASE = {
 #: The command behind a name above, where it is another.
 COMMAND = {"classify": "train", "resume": "train"}
 
-#: Bad words by command, one case a line: words, and after ``|`` what the line has to say beside the key.
-BAD = {
-    "train": """
-        epochs=true
-        epochs=0
-        epochs=-5
-        epochs=1.5
-        epochs=none
-        epochs=abc
-        epochs=nan
-        epochs=[1,2]
-        epochs=1000000000000
-        epochs=
-        fraction=2.5
-        fraction=0
-        fraction=true
-        fraction=nan
-        fraction=-1
-        imgsz=abc
-        imgsz=true
-        imgsz=1000000000
-        imgsz=none
-        imgsz=64.5
-        imgsz=nan
-        imgsz=
-        batch=1000000000
-        batch=true
-        batch=none
-        batch=abc
-        batch=inf
-        batch=1e999
-        workers=1000000
-        workers=-1
-        workers=2.5
-        workers=abc
-        degrees=none
-        degrees=nan
-        degrees=inf
-        degrees=1e9
-        degrees=abc
-        shear=nan
-        lr0=nan
-        lr0=-1
-        lr0=2
-        lr0=true
-        lr0=[0.1]
-        lrf=none
-        momentum=1.5
-        momentum=true
-        weight_decay=inf
-        box=nan
-        box=-1
-        box=inf
-        cls=true
-        dfl=none
-        warmup_epochs=-1
-        warmup_epochs=inf
-        warmup_bias_lr=true
-        mosaic=2
-        mosaic=true
-        hsv_h=nan
-        scale=nan
-        scale=[0.5]
-        scale=[nan,2]
-        scale=abc
-        scale=[-1,2]
-        scale=true
-        seed=-1
-        seed=99999999999999999999
-        seed=abc
-        seed=0.5
-        patience=-1
-        patience=true
-        patience=abc
-        close_mosaic=-3
-        close_mosaic=true
-        nbs=0
-        nbs=true
-        nbs=1000000000000
-        save_period=abc
-        save_period=true
-        optimizer=
-        optimizer=Adaam
-        optimizer=7
-        optimizer=none
-        amp=perhaps
-        amp=none
-        compile=7
-        compile=quickly
-        cache=perhaps
-        cache=7
-        device=99
-        device=gpu
-        device=cuda:7
-        device=true
-        device=1.5
-        time=0
-        time=-1
-        time=nan
-        time=true
-        time=1e12
-        time=inf
-        cos_lr=1
-        cos_lr=perhaps
-        deterministic=none
-        single_cls=yes
-        rect=maybe
-        save=7
-        val=none
-        multi_scale=true
-        multi_scale=5
-        channels_last=maybe
-        auto_augment=7
-        auto_augment=best
-        copy_paste_mode=glue
-        split=nowhere
-        task=segment
-        task=7
-        mode=train2
-        freeze=true
-        freeze=abc
-        freeze=-1
-        freeze=99999999999
-        freeze=1.5
-        freeze_stages=99
-        freeze_stages=stages.99
-        freeze_stages=
-        freeze_stages=true
-        freeze_stages=[1]
-        freeze_stages=nowhere
-        decay=nan
-        decay=true
-        decay=abc
-        decay=[0.5]
-        decay=-0.1
-        decay_shape=7
-        decay_shape=
-        lean=perhaps
-        lean=7
-        lean=true
-        join=7
-        join=perhaps
-        bfloat16=7
-        bfloat16=maybe
-        layer_decay=0
-        layer_decay=nan
-        layer_decay=abc
-        backbone_lr=inf
-        backbone_lr=true
-        weights=nowhere.pth
-        weights=
-        weights=true
-        weights={text}
-        weights={image}
-        weights={out}
-        weights={best}
-        weights={weights6}
-        pretrained=nowhere.pt
-        pretrained=7
-        pretrained={text}
-        pretrained={exported}
-        distill_model=nowhere.pt
-        distill_model=7
-        distill_model={text}
-        distill_model={image}
-        quantize=8
-        quantize=perhaps
-        preset=paper
-        resume=nowhere.pt
-        resume=perhaps
-        resume=7
-        resume={text}
-        resume=true
-        cfg=nowhere.yaml
-        cfg={image}
-        cfg={out}
-        cfg=7
-        cfg={text}
-        cfg={cfg_bad}
-        classes=abc
-        classes=-1
-        classes=true
-        classes=[0,abc]
-        classes=99
-        data=
-        data=7
-        data=nowhere.yaml
-        data=[]
-        model=
-        model=7
-        model={text}
-        model={image}
-        model={out}
-        model={long}
-        model={exported}
-        project={text}
-        project={text}/below
-        project=/proc/nowhere
-        project=/dev/full
-        project={long}
-        project=
-        name={long}
-        name=
-        name=/proc/x
-        name=a\\0b
-        exist_ok=1
-        exist_ok=perhaps
-        epohcs=3
-        =3
-        epochs
-        max_det=0
-        conf=2
-        iou=nan
-        optimizer=[SGD]
-        verbose=loud
-        plots=7
-        profile=7
-        dropout=2
-        erasing=-1
-        augmentations=7
-        save_dir={text}/below
-        save_dir=7
-        trainer=7
-        """,
-    "classify": """
-        imgsz=abc
-        epochs=true
-        data={text}
-        data={data}
-        preset=papr
-        preset=7
-        lean=max
-        erasing=nan
-        dropout=true
-        weights=nowhere.pth
-        weights={weights6}
-        auto_augment=none2
-        mixup=2
-        label_smoothing=7
-        """,
-    "val": """
-        conf=nan
-        conf=2
-        conf=-1
-        conf=abc
-        iou=5
-        iou=true
-        imgsz=abc
-        imgsz=-64
-        imgsz=none
-        batch=0
-        batch=1000000000
-        batch=true
-        split=nowhere
-        split=7
-        max_det=0
-        max_det=abc
-        max_det=1000000000000
-        classes=[a]
-        device=99
-        plots=maybe
-        save_json=7
-        augment=7
-        half=maybe
-        int8=7
-        quantize=99
-        workers=-1
-        workers=1000000
-        data=nowhere.yaml
-        data={text}
-        model=nowhere.pt
-        model={torn}
-        model={empty}
-        model={state}
-        project={text}
-        project=/proc/nowhere
-        name={long}
-        task=classify
-        task=paint
-        rect=7
-        save_txt=7
-        weights=nowhere.pth
-        validator=7
-        agnostic_nms=perhaps
-        dnn=7
-        """,
-    "predict": """
-        source=
-        source=nowhere.jpg
-        source={text}
-        source={out}
-        source={long}
-        source=7.5
-        source=true
-        source=[]
-        source=none
-        conf=abc
-        conf=nan
-        conf=1.5
-        iou=-1
-        imgsz=0
-        imgsz=abc
-        imgsz=[0,64]
-        imgsz=[64,64,64]
-        imgsz=[64,abc]
-        imgsz=100000000
-        max_det=-1
-        max_det=true
-        vid_stride=0
-        vid_stride=abc
-        line_width=-2
-        line_width=abc
-        line_width=true
-        classes=[-1]
-        classes=1.5
-        device=99
-        device=perhaps
-        save_txt=perhaps
-        save_crop=7
-        show=perhaps
-        show_labels=7
-        visualize=7
-        augment=maybe
-        embed=abc
-        embed=[999]
-        embed=true
-        embed=[-1000]
-        retina_masks=7
-        stream_buffer=7
-        stream=7
-        half=perhaps
-        tracker=nowhere.yaml
-        tracker={text}
-        project={text}
-        project={text}/x
-        project=/dev/full/x
-        name={long}
-        model=best
-        model={torn}
-        model={out}
-        batch=0
-        batch=abc
-        nms=perhaps
-        predictor=7
-        colour=red
-        """,
-    "track": """
-        tracker=nowhere.yaml
-        tracker={text}
-        tracker=7
-        tracker=
-        tracker={tracker_bad}
-        persist=perhaps
-        conf=abc
-        source=nowhere.mp4
-        vid_stride=-1
-        imgsz=abc
-        project={text}
-        device=99
-        """,
-    "export": """
-        format=
-        format=onxn
-        format=7
-        format=mnn
-        simplify=perhaps format=onnx
-        opset=999 format=onnx
-        opset=0 format=onnx
-        opset=abc format=onnx
-        opset=1 format=onnx
-        opset=true format=onnx
-        dynamic=perhaps
-        dynamic=7
-        nms=perhaps
-        half=perhaps
-        int8=perhaps data={data} format=onnx
-        quantize=5
-        quantize=abc
-        imgsz=abc
-        imgsz=0
-        imgsz=[64,64,64]
-        imgsz=100000000
-        imgsz=true
-        batch=0
-        batch=1000000000
-        batch=abc
-        batch=1.5
-        device=99
-        device=abc
-        device=0
-        verify=perhaps
-        verify=7
-        source=nowhere.jpg verify=true
-        source={text} verify=true
-        source=7 verify=true
-        split=nowhere data={data} verify=true
-        split=7 data={data} verify=true
-        data=nowhere.yaml
-        data={text}
-        data=7
-        conf=0.5
-        conf=2 nms=true
-        iou=nan nms=true
-        max_det=0 nms=true
-        max_det=abc nms=true
-        agnostic_nms=7 nms=true
-        optimize=perhaps
-        workspace=-1
-        images=0 int8=true data={data} format=onnx
-        images=abc int8=true data={data} format=onnx
-        images=1000000000000 int8=true data={data} format=onnx
-        equalize=perhaps int8=true data={data} format=onnx
-        equalize=7 int8=true data={data} format=onnx
-        bias_correction=perhaps int8=true data={data} format=onnx
-        weight_bits=9 int8=true data={data} format=onnx
-        weight_bits=true int8=true data={data} format=onnx
-        keep_float=nowhere int8=true data={data} format=onnx
-        keep_float=7 int8=true data={data} format=onnx
-        model={exported}
-        model=nowhere.pt
-        model={text}
-        model=
-        verbose=7
-        colour=red
-        fraction=2
-        name={long}
-        """,
-    "verify": """
-        images=0
-        images=-3
-        images=abc
-        images=true
-        images=1.5
-        images=1000000000
-        images=none
-        conf=nan
-        conf=2
-        conf=abc
-        conf=true
-        iou=nan
-        iou=5
-        iou=none
-        iou=abc
-        imgsz=abc
-        imgsz=0
-        imgsz=64
-        layers=perhaps
-        layers=7
-        split=nowhere data={data}
-        split=7 data={data}
-        data=nowhere.yaml
-        data=7
-        source=nowhere.jpg
-        source={text}
-        source=7
-        model=nowhere.onnx
-        model={text}
-        model={out}
-        model={image}
-        model=
-        reference=nowhere.pt
-        reference={text}
-        reference={exported}
-        reference=
-        foo=1
-        """,
-    "collapse": """
-        foo=1
-        path={text}/x.pt
-        path=/proc/x.pt
-        path=/dev/full/x.pt
-        path=x.onnx
-        path={long}.pt
-        path=
-        path={folder_pt}
-        imgsz=abc
-        imgsz=0
-        imgsz=true
-        imgsz=1.5
-        imgsz=-64
-        imgsz=100000000
-        imgsz=[64,64]
-        source=nowhere.jpg
-        source={text}
-        source=7
-        data=nowhere.yaml
-        data={text}
-        model={exported}
-        model={slope0}
-        model=
-        model={torn}
-        """,
-    "convert": """
-        model=nowhere.pth
-        model={text}
-        model={image}
-        model={out}
-        model={best}
-        model=
-        path={text}/w.safetensors
-        path=/proc/w.safetensors
-        path=w.onnx
-        path={long}.safetensors
-        path=
-        path={text}
-        foo=1
-        """,
-    "compare": """
-        rounds=abc
-        rounds=0
-        rounds=-1
-        rounds=true
-        rounds=1000000000000
-        rounds=none
-        rounds=1.5
-        seeds=abc
-        seeds=-1
-        seeds=1.5
-        seeds=
-        seeds=[]
-        seeds=true
-        seeds=99999999999999999999
-        epochs=abc
-        epochs=0
-        epochs=none
-        epochs=1000000000000
-        imgsz=abc
-        imgsz=[32,32]
-        imgsz=none
-        batch=abc
-        batch=0
-        batch=-1
-        batch=none
-        batch=1000000000
-        backends=perhaps
-        backends=7
-        backends=
-        models=
-        models=nowhere
-        models=,
-        models={text}
-        models=7
-        data=nowhere.yaml
-        data=
-        data={text}
-        folder={text}
-        folder={text}/x
-        folder=/proc/x
-        folder={long}
-        folder=
-        folder={records_bad}
-        folder={protocol_bad}
-        folder={protocol_nan}
-        seed=1
-        project=x
-        resume=true
-        lr0=nan
-        decay=2
-        foo=1
-        weights=nowhere.pth
-        """,
-    "ablate": """
-        epochs=0
-        epochs=abc
-        epochs=true
-        epochs=1000000000000
-        batch=0
-        batch=abc
-        batch=1000000000000
-        lr=abc
-        lr=nan
-        lr=-1
-        lr=true
-        lr=none
-        lr=1e9
-        weight_decay=abc
-        weight_decay=nan
-        weight_decay=-1
-        weight_decay=inf
-        decay=abc
-        decay=nan
-        decay=2
-        width=0
-        width=nan
-        width=abc
-        pair_init=perhaps
-        pair_init=7
-        configs=n9
-        configs=
-        configs=7
-        seeds=abc
-        seeds=true
-        seeds=-1
-        seeds=99999999999999999999
-        data=nowhere
-        data={text}
-        data={data}
-        data=
-        folder={text}
-        folder=/proc/x
-        folder={long}
-        folder=
-        folder={ablate_nan}
-        folder={ablate_bad}
-        foo=1
-        """,
-    "benchmark": """
-        models=
-        models=nowhere
-        models={text}
-        models={torn}
-        models=7
-        rounds=0
-        rounds=abc
-        rounds=true
-        rounds=1.5
-        rounds=1000000000000
-        rounds=none
-        imgsz=abc
-        imgsz=0
-        imgsz=[32,32]
-        imgsz=100000000
-        imgsz=none
-        backends=perhaps
-        backends=7
-        backends=[]
-        path={text}/x.json
-        path=/proc/x.json
-        path={out}
-        path={long}
-        path=nowhere/x.json
-        path=
-        folder={text}
-        folder=/proc/x backends=onnxruntime
-        folder={text}/x backends=onnxruntime
-        folder={long} backends=onnxruntime
-        folder=
-        folder=7.5 path=/proc/x.json
-        foo=1
-        """,
-    "features": """
-        model=nowhere.pt
-        model={yaml}
-        model={text}
-        model=
-        model={torn}
-        source=nowhere.jpg
-        source={text}
-        source={out}
-        source=
-        source=7
-        folder={text}
-        folder=/proc/x
-        folder={long}
-        folder=
-        imgsz=abc
-        imgsz=0
-        imgsz=[32,32]
-        imgsz=none
-        imgsz=100000000
-        wanted=nowhere
-        wanted=99
-        wanted=true
-        wanted=1.5
-        wanted=[0]
-        most=0
-        most=-1
-        most=abc
-        most=true
-        most=none
-        most=1.5
-        foo=1
-        """,
-    "demo": """
-        epochs=0
-        epochs=abc
-        epochs=true
-        epochs=1000000000000
-        epochs=none
-        epochs=1.5
-        model=nowhere
-        model=yolo11n
-        model=
-        model={text}
-        model=vanillanet-5-cls
-        folder={text}
-        folder={text}/x
-        folder=/proc/x
-        folder={long}
-        folder=
-        foo=1
-        """,
-    "info": """
-        imgsz=abc
-        imgsz=0
-        imgsz=true
-        imgsz=[32,32]
-        imgsz=none
-        imgsz=1.5
-        imgsz=nan
-        imgsz=1000000000000
-        model=nowhere.pt
-        model={text}
-        model={image}
-        model={out}
-        model={exported}
-        model={long}
-        model={torn}
-        model=
-        foo=1
-        """,
-    "yaml": """
-        model=nowhere
-        model={text}
-        model={best}
-        model={out}
-        model={long}
-        model=
-        path={text}
-        path={text}/x.yaml
-        path=/proc/x.yaml
-        path=nowhere/x.yaml
-        path={long}
-        path=
-        path={out}
-        foo=1
-        """,
-    "resume": """
-        model={last_epoch}
-        model={last_far}
-        model={last_args}
-        model={last_no_args}
-        model={last_keys}
-        model={last_epochs}
-        model={last_optimizer}
-        model={last_other}
-        model={last_groups}
-        model={last_lr}
-        model={last_nan}
-        model={last_ema}
-        model={last_updates}
-        model={last_imgsz}
-        model={last_epoch_text}
-        model={last_fitness}
-        model={last_stopper}
-        model={last_list}
-        model={best}
-        epochs=abc
-        imgsz=abc
-        batch=0
-        """,
-}
 #: Run with a file-size limit of nothing, as on a full disk: refused in one line, exit code 1 or 2.
 FULL = ("train", "val", "predict", "track", "export", "collapse", "convert", "compare", "ablate", "features", "demo")
-#: Words of the same kinds that are right: they must not be refused.
-GOOD = {
-    "train": """
-        epochs=1
-        batch=-1
-        degrees=0 shear=0 scale=[0.5,1.5]
-        time=0.00001
-        seed=4294967290
-        cache=ram
-        amp=false compile=false
-        freeze_stages=stem decay=0
-        classes=[0,1]
-        workers=64 patience=1000000
-        optimizer=lamb
-        epochs=1e0 fraction=[4,2]
-        """,
-    "val": "conf=0.1 iou=0.5 max_det=10 split=train\nhalf=false\nsave_json=true",
-    "predict": "imgsz=[32,64] line_width=2 classes=0\nembed=[2]\nsave_txt=true save_conf=true\nsave=false",
-    "export": "batch=2\nimgsz=[32,64] half=false\nopset=15 format=onnx simplify=false",
-    "verify": "images=1 conf=0.3\nimgsz=32",
-    "collapse": "path={out}/new/x.pt\nimgsz=64",
-    "info": "imgsz=96\nmodel=yolo11n-vanillanet",
-    "yaml": "path={out}/y.yaml",
-    "features": "wanted=0 most=1",
-    "ablate": "lr=0.01 weight_decay=0",
-}
-
-
 # ---------------------------------------------------------------------------------------------------------------------
 # The files that the cases name
 
@@ -890,64 +110,72 @@ EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
 
 
 def make_place(root: Path) -> dict[str, str]:
-    """Make a small network, trained for an epoch of two, its data, and files that are none; return them by name."""
-    import cv2
-    import numpy as np
+    """Make a small network with its data, and files that are none; return their paths by name."""
     import torch
     import yaml
 
-    from vanillayolo import VanillaYOLO, cli
+    from vanillayolo import VanillaYOLO
     from vanillayolo.data import make_scenes
+    from vanillayolo.nn import set_negative_slope
     from vanillayolo.yolo import model_yaml
     from vanillayolo.yolo.architecture import dump_yaml
 
     data = make_scenes(root / "scenes", train=4, val=2, size=64, seed=1)
-    small = root / "yolo11n-small.yaml"
-    small.write_text(dump_yaml({**conftest.shrink(model_yaml("yolo11n-vanillanet-5"), [16, 16, 24, 32]), "nc": 3}))
-    model = VanillaYOLO(small)
-    settings = {"epochs": 2, "imgsz": 32, "batch": 4, "plots": False, "verbose": False, "save_period": 1, "val": False}
-    model.train(data=str(data), project=str(root / "trained"), name="run", optimizer="AdamW", **settings)
-    weights = root / "trained" / "run" / "weights"
-    last = edited(weights / "epoch0.pt", root / "last.pt", lambda c: c["train_args"].update(epochs=3))
-    slope0 = VanillaYOLO(small)
-    from vanillayolo.nn import set_negative_slope
-
-    set_negative_slope(slope0.model, 0.0)
-    slope0.save(root / "slope0.pt")
-    best = shutil.copy(weights / "best.pt", root / "best.pt")
     images = sorted((root / "scenes" / "images" / "val").iterdir())
-    video = root / "video.avi"
-    writer = cv2.VideoWriter(str(video), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 64))
-    for path in images:
-        writer.write(np.asarray(cv2.imread(str(path))))
-    writer.release()
+    small = root / "yolo11n-small.yaml"
+    small.write_text(dump_yaml({**conftest.shrink(model_yaml("yolo11n-vanillanet-5"), [16, 16, 24, 32]), "nc": 5}))
+    model = VanillaYOLO(small)
+    for slope in (0.0, 1.0):
+        set_negative_slope(model.model, slope)
+        model.save(root / f"slope{slope:g}.pt")
     for split in ("train", "val"):
         for i, name in enumerate(("round", "square")):
             (root / "folder" / split / name).mkdir(parents=True)
             for k in range(4):
                 shutil.copy(images[(i + k) % 2], root / "folder" / split / name / f"{k}{images[0].suffix}")
-    with contextlib.redirect_stdout(io.StringIO()):
-        assert cli.main(["export", f"model={best}", "format=torchscript", "imgsz=32", "verify=false"]) == 0
     (root / "notes.txt").write_text("no network, no data, no picture\n")
     (root / "empty.pt").write_bytes(b"")
-    (root / "torn.pt").write_bytes(Path(best).read_bytes()[:5000])
+    (root / "torn.pt").write_bytes((root / "slope1.pt").read_bytes()[:5000])
     torch.save({"weight": torch.zeros(2)}, root / "state.pt")
-    net = torch.nn.Conv2d(3, 3, 1)
-    torch.save({"model": net.state_dict()}, root / "other.pth")
+    torch.save({"model": model.model.model[0].state_dict()}, root / "backbone.pth")
+    torch.save({"model": torch.nn.Conv2d(3, 3, 1).state_dict()}, root / "other.pth")
     (root / "cfg_bad.yaml").write_text(yaml.safe_dump({"epochs": "many", "nonsense": 1}))
     (root / "tracker_bad.yaml").write_text(yaml.safe_dump({"tracker_type": "nowhere", "track_high_thresh": "x"}))
     (root / "folder.pt").mkdir()
     records(root)
-    places = {
-        "yaml": small, "data": data, "best": best, "last": last, "image": images[0], "video": video,
-        "folder": root / "folder", "exported": root / "best.torchscript", "text": root / "notes.txt",
-        "torn": root / "torn.pt", "empty": root / "empty.pt", "state": root / "state.pt", "slope0": root / "slope0.pt",
-        "weights": root / "other.pth", "weights6": root / "other.pth", "cfg_bad": root / "cfg_bad.yaml",
-        "tracker_bad": root / "tracker_bad.yaml", "folder_pt": root / "folder.pt", "long": LONG,
-        **{name: root / name for name in ("records_bad", "protocol_bad", "protocol_nan", "ablate_nan", "ablate_bad")},
-        **{name: edited(last, root / f"{name}.pt", edit) for name, edit in EDITS.items()},
-    }  # fmt: skip
-    return {name: str(path) for name, path in places.items()}
+    names = {
+        **{"yaml": "yolo11n-small.yaml", "best": "slope1.pt", "slope0": "slope0.pt", "folder": "folder"},
+        **{"text": "notes.txt", "torn": "torn.pt", "empty": "empty.pt", "state": "state.pt", "weights": "backbone.pth"},
+        **{"weights6": "other.pth", "cfg_bad": "cfg_bad.yaml", "tracker_bad": "tracker_bad.yaml"},
+        **{"folder_pt": "folder.pt", "records_bad": "records_bad", "protocol_bad": "protocol_bad"},
+        **{"protocol_nan": "protocol_nan", "ablate_nan": "ablate_nan", "ablate_bad": "ablate_bad"},
+    }
+    return {**{k: str(root / v) for k, v in names.items()}, "data": str(data), "image": str(images[0]), "long": LONG}
+
+
+def add_trained(root: Path, names: dict[str, str]) -> dict[str, str]:
+    """Train for an epoch of two, export, film; return the paths of what came of it, by name, with those given."""
+    import cv2
+    import numpy as np
+
+    from vanillayolo import VanillaYOLO, cli
+
+    settings = {"epochs": 2, "imgsz": 32, "batch": 4, "plots": False, "verbose": False, "save_period": 1, "val": False}
+    VanillaYOLO(names["yaml"]).train(
+        data=names["data"], project=str(root / "trained"), name="run", optimizer="AdamW", **settings
+    )
+    weights = root / "trained" / "run" / "weights"
+    last = edited(weights / "epoch0.pt", root / "last.pt", lambda c: c["train_args"].update(epochs=3))
+    best = shutil.copy(weights / "best.pt", root / "best.pt")
+    writer = cv2.VideoWriter(str(root / "video.avi"), cv2.VideoWriter_fourcc(*"MJPG"), 5, (64, 64))
+    for _ in range(2):
+        writer.write(np.asarray(cv2.imread(names["image"])))
+    writer.release()
+    with contextlib.redirect_stdout(io.StringIO()):
+        assert cli.main(["export", f"model={best}", "format=torchscript", "imgsz=32", "verify=false"]) == 0
+    made = {"best": best, "last": last, "exported": root / "best.torchscript", "video": root / "video.avi"}
+    made |= {name: edited(last, root / f"{name}.pt", edit) for name, edit in EDITS.items()}
+    return {**names, **{name: str(path) for name, path in made.items()}}
 
 
 def records(root: Path) -> None:
@@ -997,6 +225,11 @@ def words_of(command: str, case: str, names: dict[str, str]) -> list[str]:
     for name, path in names.items():
         texts = [text.replace("{" + name + "}", path) for text in texts]
     return [COMMAND.get(command, command), *texts]
+
+
+def can_run(command: str, case: str, names: dict[str, str]) -> bool:
+    """Return whether all files that a case names are there."""
+    return not any("{" in word for word in words_of(command, case, {**names, "out": "out"}))
 
 
 def contents(*roots: Path) -> set[str]:
@@ -1128,23 +361,36 @@ def run_case(
 
 
 def cases() -> Iterator[tuple[str, str, dict[str, bool]]]:
-    """Yield command, words and flags of every case."""
-    for table, flags in ((BAD, {}), (GOOD, {"good": True})):
-        for command, text in table.items():
-            yield from ((command, line.strip(), flags) for line in text.splitlines() if line.strip())
+    """Yield command, words and flags of every case in ``bad_inputs.txt``, and of commands without room to write."""
+    command, flags = "", {}
+    for line in Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").splitlines():
+        if line.startswith("[") and line.endswith("]"):
+            command, _, good = line[1:-1].partition(" ")
+            flags = {"good": True} if good else {}
+        elif line.strip() and not line.startswith("#"):
+            yield command, line.strip(), flags
     yield from ((command, "", {"full": True}) for command in FULL)
 
 
-def run_all(root: Path, match: str = "", show: bool = False) -> list[Outcome]:
-    """Make the files and run every case whose label contains ``match``."""
+def run_all(root: Path, match: str = "", show: bool = False, every: int = 1, trained: bool = True) -> list[Outcome]:
+    """Make the files and run the cases whose label contains ``match``.
+
+    Args:
+        root: an empty folder.
+        match: part of the words.
+        show: print what is not as it should be.
+        every: run one case of so many.
+        trained: train a network, and run the cases that want files of one.
+    """
     from ultralytics.utils import SETTINGS
 
     (root / "work").mkdir(parents=True)
     SETTINGS.update(runs_dir=str(root / "runs"))
     names = make_place(root / "place")
+    names = add_trained(root / "place", names) if trained else names
     found = []
-    for command, case, flags in cases():
-        if match in f"{command} {case}":
+    for command, case, flags in list(cases())[::every]:
+        if match in f"{command} {case}" and can_run(command, case, names):
             found.append(run_case(command, case, names, root, **flags))
             if show and found[-1].kind not in ("refused", "good"):
                 print(f"{found[-1].kind:<10} {found[-1].case}\n           {found[-1].said.strip()[-400:]}", flush=True)
@@ -1158,12 +404,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", type=Path, help="JSON record; counts of other labels in it stay")
     parser.add_argument("--label", default="after", help="name of the counts in the record")
+    parser.add_argument("--every", type=int, default=1, help="run one case of so many")
     parser.add_argument("--match", default="", help="only cases whose words contain this")
     parser.add_argument("--details", type=Path, help="JSON file for every outcome")
     args = parser.parse_args()
     here, out, details = Path.cwd(), args.out, args.details
     with tempfile.TemporaryDirectory(prefix="bad-inputs-") as folder:
-        outcomes = run_all(Path(folder).resolve(), args.match, show=True)
+        outcomes = run_all(Path(folder).resolve(), args.match, show=True, every=args.every)
         os.chdir(here)
     counts = Counter(o.kind for o in outcomes)
     print(len(outcomes), dict(counts))

@@ -13,7 +13,7 @@ from vanillayolo import cli
 from vanillayolo.errors import UsageError, VanillaYOLOError
 from vanillayolo.study import protocol
 from vanillayolo.study.protocol import compare, elapsed, folder_name
-from vanillayolo.study.records import keep_settings, whole_numbers, write_record
+from vanillayolo.study.records import keep_settings, read_record, whole_numbers, write_record
 
 
 @given(st.lists(st.lists(st.floats(1, 100), min_size=1, max_size=5), min_size=1, max_size=4))
@@ -64,6 +64,26 @@ def test_a_folder_holds_one_protocol(tmp_path: Path) -> None:
     keep_settings(tmp_path / "protocol.json", {"epochs": 3, "sizes": (1, 2)})
     with pytest.raises(UsageError, match=r"epochs=4: the runs in .* have epochs=3"):
         keep_settings(tmp_path / "protocol.json", {"epochs": 4, "sizes": (1, 2)})
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("[]", "not a record"),
+        ('{"seed": 0, "map": NaN}', "NaN is no value of JSON"),
+        ('{"seed": 0}', "lacks map"),
+        ('{"seed": "x", "map": 0.5}', "seed='x' is no int"),
+        ('{"seed": true, "map": 0.5}', "seed=True is no int"),
+        ('{"seed": 0, "map"', "not a readable record"),
+    ],
+)
+def test_records_that_were_edited_are_told(text: str, told: str, tmp_path: Path) -> None:
+    path = tmp_path / "record.json"
+    path.write_text(text)
+    with pytest.raises(UsageError, match=rf"record\.json: .*{told}.*remove it"):
+        read_record(path, {"seed": int, "map": float})
+    path.write_text('{"seed": 0, "map": 1}')
+    assert read_record(path, {"seed": int, "map": float}) == {"seed": 0, "map": 1}
 
 
 def test_records_are_whole_or_absent(tmp_path: Path) -> None:

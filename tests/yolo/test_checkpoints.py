@@ -5,10 +5,12 @@ from typing import Any
 
 import pytest
 import torch
+from ultralytics import __version__
 
 from vanillayolo.errors import CheckpointError
 from vanillayolo.yolo import VanillaYOLO
-from vanillayolo.yolo.checkpoints import can_resume, check_training_form
+from vanillayolo.yolo.arguments import KINDS
+from vanillayolo.yolo.checkpoints import can_resume, check_state, check_training_form
 
 
 def test_only_a_training_with_epochs_left_resumes() -> None:
@@ -16,6 +18,41 @@ def test_only_a_training_with_epochs_left_resumes() -> None:
     assert can_resume(half)
     for less in (None, {}, half | {"epoch": 4}, half | {"epoch": -1}, half | {"optimizer": None}):
         assert not can_resume(less)
+
+
+STATE: dict[str, Any] = {
+    **{"optimizer": {"state": {}, "param_groups": []}, "epoch": 3, "updates": 12, "best_fitness": 0.5, "stopper": {}},
+    **{"train_args": {"epochs": 5, "imgsz": 64, "lr0": 0.01, "time": None, "save_dir": "x"}, "version": __version__},
+}
+
+
+@pytest.mark.parametrize(
+    ("edit", "told"),
+    [
+        ({"epoch": -5}, "epoch=-5"),
+        ({"epoch": "three"}, "epoch='three'"),
+        ({"updates": "many"}, "updates='many'"),
+        ({"best_fitness": "good"}, "best_fitness='good'"),
+        ({"stopper": 7}, "stopper=7"),
+        ({"optimizer": {"state": {}}}, "optimizer="),
+        ({"train_args": None}, "train_args=None"),
+        ({"train_args": {}}, "epochs=None"),
+        ({"train_args": {"epochs": "ten"}}, "epochs='ten'"),
+        ({"train_args": {"epochs": 5, "lr0": float("nan")}}, "lr0=nan"),
+        ({"train_args": {"epochs": 5, "imgsz": "big"}}, "imgsz='big'"),
+        ({"train_args": {"epochs": 5, "nonsense": 1}}, "'nonsense'"),
+    ],
+)
+def test_a_training_state_that_was_edited_is_one_line(edit: dict[str, Any], told: str) -> None:
+    check_state(STATE, "last.pt", KINDS)
+    check_state({}, "best.pt", KINDS)  # a finished one has no state
+    with pytest.raises(CheckpointError, match=r"^last\.pt: its training state was changed") as error:
+        check_state(STATE | edit, "last.pt", KINDS)
+    assert told in str(error.value)
+    assert len(str(error.value).splitlines()) == 1
+    can_resume(STATE | edit)  # never a traceback
+    if "nonsense" in told:  # another version of Ultralytics has other keys
+        check_state(STATE | edit | {"version": "8.4.100"}, "last.pt", KINDS)
 
 
 def test_a_merged_network_does_not_train(tiny_yaml: Path) -> None:

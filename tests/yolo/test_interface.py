@@ -15,6 +15,7 @@ from ultralytics.engine.exporter import Exporter
 from vanillayolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError
 from vanillayolo.nn import is_merged
+from vanillayolo.yolo.trainer import VanillaTrainer
 
 
 def test_names_and_files_build(tiny_yaml: Path) -> None:
@@ -257,6 +258,40 @@ def test_merged_weights_are_not_given_to_a_network_in_training_form(
             data=str(scenes), pretrained=tmp_path / "merged.pt", project=str(tmp_path / "runs")
         )
     assert not (tmp_path / "runs").exists()
+
+
+def test_a_refused_training_leaves_no_folder(
+    tiny_yaml: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    torch.save({"model": torch.nn.Conv2d(3, 3, 1).state_dict()}, tmp_path / "other.pth")
+    where: dict[str, Any] = {"data": str(scenes), "project": str(tmp_path / "runs" / "detect"), "epochs": 1}
+    with pytest.raises(CheckpointError, match=r"other\.pth: not the weights"):
+        VanillaYOLO(tiny_yaml).train(weights=tmp_path / "other.pth", **where)
+    for bad in ({"classes": 99}, {"task": "classify"}):
+        with pytest.raises(UsageError, match=next(iter(bad))):
+            VanillaYOLO(tiny_yaml).train(**bad, **where)
+
+    def late(*args: Any, **kwargs: Any) -> None:
+        raise UsageError("noticed when the folder was there")
+
+    for method in ("get_dataset", "get_model", "_setup_train"):  # in the trainer's making, after it, in its work
+        with monkeypatch.context() as patch, pytest.raises(UsageError, match="noticed"):
+            patch.setattr(VanillaTrainer, method, late)
+            VanillaYOLO(tiny_yaml).train(**where)
+    assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
+
+
+@pytest.mark.parametrize("verb", ["train", "val", "predict"])
+def test_a_place_that_cannot_be_written_is_told_before_any_work(
+    verb: str, tiny_yaml: Path, scenes: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "file").write_text("")
+    image = str(next((scenes.parent / "images" / "val").iterdir()))
+    settings = {"source": image, "save": True} if verb == "predict" else {"data": str(scenes)}
+    for project in (tmp_path / "file", tmp_path / "file" / "below", "/proc/nowhere"):
+        with pytest.raises(UsageError, match="^project=.*nothing can be written there"):
+            getattr(VanillaYOLO(tiny_yaml), verb)(project=str(project), **settings)
+    assert (tmp_path / "file").read_text() == ""
 
 
 def test_files_that_we_cannot_use_are_told_apart(tmp_path: Path) -> None:

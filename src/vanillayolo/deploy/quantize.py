@@ -299,6 +299,10 @@ def quantize_export(
     size = imgsz or ((model.ckpt or {}).get("train_args") or {}).get("imgsz") or 640
     check_imgsz(size)
     channels = channels_of(network)
+    modules = dict(network.named_modules())
+    for name in chosen.keep_float:
+        if name not in modules:
+            raise UsageError(f"keep_float={name!r}: {closest(name, modules)}")
     files = calibration_images(resolve_data(data, ("train",)), chosen.images, channels)
     target = Path(path) if path else origin.with_name(f"{origin.stem}{FORMATS[format].ending}")
     batches = Batches(files, size, channels)

@@ -18,7 +18,6 @@ from vanillayolo.atomic import whole_file
 from vanillayolo.data import check_data, check_folders
 from vanillayolo.data.data_yaml import path_of
 from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError, VanillaYOLOError, closest
-from vanillayolo.places import missing_folders, remove_empty
 from vanillayolo.values import THING, check_value
 
 from .architecture import is_classifier, is_model_name, resolve
@@ -52,7 +51,7 @@ from .offline import place_fonts
 from .presets import with_preset
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .process import called_from_python, check_ranks
-from .saving import finish_run
+from .saving import SavingMixin, finish_run
 from .sources import VanillaClassificationPredictor, VanillaDetectionPredictor, check_source
 from .trainer import TRAIN_KEYS, VanillaTrainer, student, use_all_cores
 
@@ -240,9 +239,9 @@ class VanillaYOLO(Model):
         check_training_form(network, str(self.model_name))
         check_finite(network, str(self.model_name))
         check_form(network, kwargs.get("decay"))
+        self._check_settings("train", {"trainer": trainer, **kwargs}, extra=TASK_KEYS[str(self.task)])
         trainer = deep(trainer, TASKS[str(self.task)]["trainer"])
         check_ranks("train", kwargs.get("device"))
-        self._check_settings("train", kwargs, extra=TASK_KEYS[str(self.task)])
         if self.task == "classify" and (preset := kwargs.pop("preset", None)) and not kwargs.get("resume"):
             kwargs = with_preset(str(preset), network.yaml.get("family", {}).get("variant"), kwargs)
         if kwargs.get("weights") and (self.ckpt or isinstance(kwargs.get("pretrained"), (str, Path))):
@@ -263,18 +262,19 @@ class VanillaYOLO(Model):
             kwargs["data"] = self.checked_data(kwargs.get("data") or self._cfg_data(kwargs))
         if (count := classes_of(kwargs.get("data"))) is not None:
             check_classes(kwargs.get("classes"), count)
-        made = missing_folders(check_run_folder("train", str(self.task), kwargs))
+        if not kwargs.get("resume"):  # that stays in its own folder
+            check_run_folder("train", str(self.task), kwargs)
         self.trainer = None
         try:
             return super().train(trainer=trainer, **kwargs)
         except VanillaYOLOError:
-            if self.trainer is not None:
-                remove_empty(self.trainer.save_dir, made)
+            if isinstance(self.trainer, SavingMixin):
+                self.trainer.discard()
             raise
 
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
         """Validate the merged network (the unmerged one where its slope is below 1)."""
-        self._check_settings("val", kwargs)
+        self._check_settings("val", {"validator": validator, **kwargs})
         self._check_network(kwargs)
         check_ranks("val")
         data = kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs)
@@ -289,7 +289,7 @@ class VanillaYOLO(Model):
         Raises:
             UsageError: for a key that does not exist, or a source that is not there or cannot be read.
         """
-        self._check_settings("predict", kwargs)
+        self._check_settings("predict", {"stream": stream, "predictor": predictor, **kwargs})
         self._check_network(kwargs)
         if source is not None:
             check_source(source)

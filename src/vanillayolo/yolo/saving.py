@@ -24,7 +24,8 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 
 from vanillayolo import locks
 from vanillayolo.atomic import whole_file, whole_set, write_whole
-from vanillayolo.errors import CheckpointError, UsageError, WriteError
+from vanillayolo.errors import CheckpointError, UsageError, VanillaYOLOError, WriteError
+from vanillayolo.places import missing_folders, remove_empty
 
 from .checkpoints import can_resume, is_undamaged, newest_checkpoint
 from .files import quiet
@@ -154,9 +155,13 @@ class SavingMixin(_Trainer):
         self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
     ) -> None:
         self._folder: Path | None = None
+        self._made: list[Path] = []
         try:
             with self._disk_errors_told(), replaced(engine, YAML=WholeYAML):
                 super().__init__(cfg, overrides, _callbacks)
+        except VanillaYOLOError:
+            self.discard()
+            raise
         except BaseException:
             self._let_go()
             raise
@@ -176,6 +181,7 @@ class SavingMixin(_Trainer):
         """Return the run's folder, in which no other process trains from now on."""
         while True:
             folder = get_save_dir(self.args)
+            self._made = missing_folders(folder)
             try:
                 locks.take(folder)
             except UsageError:
@@ -183,6 +189,12 @@ class SavingMixin(_Trainer):
                     raise
                 continue  # another training took this new name at the same moment: there is a next one
             return folder
+
+    def discard(self) -> None:
+        """Let go of the run's folder, and remove it where this trainer made it and it holds nothing of value."""
+        self._let_go()
+        if self._folder is not None:
+            remove_empty(self._folder, self._made)
 
     def _let_go(self) -> None:
         if self._folder is not None:
