@@ -286,7 +286,7 @@ class VanillaYOLO(Model):
         self._check_settings("predict", kwargs)
         self._check_network(kwargs)
         check_source(source)
-        check_tracker(kwargs.get("tracker"))
+        check_tracker(kwargs.get("tracker"), isinstance(self.model, torch.nn.Module))
         self._check_opens(kwargs.get("device"))
         if any(kwargs.get(key) for key in ("save", "save_txt", "save_crop", "save_frames", "visualize")):
             check_run_folder("predict", str(self.task), kwargs)
