@@ -22,7 +22,7 @@ from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.study.latency import load, machine, measure
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.model import fold_stock
-from vanillayolo.yolo.trainer import available_cores
+from vanillayolo.yolo.threads import available_cores
 
 OUT = Path(__file__).parent / "eager.json"
 MODELS = [f"yolo11{letter}-vanillanet" for letter in "nsmlx"] + ["yolo11n-vanillanet-5-paper"]

@@ -139,7 +139,7 @@ class VanillaDetectionModel(MergingMixin, DetectionModel):
         """
         if embed and not set(embed) <= set(range(1, len(self.model) - 1)):
             raise UsageError(
-                f"embed={sorted(embed)}: rows 1 to {len(self.model) - 2} give one map each; name some of them."
+                f"embed={sorted(embed)}: give rows from 1 to {len(self.model) - 2}, which give one map each."
             )
         plain = self.lean != "max" or not self.training or not torch.is_grad_enabled() or profile or embed
         if plain or torch.compiler.is_compiling() or any(map(is_heard, self.model)):
