@@ -26,8 +26,9 @@ OUT = Path(__file__).parent / "busy_machine.json"
 POLICIES: dict[str, dict[str, str]] = {
     "all cores": {},
     "all cores, passive waiting": {"OMP_WAIT_POLICY": "passive"},
+    "all cores, short waiting (1,000)": {"GOMP_SPINCOUNT": "1000"},
+    "all cores, short waiting (10,000)": {"GOMP_SPINCOUNT": "10000"},
     "free cores": {},
-    "free cores, passive waiting": {"OMP_WAIT_POLICY": "passive"},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 SPIN = "while True: pass"
