@@ -23,7 +23,7 @@ from vanillayolo.study.latency import load, machine, measure
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.model import fold_stock
-from vanillayolo.yolo.trainer import available_cores
+from vanillayolo.yolo.threads import available_cores
 
 OUT = Path(__file__).parent / "eager.json"
 MODELS = [f"yolo11{letter}-vanillanet" for letter in "nsmlx"] + ["yolo11n-vanillanet-5-paper"]

@@ -4,10 +4,19 @@
 ``vanillanet_5`` to ``vanillanet_13_x1_5_ada_pool`` with timm, its checkpoint classes with torch's restricted loading.
 """
 
-from . import errors, nn
+from . import environment, errors, nn  # the environment first: what follows changes it
 from .errors import VanillaYOLOError
 from .yolo import VanillaDetectionModel, VanillaTrainer, VanillaYOLO
 
 __version__ = "0.1.0"
 
-__all__ = ["VanillaDetectionModel", "VanillaTrainer", "VanillaYOLO", "VanillaYOLOError", "__version__", "errors", "nn"]
+__all__ = [
+    "VanillaDetectionModel",
+    "VanillaTrainer",
+    "VanillaYOLO",
+    "VanillaYOLOError",
+    "__version__",
+    "environment",
+    "errors",
+    "nn",
+]

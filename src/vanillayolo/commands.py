@@ -187,7 +187,7 @@ def scenes(folder: str, format: str = "yolo", workers: int | None = None, **sett
     """Write generated, labelled pictures: folder=OUT pictures=1000 size=160 task=detect format=yolo|coco seed=0."""
     from vanillayolo.data.scenes import SceneSettings
     from vanillayolo.data.scenes.writing import summary, write_scenes
-    from vanillayolo.yolo.deep_trainer import available_cores
+    from vanillayolo.yolo.threads import available_cores
 
     _check_keys("scenes", settings)
     data = write_scenes(folder, SceneSettings(**settings), format, available_cores() if workers is None else workers)

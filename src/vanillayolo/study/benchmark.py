@@ -37,7 +37,7 @@ from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.inference import image_files, stock_model, trace_onnx
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.model import fold_stock
-from vanillayolo.yolo.trainer import available_cores
+from vanillayolo.yolo.threads import available_cores
 
 from .cost import cost
 from .latency import BACKENDS, check_backends, load, machine, matmul_peak, measure, supported

@@ -21,7 +21,7 @@ import torch
 
 from vanillayolo.errors import UsageError, closest
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions
-from vanillayolo.yolo.trainer import available_cores
+from vanillayolo.yolo.threads import available_cores
 
 PACKAGES = ("vanillayolo", "torch", "ultralytics", "timm", "onnxruntime", "openvino", "nncf", "numpy")
 

@@ -296,8 +296,13 @@ def check_quantize(quantize: Any) -> None:
         )
 
 
-def check_tracker(tracker: Any) -> None:
-    """Raise UsageError for a tracker that is neither one of Ultralytics' own nor a YAML file with all that one has."""
+def check_tracker(tracker: Any, has_maps: bool = True) -> None:
+    """Raise UsageError for a tracker that is neither one of Ultralytics' own nor a YAML file with all that one has.
+
+    Args:
+        tracker: the YAML file, or its name.
+        has_maps: whether the network gives its maps, by which a tracker may know objects again.
+    """
     folder = ROOT / "cfg" / "trackers"
     own = {file.name: YAML.load(file) for file in sorted(folder.glob("*.yaml"))}
     if tracker is None or str(tracker) in own:
@@ -318,3 +323,8 @@ def check_tracker(tracker: Any) -> None:
             raise UsageError(f"tracker={shown(str(path))}: lacks {key}; give it, for instance {key}: {default}.")
         if is_number(default) and not is_number(given[key]):
             raise UsageError(f"tracker={shown(str(path))}: {key}={shown(given[key])}: give a number, like {default}.")
+    if given.get("with_reid") and given.get("model", "auto") == "auto" and not has_maps:
+        raise UsageError(
+            f"tracker={shown(str(path))}: with_reid with model: auto needs the network's maps, which an exported file "
+            "does not give; track with the checkpoint, or name a model there."
+        )

@@ -7,7 +7,6 @@ runs do not know their epochs: there the slope follows the elapsed time, batch b
 
 from __future__ import annotations
 
-import os
 import time
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from .lean_training import LEAN_KEYS, LeanTraining
 from .merging import student
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .saving import SavingMixin
+from .threads import use_free_cores
 
 #: Our training keys by the key of the model's YAML that they travel under: Ultralytics' arguments are a closed list.
 SECTIONS: dict[str, tuple[str, ...]] = {
@@ -39,23 +39,6 @@ TRAIN_KEYS = (*(key for keys in SECTIONS.values() for key in keys), "freeze_stag
 
 #: Share of a ``time=`` run after which the slope is 1 whatever ``decay`` says, so that what it ends with can be merged.
 LONGEST_TIMED_RAMP = 0.9
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def use_all_cores(engine: Any = None) -> None:
-    """Let torch use every core; Ultralytics leaves one idle. A callback, so it takes (and ignores) its engine.
-
-    A larger OMP_NUM_THREADS than 1 is the user's own choice and is kept (Ultralytics sets 1 where there was none).
-    """
-    chosen = os.environ.get("OMP_NUM_THREADS", "1")
-    threads = int(chosen) if chosen.isdigit() and int(chosen) > 1 else available_cores()
-    device = getattr(engine, "device", None)
-    if (device is None or torch.device(device).type == "cpu") and torch.get_num_threads() != threads:
-        torch.set_num_threads(threads)
 
 
 def section(settings: dict[str, Any], name: str, table: dict[str, tuple[str, ...]] | None = None) -> dict[str, Any]:
@@ -186,9 +169,9 @@ class DeepTrainingMixin(SavingMixin):
             load_pretrained(model, official)
 
     def set_model_attributes(self) -> None:
-        """Name the classes, and use every core."""
+        """Name the classes, and use every free core."""
         super().set_model_attributes()
-        use_all_cores(self)
+        use_free_cores(self)
 
     # -- learning rates ----------------------------------------------------------------------------------------------
 
@@ -325,7 +308,7 @@ def on_train_start(trainer: DeepTrainingMixin) -> None:
             if start != "1"
             else f"{colorstr('deep training:')} off, slope 1 throughout"
         )
-    use_all_cores(trainer)
+    use_free_cores(trainer)
 
 
 def on_train_epoch_start(trainer: DeepTrainingMixin) -> None:
@@ -335,7 +318,8 @@ def on_train_epoch_start(trainer: DeepTrainingMixin) -> None:
 
 
 def on_train_batch_start(trainer: DeepTrainingMixin) -> None:
-    """Follow the clock within the epoch, in ``time=`` runs alone."""
+    """Look for free cores; follow the clock within the epoch, in ``time=`` runs alone."""
+    use_free_cores(trainer)
     if trainer.args.time:
         trainer.apply_slope()
 
@@ -353,5 +337,6 @@ CALLBACKS = {
     "on_train_epoch_start": on_train_epoch_start,
     "on_train_batch_start": on_train_batch_start,
     "on_fit_epoch_end": on_fit_epoch_end,
-    "on_val_start": use_all_cores,
+    "on_val_start": use_free_cores,
+    "on_val_batch_start": use_free_cores,
 }

@@ -25,7 +25,8 @@ from .interface import VanillaYOLO
 from .model import ROWS, VanillaDetectionModel
 from .modules import VanillaBackbone
 from .saving import SavingMixin
-from .trainer import TRAIN_KEYS, VanillaTrainer, use_all_cores
+from .threads import use_free_cores
+from .trainer import TRAIN_KEYS, VanillaTrainer
 
 OUR_ROWS = {cls.__name__ for cls in ROWS}
 
@@ -74,8 +75,9 @@ def _stock(name: str) -> Model:
 
 def _with_all_cores(detector: Model) -> Model:
     """Give one of Ultralytics' detectors the threads that ours have, so that their times compare."""
-    for event in ("on_train_start", "on_val_start", "on_predict_start"):
-        detector.add_callback(event, use_all_cores)
+    for verb in ("train", "val", "predict"):
+        detector.add_callback(f"on_{verb}_start", use_free_cores)
+        detector.add_callback(f"on_{verb}_batch_start", use_free_cores)
     return detector
 
 

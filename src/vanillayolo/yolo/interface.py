@@ -53,7 +53,8 @@ from .pretrained import find_weights, fit_yaml, load_pretrained
 from .process import called_from_python, check_ranks
 from .saving import SavingMixin, finish_run
 from .sources import VanillaClassificationPredictor, VanillaDetectionPredictor, check_source
-from .trainer import TRAIN_KEYS, VanillaTrainer, student, use_all_cores
+from .threads import notice_choice, use_free_cores
+from .trainer import TRAIN_KEYS, VanillaTrainer, student
 
 #: What serves each task: our model and trainer, Ultralytics' own validator; its predictor, told what does not open.
 TASKS: dict[str, dict[str, Any]] = {
@@ -114,9 +115,9 @@ class VanillaYOLO(Model):
             raise UsageError(f"task={task!r}: {self.model_name} is made for task={self.task}; omit task.")
         if weights is not None:
             self._start_from(weights)
-        for event in ("on_predict_start", "on_val_start"):
-            if use_all_cores not in self.callbacks[event]:
-                self.add_callback(event, use_all_cores)
+        for event in ("on_predict_start", "on_predict_batch_start", "on_val_start", "on_val_batch_start"):
+            if use_free_cores not in self.callbacks[event]:
+                self.add_callback(event, use_free_cores)
 
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
@@ -235,6 +236,7 @@ class VanillaYOLO(Model):
         """
         if not isinstance(self.model, torch.nn.Module):
             raise CheckpointError(f"{self.model_name}: an exported file does not train; give the checkpoint (.pt).")
+        notice_choice()
         network = student(self.model)  # an interrupted distillation has its teacher around it
         check_training_form(network, str(self.model_name))
         check_finite(network, str(self.model_name))
@@ -274,6 +276,7 @@ class VanillaYOLO(Model):
 
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
         """Validate the merged network (the unmerged one where its slope is below 1)."""
+        notice_choice()
         self._check_settings("val", {"validator": validator, **kwargs})
         self._check_network(kwargs)
         check_ranks("val")
@@ -289,11 +292,12 @@ class VanillaYOLO(Model):
         Raises:
             UsageError: for a key that does not exist, or a source that is not there or cannot be read.
         """
+        notice_choice()
         self._check_settings("predict", {"stream": stream, "predictor": predictor, **kwargs})
         self._check_network(kwargs)
         if source is not None:
             check_source(source)
-        check_tracker(kwargs.get("tracker"))
+        check_tracker(kwargs.get("tracker"), isinstance(self.model, torch.nn.Module))
         self._check_opens(kwargs.get("device"))
         if any(kwargs.get(key) for key in ("save", "save_txt", "save_crop", "save_frames", "visualize")):
             check_run_folder("predict", str(self.task), kwargs)
@@ -304,6 +308,7 @@ class VanillaYOLO(Model):
         """Write the merged network in another format, verified; see :func:`vanillayolo.deploy.export`."""
         from vanillayolo.deploy import export  # deploy/ stands above yolo/: imported when asked for
 
+        notice_choice()
         self._check_is_pytorch_model()
         return str(export(self, **kwargs).path)
 

@@ -13,12 +13,13 @@ from urllib.parse import urlsplit
 import cv2
 from ultralytics.data.loaders import LoadImagesAndVideos
 from ultralytics.models.yolo.classify import ClassificationPredictor
-from ultralytics.models.yolo.detect import DetectionPredictor
 from ultralytics.utils import ONLINE
 from ultralytics.utils.patches import imread
 
 from vanillayolo.data.data_yaml import path_of, shown
 from vanillayolo.errors import DataError, UsageError
+
+from .prediction import VanillaPredictor
 
 #: What Ultralytics opens over a network, and where a server listens that names no port.
 PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtmp": 1935, "tcp": 0}
@@ -150,7 +151,7 @@ class CheckedSource:
             ) from error
 
 
-class VanillaDetectionPredictor(CheckedSource, DetectionPredictor):
+class VanillaDetectionPredictor(CheckedSource, VanillaPredictor):
     """Ultralytics' predictor of boxes."""
 
 

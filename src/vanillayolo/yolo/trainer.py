@@ -21,9 +21,7 @@ from .deep_trainer import (
     SECTIONS,
     TRAIN_KEYS,
     DeepTrainingMixin,
-    available_cores,
     check_settings,
-    use_all_cores,
 )
 from .families import Yaml
 from .fine_tuning import check_stages
@@ -31,7 +29,7 @@ from .memory import CPU_BATCH, Prediction, cpu_batch, free_bytes, predict_memory
 from .merging import student
 from .model import VanillaDetectionModel
 
-__all__ = ["SECTIONS", "TRAIN_KEYS", "VanillaTrainer", "available_cores", "check_settings", "student", "use_all_cores"]
+__all__ = ["SECTIONS", "TRAIN_KEYS", "VanillaTrainer", "check_settings", "student"]
 
 
 class VanillaTrainer(DeepTrainingMixin, DetectionTrainer):
