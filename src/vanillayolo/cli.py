@@ -27,6 +27,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "compare": commands.compare,
     "ablate": commands.ablate,
     "benchmark": commands.benchmark,
+    "cost": commands.cost,
     "features": commands.features,
     "convert": commands.convert,
     "info": commands.info,

@@ -175,6 +175,24 @@ def benchmark(
     print(study.render(record))
 
 
+def cost(target: str, models: Any, imgsz: int = 320, path: str | None = None, **settings: Any) -> None:
+    """Ask a chip's own compiler: target=ethos-u55-256 models=best.pt,yolo11n [imgsz=320 data=FILE.yaml path=x.json]."""
+    from vanillayolo.deploy.cost import cost as run
+    from vanillayolo.deploy.cost import render
+    from vanillayolo.study.benchmark import check_places, write
+    from vanillayolo.study.records import as_list
+
+    _check_keys("cost", run, settings)
+    check_places(path, None)
+    listed = [str(model) for model in as_list(models, "models")]
+    record = run(target, listed, imgsz, **settings)
+    words = {"target": target, "models": listed, "imgsz": imgsz, **settings}
+    record["command"] = " ".join(["vanillayolo cost", *(f"{key}={_word(value)}" for key, value in words.items())])
+    if path is not None:
+        write(record, path)
+    print(render(record))
+
+
 def demo(folder: str = "demo", **settings: Any) -> None:
     """Train, validate, collapse and predict on scenes the package makes itself (a few minutes on 2 cores)."""
     from vanillayolo.study.demo import demo as run

@@ -9,18 +9,19 @@ import pytest
 import torch
 from ultralytics.nn.modules.block import DFL
 
-from vanillayolo.yolo.exporting import DistributionMean, export_float, with_distribution_mean
+from vanillayolo.yolo.exporting import DistributionMean, MeanByConvolution, export_float, with_distribution_mean
 from vanillayolo.yolo.files import write_file
 from vanillayolo.yolo.inference import raw_output, stock_model, trace_onnx
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 100.0, 1e4])
 @pytest.mark.parametrize("bins", [4, 16])
-def test_the_mean_is_that_of_the_softmax(bins: int, spread: float) -> None:
+@pytest.mark.parametrize("mean", [DistributionMean, MeanByConvolution])
+def test_the_mean_is_that_of_the_softmax(mean: type[DistributionMean], bins: int, spread: float) -> None:
     dfl = DFL(bins).double()
     x = spread * torch.randn(2, 4 * bins, 37, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
     # one rounding of sums up to bins; no overflow at any spread
-    torch.testing.assert_close(DistributionMean(dfl)(x), dfl(x), rtol=0, atol=1e-12 * bins)
+    torch.testing.assert_close(mean(dfl)(x), dfl(x), rtol=0, atol=1e-12 * bins)
 
 
 def test_half_precision_stays_in_range() -> None:

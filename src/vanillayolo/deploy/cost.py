@@ -1,0 +1,132 @@
+"""What networks cost on a chip, side by side, from the chip's own compiler: full int8, without the box decode."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Sequence
+from datetime import date
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor, nn
+
+from vanillayolo.data import make_scenes
+from vanillayolo.nn import randomize_batchnorm
+from vanillayolo.study.records import markdown
+from vanillayolo.yolo.arguments import check_imgsz
+from vanillayolo.yolo.detectors import network as network_of
+from vanillayolo.yolo.detectors import open_detector
+from vanillayolo.yolo.inference import dataset_images, image_files, letterbox, read_image
+from vanillayolo.yolo.raw_maps import with_raw_maps
+
+from .litert import write_int8
+from .rewrites import rewritten
+from .targets import Target, check_target
+from .vela import CUT_UP, Estimate, estimate
+
+#: Layers printed of each network; the record holds all.
+SHOWN = 6
+
+
+def calibration_images(data: str | None, imgsz: int, count: int) -> list[Tensor]:
+    """Return inputs ``[1, 3, imgsz, imgsz]``: of a dataset's training split, or of generated scenes."""
+    if data is not None:
+        return [letterbox(read_image(path), imgsz) for path in dataset_images(data, "train")[:count]]
+    with tempfile.TemporaryDirectory() as folder:
+        scenes = make_scenes(Path(folder) / "scenes", train=count, val=1, size=max(imgsz, 64))
+        return [letterbox(read_image(path), imgsz) for path in image_files(scenes.parent / "images" / "train")]
+
+
+def body_of(model: str) -> nn.Module:
+    """Return the merged body of a name, YAML or checkpoint.
+
+    What is freshly initialised gets random BN: a signal that has died leaves scales of 0.
+    """
+    network: Any = network_of(open_detector(model))
+    return with_raw_maps(network if model.endswith(".pt") else randomize_batchnorm(network))
+
+
+def cost_of(body: nn.Module, name: str, target: Target, images: Sequence[Tensor]) -> Estimate:
+    """Return the estimate of a body on a target, rewritten for it."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = write_int8(rewritten(body, target.rewrites), Path(folder) / f"{name}.tflite", images)
+        return estimate(file, target.arguments)
+
+
+def cost(
+    target: str, models: Sequence[str], imgsz: int = 320, data: str | None = None, images: int = 8, rewrite: bool = True
+) -> dict[str, Any]:
+    """Ask a chip's compiler what networks cost, and return a record.
+
+    Args:
+        target: a row of :data:`vanillayolo.deploy.targets.TARGETS`.
+        models: names, YAMLs or checkpoints of detectors, ours or stock.
+        imgsz: side of the image, pixels.
+        data: data YAML whose training images calibrate the int8 files; generated scenes where not given.
+        images: how many of them.
+        rewrite: apply the target's exact rewrites; without, networks are compiled as they are.
+
+    Raises:
+        UsageError: for an unknown target, a missing package, a size that does not fit, or a file that the compiler
+            refuses.
+        MergeError: for a checkpoint whose slope is below 1.
+    """
+    row = check_target(target)
+    check_imgsz(imgsz)
+    bodies = {model: body_of(model) for model in models}
+    inputs = calibration_images(data, imgsz, images)
+    chosen = row if rewrite else Target(row.arguments)
+    found = {}
+    for model, body in bodies.items():
+        parameters = sum(p.numel() for p in body.parameters())
+        result = cost_of(body, Path(model).stem, chosen, inputs)
+        found[model] = {"parameters": parameters, **result.to_dict()}
+    return {
+        "date": date.today().isoformat(),
+        "target": target,
+        "settings": {"imgsz": imgsz, "data": data and Path(data).name, "images": images},
+        "rewrites": list(chosen.rewrites),
+        "versions": {name: version(name) for name in (p.split(">=")[0] for p in chosen.packages)},
+        "models": found,
+    }
+
+
+def render(record: dict[str, Any]) -> str:
+    """Return a record as Markdown tables: networks, cycles by kind of operation, and the dearest layers of each."""
+    models: dict[str, Any] = record["models"]
+    first = next(iter(models.values()))
+    head = ["model", "parameters", "million cycles", "share", "ms", "SRAM", "DRAM", "flash", "operations", "on CPU"]
+    rows, kinds, layers, remarks = [], [], [], []
+    every_kind = sorted({kind for m in models.values() for kind in m["by_kind"]})
+    for name, m in models.items():
+        operations = sum(layer["operations"] for layer in m["layers"])
+        on_cpu = sum(layer["where"] != "NPU" for layer in m["layers"])
+        memory = [f"{m[key]:,.0f}" for key in ("sram", "dram", "flash")]
+        share = f"{m['cycles'] / first['cycles']:.2f}"
+        row = [name, f"{m['parameters']:,}", f"{m['cycles'] / 1e6:.2f}", share, f"{m['milliseconds']:.2f}"]
+        rows.append([*row, *memory, f"{operations:,}", on_cpu])
+        kinds.append([name, *(f"{m['by_kind'].get(kind, 0) / 1e6:.2f}" for kind in every_kind)])
+        dearest = sorted(m["layers"], key=lambda layer: -layer["cycles"])[:SHOWN]
+        layers += [[name, x["name"], x["kind"], f"{x['cycles']:,.0f}", x["operations"]] for x in dearest]
+        remarks += [
+            f"{name}: {x['name']} ({x['kind']}) is cut into {x['operations']:,} operations."
+            for x in m["layers"]
+            if x["operations"] >= CUT_UP
+        ]
+    rewrites = ", ".join(record["rewrites"]) or "none"
+    about = (
+        f"{record['target']}, {first['system']}, {record['settings']['imgsz']} px, batch 1, full int8 without box "
+        f"decode; share: of {next(iter(models))}'s cycles; memory: KiB; rewrites: {rewrites}; an estimate by its "
+        "compiler, nothing was run on the chip."
+    )
+    tables = [
+        markdown(head, rows),
+        about,
+        *remarks,
+        "Million cycles by kind of operation:",
+        markdown(["model", *every_kind], kinds),
+        "The dearest layers:",
+        markdown(["model", "layer", "kind", "cycles", "operations"], layers),
+    ]
+    return "\n\n".join(tables)

@@ -1,0 +1,149 @@
+"""What a chip's compiler says is read as it says it; the whole way runs where the compilers are."""
+
+from __future__ import annotations
+
+import csv
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from vanillayolo import cli
+from vanillayolo.deploy import targets
+from vanillayolo.deploy.cost import body_of, calibration_images, render
+from vanillayolo.deploy.litert import Int8File, write_int8
+from vanillayolo.deploy.rewrites import REWRITES, rewritten
+from vanillayolo.deploy.targets import PACKAGES, TARGETS
+from vanillayolo.deploy.vela import CUT_UP, Layer, estimate, module_path, read_layers
+from vanillayolo.errors import UsageError
+from vanillayolo.yolo.files import missing_packages
+
+RELU = "torch.nn.modules.container.Sequential_act/torch.nn.modules.activation.ReLU_0;;x/a.B_y;"
+STEM = "litert_torch._convert.to_channel_last_io.ChannelLastIOWrapper/a.b.Model_wrapped/a.Backbone_0/a.Stage_stem/"
+needs_compilers = pytest.mark.skipif(bool(missing_packages(PACKAGES)), reason="needs the extra npu")
+
+
+@pytest.mark.parametrize(
+    ("name", "path"),
+    [
+        (f"{STEM}torch.nn.modules.conv.Conv2d_pair;1", "0.stem.pair"),
+        (
+            f"{STEM}torch.nn.modules.container.Sequential_act/torch.nn.modules.activation.ReLU_0;;x/a.B_y;",
+            "0.stem.act.0",
+        ),
+        ("serving_default_output_0_output", "serving_default_output_0_output"),
+    ],
+)
+def test_names_of_tensors_become_paths_of_modules(name: str, path: str) -> None:
+    assert module_path(name) == path
+
+
+def test_operations_of_one_operator_are_put_together(tmp_path: Path) -> None:
+    rows = [("a.X_stem", "Conv2D", "NPU", 10.0)] * 40 + [
+        ("a.X_stem", "Relu", "NPU", 1.0),
+        ("a.X_up", "Resize", "CPU", 0.0),
+    ]
+    table = tmp_path / "x_per-layer.csv"
+    with table.open("w", newline="") as file:
+        writer = csv.writer(file)
+        writer.writerows([("Name", "NNG Operator", "Target", "Op Cycles"), *rows])
+    layers = read_layers(table)
+    assert layers[0] == Layer("stem", "Conv2D", "NPU", 400.0, 40)
+    assert [layer.is_cut_up for layer in layers] == [True, False, False]
+    assert [layer.where for layer in layers] == ["NPU", "NPU", "CPU"]
+
+
+def record(**layer: Any) -> dict[str, Any]:
+    layers = [{"name": "stem", "kind": "Conv2D", "where": "NPU", "cycles": 3e6, "operations": 1, **layer}]
+    model = {"parameters": 10, "cycles": 3e6, "milliseconds": 6.0, "sram": 800.0, "dram": 0.0, "flash": 20.0}
+    model |= {"system": "Embedded, Shared, 500 MHz", "layers": layers, "by_kind": {"Conv2D": 3e6}}
+    return {"target": "ethos-u55-256", "settings": {"imgsz": 320}, "rewrites": [], "models": {"a": model, "b": model}}
+
+
+def test_the_table_says_what_is_cut_up_and_what_is_left_to_the_cpu() -> None:
+    assert "cut into" not in render(record())
+    assert f"stem (Conv2D) is cut into {CUT_UP} operations" in render(record(operations=CUT_UP))
+    assert "| a | 10 | 3.00 | 1.00 | 6.00 | 800 | 0 | 20 | 1 | 0 |" in render(record())
+    assert "| a | 10 | 3.00 | 1.00 | 6.00 | 800 | 0 | 20 | 1 | 1 |" in render(record(where="CPU"))
+
+
+def test_every_target_names_rewrites_that_there_are() -> None:
+    assert all(set(target.rewrites) <= set(REWRITES) for target in TARGETS.values())
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["target=ethos-u55-265", "models=yolo11n"], "did you mean ethos-u55-256"),
+        (["target=ethos-u55-256", "models=yolo11n", "image=3"], "cost has no key 'image'"),
+        (["target=ethos-u55-256", "models=yolo11n", "path=nowhere/x.json"], "the folder nowhere does not exist"),
+        (["models=yolo11n"], "target= is missing"),
+    ],
+)
+def test_mistakes_are_one_line(words: list[str], said: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert cli.main(["cost", *words]) == 2
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 1
+    assert said in lines[0]
+
+
+def test_a_missing_package_is_one_line_with_the_extra(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(targets, "missing_packages", lambda names: [name for name in names if "vela" in name])
+    assert cli.main(["cost", "target=ethos-u55-256", "models=yolo11n"]) == 2
+    assert "needs ethos-u-vela>=5.2: pip install 'vanillayolo[npu]' installs them." in capsys.readouterr().err
+
+
+def test_scenes_calibrate_where_no_data_is_given(scenes: Path) -> None:
+    for images in (calibration_images(None, 64, 2), calibration_images(str(scenes), 64, 2)):
+        assert [tuple(image.shape) for image in images] == [(1, 3, 64, 64)] * 2
+        assert not torch.equal(images[0], images[1])
+
+
+@needs_compilers
+@pytest.mark.heavy
+def test_the_int8_file_computes_the_network_and_the_stem_is_cut_up_unless_rewritten(
+    lively: Path, scenes: Path, tmp_path: Path
+) -> None:
+    body = body_of(str(lively))
+    images = calibration_images(str(scenes), 64, 4)
+    target = TARGETS["ethos-u55-256"]
+    cut = {}
+    for name in ((), target.rewrites):
+        network = rewritten(body, name)
+        file = write_int8(network, tmp_path / f"{len(name)}.tflite", images)
+        with torch.no_grad():
+            expected = network(images[0])
+        found = Int8File(file)(images[0])
+        assert [tuple(x.shape) for x in found] == [tuple(x.shape) for x in expected]
+        for a, b in zip(expected, found, strict=True):
+            # 8 bits leave 1/256 of the range a layer; scores of the wrong map or order are as far off as the signal
+            assert float((a - b).pow(2).mean().sqrt() / a.std()) < 0.25
+        result = estimate(file, target.arguments)
+        assert not result.on_cpu
+        cut[name] = result
+    assert [layer.operations for layer in cut[()].cut_up] == [256]  # one for each pixel of the stem's map
+    assert not cut[target.rewrites].cut_up
+    assert cut[target.rewrites].cycles < 0.8 * cut[()].cycles
+
+
+@needs_compilers
+@pytest.mark.heavy
+def test_the_command_compares_ours_and_a_stock_network(
+    lively: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["target=ethos-u85-512", f"models={lively},yolo11n", "imgsz=64", "images=1", f"data={scenes}"]
+    path = tmp_path / "x.json"
+    assert cli.main(["cost", *words, f"path={path}"]) == 0
+    assert "| yolo11n |" in capsys.readouterr().out
+    assert path.is_file()
+
+
+@needs_compilers
+@pytest.mark.heavy
+def test_a_file_that_the_compiler_refuses_is_one_line(tmp_path: Path) -> None:
+    (tmp_path / "no.tflite").write_bytes(b"not a file of LiteRT")
+    with pytest.raises(UsageError, match=r"no: Vela with .* does not compile it"):
+        estimate(tmp_path / "no.tflite", TARGETS["ethos-u55-256"].arguments)
