@@ -182,7 +182,7 @@ def cost(target: str, models: Any, imgsz: int = 320, path: str | None = None, **
     from vanillayolo.study.benchmark import check_places, write
     from vanillayolo.study.records import as_list
 
-    _check_keys("cost", run, settings)
+    _check_keys("cost", settings)
     check_places(path, None)
     listed = [str(model) for model in as_list(models, "models")]
     record = run(target, listed, imgsz, **settings)
@@ -288,6 +288,7 @@ BEHIND = {
     "collapse": "deploy.collapse",
     "demo": "study.demo",
     "scenes": "data.scenes:SceneSettings",
+    "cost": "deploy.cost",
     "compare": "study.protocol",
     "ablate": "study.ablate:run",
     "features": "study.features",

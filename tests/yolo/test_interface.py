@@ -275,9 +275,10 @@ def test_a_refused_training_leaves_no_folder(
         raise UsageError("noticed when the folder was there")
 
     for method in ("get_dataset", "get_model", "_setup_train"):  # in the trainer's making, after it, in its work
-        with monkeypatch.context() as patch, pytest.raises(UsageError, match="noticed"):
+        with monkeypatch.context() as patch:
             patch.setattr(VanillaTrainer, method, late)
-            VanillaYOLO(tiny_yaml).train(**where)
+            with pytest.raises(UsageError, match="noticed"):
+                VanillaYOLO(tiny_yaml).train(**where)
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
 
 
@@ -289,7 +290,7 @@ def test_a_place_that_cannot_be_written_is_told_before_any_work(
     image = str(next((scenes.parent / "images" / "val").iterdir()))
     settings = {"source": image, "save": True} if verb == "predict" else {"data": str(scenes)}
     for project in (tmp_path / "file", tmp_path / "file" / "below", "/proc/nowhere"):
-        with pytest.raises(UsageError, match="^project=.*nothing can be written there"):
+        with pytest.raises(UsageError, match=r"^project=.*nothing can be written there"):
             getattr(VanillaYOLO(tiny_yaml), verb)(project=str(project), **settings)
     assert (tmp_path / "file").read_text() == ""
 

@@ -208,7 +208,8 @@ def describe_weights(state: Mapping[str, Tensor]) -> WeightsForm:
     if any(f"{block}.{act}" not in ours or ours[f"{block}.{act}"].dim() != 4 for block in blocks):
         first = next(iter(state), "none")
         raise CheckpointError(
-            f"not the weights of a VanillaNet (first key: {first}); give a file whose keys are like stem1.0.weight or stem.0.weight"
+            f"not the weights of a VanillaNet (first key: {first}); give a file whose keys are like stem1.0.weight or "
+            "stem.0.weight"
         )
     head = ours.get(f"{CLASSIFIER}{pair}")
     return WeightsForm(

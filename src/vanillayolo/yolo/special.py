@@ -12,8 +12,8 @@ from ultralytics.utils.checks import collect_system_info
 
 from vanillayolo.errors import UsageError, closest
 
-from .deep_trainer import available_cores
 from .lean_training import has_bfloat16_instructions
+from .threads import available_cores
 
 PACKAGES = (
     *("vanillayolo", "ultralytics", "torch", "torchvision", "timm", "numpy", "safetensors", "onnx", "onnxruntime"),
