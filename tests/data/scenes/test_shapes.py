@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 import pytest
 
-from vanillayolo.data.scenes.atlas import CLUTTER, MARGIN, Atlas
+from vanillayolo.data.scenes.atlas import CLUTTER, MARGIN, Atlas, _framed
 from vanillayolo.data.scenes.shapes import FAMILIES, class_name
 from vanillayolo.data.scenes.textures import TEXTURES
 
@@ -71,3 +71,13 @@ def test_textures_are_grey_and_vary(name: str) -> None:
     assert piece(0, 1).max() <= 1
     assert np.array_equal(piece(0, 1), piece(0, 1))
     assert not np.array_equal(piece(0, 1), piece(2, 1))
+
+
+def test_specks_beside_an_object_are_taken_away() -> None:
+    cover = np.zeros((256, 256), np.uint8)
+    cover[100:180, 90:150] = 255
+    cover[20:24, 20:24] = 255
+    framed, _ = _framed(cover, np.zeros_like(cover), 128)
+    count, _, stats, _ = cv2.connectedComponentsWithStats((framed > 0).astype(np.uint8))
+    assert count == 2
+    assert abs(stats[1, cv2.CC_STAT_HEIGHT] - 112) <= 4
