@@ -13,7 +13,7 @@ LIMITS = {
     "pictures": (1, 100_000_000),
     "size": (64, 2048),
     "seed": (0, 2**32 - 1),
-    "classes": (2, 1000),
+    "classes": (2, 300),  # each takes half a megabyte in the atlas, above 320 pixels two
     "class_seed": (0, 2**32 - 1),
     "objects": (1, 300),
     "val_every": (2, 1_000_000),

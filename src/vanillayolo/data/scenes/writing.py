@@ -145,7 +145,6 @@ _writers: list[_Writer] = []  # of this process alone, if it is one of a pool
 
 
 def _start(writer: _Writer) -> None:
-    cv2.setNumThreads(1)  # the processes are as many as the cores already
     _writers.append(writer)
 
 
