@@ -58,6 +58,26 @@ def test_three_files_with_the_same_function(best: Path) -> None:
     assert f"{before:,}" in summary(result)
 
 
+def test_the_three_files_are_always_of_one_make(best: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    result = collapse(best, imgsz=96)
+    before = {path: path.read_bytes() for path in best.parent.iterdir()}
+    changed = VanillaYOLO(best)
+    randomize_batchnorm(changed.model)
+
+    def stop(*_: Any) -> None:
+        raise KeyboardInterrupt  # after the checkpoint, before the two others
+
+    with monkeypatch.context() as patch:
+        patch.setattr(sys.modules[result.__class__.__module__], "_without_pickle", stop)
+        with pytest.raises(KeyboardInterrupt):
+            collapse(changed, imgsz=96)
+    assert {path: path.read_bytes() for path in best.parent.iterdir()} == before
+    collapse(changed, imgsz=96)
+    after = {path: path.read_bytes() for path in best.parent.iterdir()}
+    same = {path.name for path in after if after[path] == before[path]}
+    assert not any(name.startswith("best-collapsed") for name in same)
+
+
 def test_only_stock_classes_and_no_statistics_left(best: Path) -> None:
     stock = torch.load(collapse(best, imgsz=96).checkpoint, weights_only=False)["model"]
     modules = {type(m).__module__.split(".")[0] for m in stock.modules()}
