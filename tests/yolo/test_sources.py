@@ -37,6 +37,7 @@ def files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     }.items():
         (tmp_path / name).write_bytes(content)
     Image.fromarray(np.random.default_rng(0).random((40, 50), np.float32)).save(tmp_path / "float.tif")
+    cv2.imwrite(str(tmp_path / "bands.tif"), np.random.default_rng(0).random((40, 50, 3), np.float32))
     monkeypatch.chdir(tmp_path)
     return tmp_path
 
@@ -45,6 +46,7 @@ REFUSED: dict[Any, str] = {
     "empty": "No images or videos",
     "broken": "none of 1 images can be read",
     "nothing.jpg": "none of 1 images can be read",
+    "bands.tif": "none of 1 images can be read",
     "float.tif": "none of 1 images can be read",
     "film.mp4": "video",
     "list.txt": "nowhere.jpg does not exist",
@@ -101,6 +103,15 @@ def test_what_the_loader_reads_is_a_source(files: Path, monkeypatch: pytest.Monk
     cv2.imwrite("deep.png", np.zeros((40, 50), np.uint16))
     for name in ("large.png", "small.png", "deep.png"):
         check_source(name)
+
+
+def test_picture_of_floats_among_good_ones_is_passed_over(model: VanillaYOLO, files: Path) -> None:
+    (files / "mixed").mkdir()
+    for name in ("float.tif", "bands.tif"):
+        (files / name).rename(files / "mixed" / name)
+    cv2.imwrite("mixed/good.png", np.zeros((40, 50, 3), np.uint8))
+    results = model.predict("mixed", imgsz=64, save=True, conf=0.0001, verbose=False, project=str(files / "runs"))
+    assert [Path(result.path).name for result in results] == ["good.png"]
 
 
 def test_stream_whose_server_answers_is_left_to_ultralytics() -> None:

@@ -3,12 +3,12 @@
 The modules here import neither torch nor Ultralytics.
 """
 
-from vanillayolo.data.checks import check_data
-from vanillayolo.data.coco_json import convert_coco
-from vanillayolo.data.crops import make_crops
-from vanillayolo.data.folders import check_folders
-from vanillayolo.data.paths import cache_dir
-from vanillayolo.data.scenes import SHAPES, Scenes, SceneSettings, draw_scene, make_scenes, write_scenes
+from .checks import check_data
+from .coco_json import convert_coco
+from .crops import make_crops
+from .folders import check_folders
+from .paths import cache_dir
+from .scenes import SHAPES, Scenes, SceneSettings, draw_scene, make_scenes, write_scenes
 
 __all__ = [
     "SHAPES",

@@ -11,8 +11,10 @@ from pathlib import Path
 import yaml
 
 from vanillayolo.atomic import write_whole
-from vanillayolo.data.coco_json import convert_coco
-from vanillayolo.data.data_yaml import (
+from vanillayolo.errors import DataError, closest
+
+from .coco_json import convert_coco
+from .data_yaml import (
     SPLIT_KEYS,
     DataYaml,
     check_keys,
@@ -24,9 +26,8 @@ from vanillayolo.data.data_yaml import (
     shown,
     split_entries,
 )
-from vanillayolo.data.label_files import LabelRules, check_labels, check_readable, list_images
-from vanillayolo.data.paths import CACHE_HINT, cache_dir
-from vanillayolo.errors import DataError, closest
+from .label_files import LabelRules, check_labels, check_readable, list_images
+from .paths import CACHE_HINT, cache_dir
 
 LOGGER = logging.getLogger(__name__)
 

@@ -8,9 +8,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypeGuard
 
-from vanillayolo.data.data_yaml import LONGEST_NAME
-from vanillayolo.data.paths import IMAGE_SUFFIXES, is_image_name
 from vanillayolo.errors import DataError
+
+from .data_yaml import LONGEST_NAME
+from .paths import IMAGE_SUFFIXES, is_image_name
 
 #: No picture is that large, in pixels.
 LARGEST = 1e9

@@ -18,12 +18,13 @@ from typing import Any
 
 import yaml
 
-from vanillayolo.data.coco_classes import coco_classes
-from vanillayolo.data.coco_file import CocoFile, read_coco
-from vanillayolo.data.coco_pictures import Size, box_frames, find_pictures
-from vanillayolo.data.data_yaml import SPLIT_KEYS, DataYaml, find_root, locate, path_of, read_yaml, shown, split_entries
-from vanillayolo.data.paths import cache_dir, label_path, staged_folder
 from vanillayolo.errors import DataError, closest
+
+from .coco_classes import coco_classes
+from .coco_file import CocoFile, read_coco
+from .coco_pictures import Size, box_frames, find_pictures
+from .data_yaml import SPLIT_KEYS, DataYaml, find_root, locate, path_of, read_yaml, shown, split_entries
+from .paths import cache_dir, label_path, staged_folder
 
 LOGGER = logging.getLogger(__name__)
 VIEW_VERSION = 2  # raise it when the layout or the labels change, so that older views are written again

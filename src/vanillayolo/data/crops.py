@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from vanillayolo.data.data_yaml import class_names, find_root, find_yaml, locate, read_yaml, split_entries
-from vanillayolo.data.label_files import list_images, read_picture
-from vanillayolo.data.paths import label_path, staged_folder
 from vanillayolo.errors import DataError
+
+from .data_yaml import class_names, find_root, find_yaml, locate, read_yaml, split_entries
+from .label_files import list_images, read_picture
+from .paths import label_path, staged_folder
 
 
 def make_crops(

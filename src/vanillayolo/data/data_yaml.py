@@ -72,7 +72,8 @@ def find_yaml(given: str | Path) -> Path:
         raise DataError(f"folder {path} holds {len(found)} YAML files; give one of them: {', '.join(found)}")
     if not path.is_file():
         there = _yamls_in(path.parent) if path.parent.is_dir() else []
-        hint = closest(path.name, there) if there else f"give the path of a data YAML: there is none in {path.parent}"
+        nothing = f"there is no YAML file in {path.parent}; give the path of a data YAML"
+        hint = closest(path.name, there) if there else nothing
         raise DataError(f"data file {given} does not exist; {hint}")
     if path.suffix.lower() not in YAML_SUFFIXES:
         raise DataError(f"data file {path} is no YAML; give a data YAML (*.yaml, *.yml) or a folder that holds one")

@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from vanillayolo.data.data_yaml import path_of
-from vanillayolo.data.label_files import is_readable
-from vanillayolo.data.paths import is_image_name
 from vanillayolo.errors import DataError
+
+from .data_yaml import path_of
+from .label_files import is_readable
+from .paths import is_image_name
 
 #: Folders that Ultralytics takes for a split, first first.
 SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "validation", "valid", "test"), "test": ("test", "val")}

@@ -14,8 +14,9 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from vanillayolo.data.paths import IMAGE_SUFFIXES, is_image_name, label_path
 from vanillayolo.errors import DataError
+
+from .paths import IMAGE_SUFFIXES, is_image_name, label_path
 
 LOGGER = logging.getLogger(__name__)
 

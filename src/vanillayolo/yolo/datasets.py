@@ -12,8 +12,10 @@ import os
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
-from ultralytics.data import dataset, utils
+import numpy.typing as npt
+from ultralytics.data import dataset, loaders, utils
 from ultralytics.utils import LOGGER, ROOT, SAFE_LOAD, YAML
 from ultralytics.utils.patches import imread
 
@@ -64,9 +66,17 @@ def check_image(file: str) -> tuple[str, tuple[int, int]]:
     """
     message, shape = _check_image(file)
     if not file.lower().endswith(VERIFIED):
-        decoded = imread(file)
-        assert decoded is not None and decoded.dtype == np.uint8, "OpenCV does not decode it"  # noqa: PT018
+        assert read_image(file) is not None, "OpenCV does not decode it to 8 bits"
     return message, shape
+
+
+def read_image(file: str, flags: int = cv2.IMREAD_COLOR) -> npt.NDArray[np.uint8] | None:
+    """Return a picture as Ultralytics' loader reads it; None too where that is of other numbers than 8 bits."""
+    try:
+        decoded = imread(file, flags)
+    except cv2.error:  # more pixels than OpenCV takes
+        return None
+    return decoded if decoded is not None and decoded.dtype == np.uint8 else None
 
 
 class WithoutDownloads(YAML):
@@ -83,7 +93,7 @@ class WithoutDownloads(YAML):
 
 def install() -> None:
     """Let Ultralytics scan datasets so, in this process."""
-    utils.check_image = check_image
+    utils.check_image, loaders.imread = check_image, read_image
     dataset.load_dataset_cache_file, dataset.save_dataset_cache_file = load_cache, save_cache
     if SAFE_LOAD:
         utils.YAML = WithoutDownloads

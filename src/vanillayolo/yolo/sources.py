@@ -14,11 +14,11 @@ import cv2
 from ultralytics.data.loaders import LoadImagesAndVideos
 from ultralytics.models.yolo.classify import ClassificationPredictor
 from ultralytics.utils import ONLINE
-from ultralytics.utils.patches import imread
 
 from vanillayolo.data.data_yaml import path_of, shown
 from vanillayolo.errors import DataError, UsageError
 
+from .datasets import read_image
 from .prediction import VanillaPredictor
 
 #: What Ultralytics opens over a network, and where a server listens that names no port.
@@ -116,16 +116,8 @@ def _check_files(source: str) -> None:
         reason = " ".join(str(error).split())[:120]
         raise UsageError(f"source={shown(source)}: {reason}; give images, videos or a folder of them.") from error
     loader.close()
-    if not any(loader.video_flag) and not any(map(_is_decoded, loader.files)):
+    if not any(loader.video_flag) and not any(read_image(file) is not None for file in loader.files):
         raise UsageError(f"source={shown(source)}: none of {len(loader.files)} images can be read; copy them again.")
-
-
-def _is_decoded(file: str) -> bool:
-    """Return whether Ultralytics' loader reads an image: more than Pillow takes (size), and less (float TIFF)."""
-    try:
-        return imread(file) is not None
-    except cv2.error:
-        return False
 
 
 class CheckedSource:
