@@ -17,6 +17,7 @@ from vanillayolo.deploy import collapse, export, verify
 from vanillayolo.deploy import formats as formats_module
 from vanillayolo.deploy.formats import FORMATS
 from vanillayolo.deploy.graph import operators
+from vanillayolo.deploy.onnx_graph import suppression_settings
 from vanillayolo.errors import DataError, MergeError, UsageError, VerificationError
 from vanillayolo.nn import randomize_batchnorm, set_negative_slope
 from vanillayolo.yolo import files
@@ -98,6 +99,8 @@ def test_with_data_the_file_has_the_map_of_pytorch_with_suppression_inside_too(b
     assert maps is not None
     assert maps.reference[0] > 0.05
     assert maps.file == pytest.approx(maps.reference, abs=1e-3)
+    shown = {"conf": 0.1, "iou": 0.7, "agnostic_nms": False}
+    assert suppression_settings(result.path) == pytest.approx(shown)  # as in files of stock Ultralytics
     assert "mAP50-95" in str(result)
 
 
@@ -109,6 +112,7 @@ def test_suppression_inside_is_proven_by_the_settings_of_the_file(best: Path, li
     result = export(best, format="onnx", imgsz=64, nms=True, simplify=False, data=str(lively_data), **settings)
     said = ast.literal_eval(str(metadata_of(result.path)["args"]))
     assert {key: said[key] for key in settings} == settings
+    assert suppression_settings(result.path) == pytest.approx({k: v for k, v in settings.items() if k != "max_det"})
     proof = verify(result.path, best, source=source)  # nobody says the settings again
     assert proof.verified, proof.verdict
     assert sum(record.boxes for record in proof.records.values()) > 5

@@ -24,6 +24,36 @@ def module_name(node: str) -> str:
     return ".".join(parts)
 
 
+def suppression_settings(path: str | Path) -> dict[str, Any]:
+    """Return what the graph of an ONNX file says of the suppression in it, as Ultralytics' exporters write it.
+
+    The overlap is an input of the operator, the score what is compared (``Greater``) before it, and boxes of different
+    classes are moved apart (``Add``) unless they suppress each other. Empty where there is no such operator.
+    """
+    import onnx
+
+    graph = onnx.load(path, load_external_data=False).graph
+    writer = {output: node for node in graph.node for output in node.output}
+    constants = {tensor.name: tensor for tensor in graph.initializer}
+    constants |= {n.output[0]: n.attribute[0].t for n in graph.node if n.op_type == "Constant"}
+    suppression = next((n for n in graph.node if n.op_type == "NonMaxSuppression"), None)
+    if suppression is None:
+        return {}
+    names = {"iou": [*suppression.input, "", "", ""][3]}
+    compared = {name for n in graph.node if n.op_type == "Greater" for name in n.input if name in constants}
+    if len(compared) == 1:
+        names["conf"] = compared.pop()
+    found: dict[str, Any] = {
+        key: float(onnx.numpy_helper.to_array(constants[name]).item())
+        for key, name in names.items()
+        if name in constants
+    }
+    boxes = writer.get(suppression.input[0])
+    while boxes is not None and boxes.op_type in {"Cast", "Unsqueeze", "Concat"}:
+        boxes = writer.get(boxes.input[0])
+    return found | ({} if boxes is None else {"agnostic_nms": boxes.op_type != "Add"})
+
+
 def decode_nodes(graph: Any) -> list[str]:
     """Return the names of the nodes from the last convolutions' outputs to the graph's: the head's arithmetic on boxes.
 

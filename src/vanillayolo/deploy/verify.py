@@ -21,6 +21,7 @@ from .collapse import example_images, known_data, merged_network, origin_of
 from .equality import Equality
 from .formats import check_packages, format_of
 from .graph import precision
+from .onnx_graph import suppression_settings
 from .power import Judge, measure_power
 from .verification import MeanAveragePrecision, Tolerance, Verification
 
@@ -58,15 +59,17 @@ def surest(reference: nn.Module, images: list[Tensor], least: float | None = Non
     return conf, images[max(range(len(images)), key=lambda i: int((scores[i] >= conf).sum()))]
 
 
-def suppression_of(file: ExportedFile, x: Tensor, **given: Any) -> Suppression | None:
+def suppression_of(path: Path, file: ExportedFile, x: Tensor, **given: Any) -> Suppression | None:
     """Return how the suppression inside a file is set; None where there is none.
 
-    What the file says goes before what is given. How many boxes it gives at most is the length of its output.
+    What the file says, or its graph shows, goes before what is given. How many boxes it gives at most is the length of
+    its output.
     """
     if not file.suppressed:
         return None
     known = {"max_det": int(file(x).shape[1])} | {k: v for k, v in given.items() if v is not None}
-    return Suppression(**known | file.suppression)
+    shown = suppression_settings(path) if file.format == "onnx" else {}
+    return Suppression(**known | shown | file.suppression)
 
 
 def compare(
@@ -193,7 +196,7 @@ def verify(
     pictures = [read_image(p, channels) for p in files]
     inputs = {f"{h}x{w}": [letterbox(picture, (h, w)) for picture in pictures] for h, w in sizes}
     first = next(iter(inputs.values()))
-    inside = suppression_of(file, first[0], conf=conf, iou=iou, agnostic_nms=agnostic_nms)
+    inside = suppression_of(path, file, first[0], conf=conf, iou=iou, agnostic_nms=agnostic_nms)
     # A file with suppression inside has no box below its own threshold: there, only PyTorch has.
     result.conf, best = surest(network, first, inside.conf + result.tolerance.score if inside else None)
     for size, batch in inputs.items():
