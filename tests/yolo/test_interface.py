@@ -130,7 +130,6 @@ def test_a_network_that_was_never_saved_is_exported_beside_us(
     monkeypatch.chdir(tmp_path)
     model = VanillaYOLO(tiny_yaml)
     assert Path(Exporter(overrides={"imgsz": 64})(model=model.model)).name == "yolo11n-tiny.torchscript"
-    model.save("again.pt")
     assert VanillaDetectionModel(model.model.yaml, verbose=False).yaml_file == "vanillayolo.yaml"
 
 
