@@ -23,7 +23,7 @@ ASSETS = Path(__file__).parent / "assets" / "0.1.0"
 #: By command that the README does not run: its words, and the file or the text that it leaves.
 COMMANDS = {
     "demo": ("model=tiny.yaml epochs=1", "demo/detections.png"),
-    "scenes": ("folder=scenes pictures=4 size=64 workers=1", "scenes"),
+    "scenes": ("folder=scenes pictures=10 size=64 workers=1", "scenes"),
     "track": ("model=best.pt source=images/val save_txt imgsz=64", "Results in"),
     "verify": ("model=best.torchscript reference=best.pt imgsz=64 images=2", "best.torchscript.verify.json"),
     "compare": (
@@ -32,6 +32,7 @@ COMMANDS = {
     ),
     "ablate": ("data=classes configs=n0 seeds=0 epochs=1 batch=4", "runs/ablate/ablation.md"),
     "benchmark": ("models=best.pt backends=torch imgsz=64 rounds=1", "best.pt"),
+    "cost": ("target=ethos-u55-256 models=best.pt imgsz=64", "ethos-u55-256"),
     "features": ("model=best.pt source=street.jpg imgsz=64", "features/street.png"),
     "convert": ("model=vanillanet.pth", "vanillanet.safetensors"),
     "info": ("model=best.pt imgsz=64", "merged"),
@@ -41,6 +42,8 @@ COMMANDS = {
     "cfg": ("", "epochs: 100"),
     "version": ("", "0."),
 }
+#: By command: a module of an extra that it does not run without.
+NEEDS = {"features": "torchcam", "cost": "ethosu"}
 
 
 @pytest.fixture(scope="module")
@@ -67,8 +70,8 @@ def test_every_command_is_run_by_some_test() -> None:
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_installed_script_runs_it(command: str, workplace: Path, tiny_yaml: Path, script: Script) -> None:
     (workplace / "tiny.yaml").write_bytes(tiny_yaml.read_bytes())
-    if command == "features":
-        pytest.importorskip("torchcam", reason="needs torchcam: pip install 'vanillayolo[study]'")
+    if command in NEEDS:
+        pytest.importorskip(NEEDS[command], reason=f"needs {NEEDS[command]}, of an extra")
     if command == "verify":
         script(["export", "model=best.pt", "format=torchscript", "imgsz=64", "verify=False"], workplace)
     words, leaves = COMMANDS[command]
