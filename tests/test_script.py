@@ -14,18 +14,19 @@ import pytest
 import torch
 
 from installed import Script
-from test_readme import commands
+from test_docs import DEPLOYMENT
+from test_docs import commands as commands_of
+from test_readme import commands as commands_of_readme
 from vanillayolo import cli
 from vanillayolo.data import make_scenes
 from vanillayolo.nn import VanillaNet
 
 ASSETS = Path(__file__).parent / "assets" / "0.1.0"
-#: By command that the README does not run: its words, and the file or the text that it leaves.
+#: By command that README and deployment.md do not run: its words, and the file or the text that it leaves.
 COMMANDS = {
     "demo": ("model=tiny.yaml epochs=1", "demo/detections.png"),
     "scenes": ("folder=scenes pictures=10 size=64 workers=1", "scenes"),
     "track": ("model=best.pt source=images/val save_txt imgsz=64", "Results in"),
-    "verify": ("model=best.torchscript reference=best.pt imgsz=64 images=2", "best.torchscript.verify.json"),
     "compare": (
         "models=tiny.yaml data=my.yaml seeds=0 epochs=1 imgsz=64 batch=4 backends=none workers=0",
         "runs/compare/report.md",
@@ -63,7 +64,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_command_is_run_by_some_test() -> None:
-    assert {*COMMANDS, *(words[0] for words in commands())} == set(cli.COMMANDS)
+    elsewhere = [*commands_of_readme(), *commands_of(DEPLOYMENT)]
+    assert {*COMMANDS, *(words[0] for words in elsewhere)} == set(cli.COMMANDS)
 
 
 @pytest.mark.slow
@@ -72,8 +74,6 @@ def test_the_installed_script_runs_it(command: str, workplace: Path, tiny_yaml: 
     (workplace / "tiny.yaml").write_bytes(tiny_yaml.read_bytes())
     if command in NEEDS:
         pytest.importorskip(NEEDS[command], reason=f"needs {NEEDS[command]}, of an extra")
-    if command == "verify":
-        script(["export", "model=best.pt", "format=torchscript", "imgsz=64", "verify=False"], workplace)
     words, leaves = COMMANDS[command]
     done = script([command, *words.split()], workplace)
     assert "Traceback" not in done.stderr
