@@ -29,9 +29,9 @@ COMMANDS = {
     "track": ("model=best.pt source=images/val save_txt imgsz=64", "Results in"),
     "compare": (
         "models=tiny.yaml data=my.yaml seeds=0 epochs=1 imgsz=64 batch=4 backends=none workers=0",
-        "runs/compare/report.md",
+        "runs/compare/compare.md",
     ),
-    "ablate": ("data=classes configs=n0 seeds=0 epochs=1 batch=4", "runs/ablate/ablation.md"),
+    "ablate": ("data=classes configs=n0 seeds=0 epochs=1 batch=4", "runs/ablate/ablate.md"),
     "benchmark": ("models=best.pt backends=torch imgsz=64 rounds=1", "best.pt"),
     "cost": ("target=ethos-u55-256 models=best.pt imgsz=64", "ethos-u55-256"),
     "features": ("model=best.pt source=street.jpg imgsz=64", "features/street.png"),
