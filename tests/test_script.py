@@ -14,24 +14,26 @@ import pytest
 import torch
 
 from installed import Script
-from test_readme import commands
+from test_docs import DEPLOYMENT
+from test_docs import commands as commands_of
+from test_readme import commands as commands_of_readme
 from vanillayolo import cli
 from vanillayolo.data import make_scenes
 from vanillayolo.nn import VanillaNet
 
 ASSETS = Path(__file__).parent / "assets" / "0.1.0"
-#: By command that the README does not run: its words, and the file or the text that it leaves.
+#: By command that README and deployment.md do not run: its words, and the file or the text that it leaves.
 COMMANDS = {
     "demo": ("model=tiny.yaml epochs=1", "demo/detections.png"),
-    "scenes": ("folder=scenes pictures=4 size=64 workers=1", "scenes"),
+    "scenes": ("folder=scenes pictures=10 size=64 workers=1", "scenes"),
     "track": ("model=best.pt source=images/val save_txt imgsz=64", "Results in"),
-    "verify": ("model=best.torchscript reference=best.pt imgsz=64 images=2", "best.torchscript.verify.json"),
     "compare": (
         "models=tiny.yaml data=my.yaml seeds=0 epochs=1 imgsz=64 batch=4 backends=none workers=0",
-        "runs/compare/report.md",
+        "runs/compare/compare.md",
     ),
-    "ablate": ("data=classes configs=n0 seeds=0 epochs=1 batch=4", "runs/ablate/ablation.md"),
+    "ablate": ("data=classes configs=n0 seeds=0 epochs=1 batch=4", "runs/ablate/ablate.md"),
     "benchmark": ("models=best.pt backends=torch imgsz=64 rounds=1", "best.pt"),
+    "cost": ("target=ethos-u55-256 models=best.pt imgsz=64", "ethos-u55-256"),
     "features": ("model=best.pt source=street.jpg imgsz=64", "features/street.png"),
     "convert": ("model=vanillanet.pth", "vanillanet.safetensors"),
     "info": ("model=best.pt imgsz=64", "merged"),
@@ -41,6 +43,8 @@ COMMANDS = {
     "cfg": ("", "epochs: 100"),
     "version": ("", "0."),
 }
+#: By command: a module of an extra that it does not run without.
+NEEDS = {"features": "torchcam", "cost": "ethosu"}
 
 
 @pytest.fixture(scope="module")
@@ -60,17 +64,16 @@ def workplace(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_every_command_is_run_by_some_test() -> None:
-    assert {*COMMANDS, *(words[0] for words in commands())} == set(cli.COMMANDS)
+    elsewhere = [*commands_of_readme(), *commands_of(DEPLOYMENT)]
+    assert {*COMMANDS, *(words[0] for words in elsewhere)} == set(cli.COMMANDS)
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_the_installed_script_runs_it(command: str, workplace: Path, tiny_yaml: Path, script: Script) -> None:
     (workplace / "tiny.yaml").write_bytes(tiny_yaml.read_bytes())
-    if command == "features":
-        pytest.importorskip("torchcam", reason="needs torchcam: pip install 'vanillayolo[study]'")
-    if command == "verify":
-        script(["export", "model=best.pt", "format=torchscript", "imgsz=64", "verify=False"], workplace)
+    if command in NEEDS:
+        pytest.importorskip(NEEDS[command], reason=f"needs {NEEDS[command]}, of an extra")
     words, leaves = COMMANDS[command]
     done = script([command, *words.split()], workplace)
     assert "Traceback" not in done.stderr

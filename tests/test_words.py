@@ -68,5 +68,5 @@ def test_settings_of_a_file_stand_below_those_of_the_command_line(tmp_path: Path
     _, given_ = cli.parse(["train", f"cfg={file}", "epochs=2"])
     assert given_ == {"model": "yolo11n-vanillanet-6", "data": "a.yaml", "epochs": 2, "decay": 0.5}
     file.write_text("- no settings\n")
-    with pytest.raises(UsageError, match=r"mine\.yaml"):
+    with pytest.raises(UsageError, match=r"no YAML of settings"):
         cli.parse(["train", f"cfg={file}"])

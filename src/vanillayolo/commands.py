@@ -38,21 +38,25 @@ def predict(
     from vanillayolo import VanillaYOLO
 
     network = VanillaYOLO(model, task=task, weights=weights)
-    _run_stream(network.predict(source, stream=True, **{"save": True, "verbose": True, **settings}))
+    _run_stream(network.predict(source, **{**SHOWN, **settings, "stream": True}))
 
 
 def track(model: str, source: Any = None, task: str | None = None, **settings: Any) -> None:
     """Track through a video: model=best.pt source=video.mp4."""
     from vanillayolo import VanillaYOLO
 
-    _run_stream(VanillaYOLO(model, task=task).track(source, stream=True, **{"save": True, "verbose": True, **settings}))
+    _run_stream(VanillaYOLO(model, task=task).track(source, **{**SHOWN, **settings, "stream": True}))
+
+
+#: What a command that predicts does where nobody says otherwise.
+SHOWN = {"save": True, "verbose": True}
 
 
 def _run_stream(results: Any) -> None:
     """Take the results one by one: a long video never lies in memory whole."""
     folder = None
     for result in results:
-        folder = result.save_dir
+        folder = getattr(result, "save_dir", None)  # embed= gives tensors
     if folder:
         print(f"Results in {folder}")
 

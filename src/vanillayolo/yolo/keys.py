@@ -65,7 +65,8 @@ def explained(verb: str) -> list[str]:
         own = [
             f for settings in (DeepTraining, LeanTraining, FineTuning) for f in fields(settings) if f.name != "start"
         ]
-        lines = [f"{f.name}={f.default:.3g}" if f.name == "decay" else f"{f.name}={f.default}" for f in own]
+        words = {"decay": "0.333", "bfloat16": "auto"}
+        lines = [f"{f.name}={words.get(f.name, f.default)}" for f in own]
         lines += ["freeze_stages=None", ""]
     sections, others = VERBS[verb]
     inside, found = False, []
