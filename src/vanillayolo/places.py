@@ -64,9 +64,9 @@ def check_folder(key: str, folder: str | Path, file: str | Path | None = None) -
     try:
         path = Path(os.path.abspath(folder))
         there = [path, *path.parents][len(missing_folders(path))]
-        with tempfile.TemporaryFile(dir=there) as file:
-            file.write(b" ")
-            file.flush()
+        with tempfile.TemporaryFile(dir=there) as probe:
+            probe.write(b" ")
+            probe.flush()
     except (OSError, ValueError) as error:
         number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
         todo = NEXT.get(number or 0, "give a place that can be written")
