@@ -244,6 +244,8 @@ HINTS = (
         "valid",
         "between",
         "neither",
+        "takes",
+        "make it",
         "copy",
         "export it",
         "put ",
@@ -267,7 +269,7 @@ def is_clear(text: str, word: str) -> bool:
         return False
     line = told[0].lower()
     name = Path(value).name.lower()[:40]
-    names = key.lower() in line or (len(name) > 3 and name in line)
+    names = key.lower().rstrip("s") in line or (len(name) > 2 and name in line)
     return names and any(hint in line for hint in HINTS) and len(line) < 700
 
 

@@ -11,7 +11,10 @@ from typing import Any
 from vanillayolo.atomic import write_whole
 from vanillayolo.errors import UsageError, closest
 from vanillayolo.places import check_file
-from vanillayolo.values import checked
+from vanillayolo.values import FLAG, check_values, checked
+
+#: What predict and track do on the command line where nothing else is said.
+SHOWN = {"save": True, "verbose": True, "stream": True}
 
 
 def train(model: str = "yolo11n-vanillanet", task: str | None = None, **settings: Any) -> None:
@@ -45,6 +48,7 @@ def track(model: str, source: Any = None, task: str | None = None, **settings: A
     """Track through a video: model=best.pt source=video.mp4."""
     from vanillayolo import VanillaYOLO
 
+    check_values(settings, {"persist": FLAG})
     _run_stream(VanillaYOLO(model, task=task).track(source, **{**SHOWN, **settings, "stream": True}))
 
 
@@ -96,6 +100,7 @@ def verify(
     result.check(proven=True)
 
 
+@checked
 def convert(model: str, path: str | None = None) -> None:
     """Write VanillaNet weights as safetensors: model=vanillanet_6.pth [path=vanillanet_6.safetensors]."""
     from vanillayolo.nn import convert_weights

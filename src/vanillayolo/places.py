@@ -53,23 +53,26 @@ def missing_folders(folder: Path) -> list[Path]:
     return found
 
 
-def check_folder(key: str, folder: str | Path) -> None:
+def check_folder(key: str, folder: str | Path, file: str | Path | None = None) -> None:
     """Raise UsageError unless files can be written in a folder, made where it is not there; nothing is left behind.
 
     Args:
         key: what to call it: the key that named it.
         folder: the folder.
+        file: what shall stand there, named instead of it.
     """
     try:
         path = Path(os.path.abspath(folder))
         there = [path, *path.parents][len(missing_folders(path))]
-        with tempfile.TemporaryFile(dir=there) as file:
-            file.write(b" ")
-            file.flush()
+        with tempfile.TemporaryFile(dir=there) as probe:
+            probe.write(b" ")
+            probe.flush()
     except (OSError, ValueError) as error:
         number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
         todo = NEXT.get(number or 0, "give a place that can be written")
-        raise UsageError(f"{key}={shown(str(folder))}: nothing can be written there ({reason}); {todo}.") from error
+        raise UsageError(
+            f"{key}={shown(str(file or folder))}: nothing can be written there ({reason}); {todo}."
+        ) from error
 
 
 def check_file(key: str, file: str | Path) -> None:
@@ -77,7 +80,7 @@ def check_file(key: str, file: str | Path) -> None:
     path = Path(file)
     if path.is_dir():
         raise UsageError(f"{key}={shown(str(file))}: is a folder; give the name of a file.")
-    check_folder(key, path.parent)
+    check_folder(key, path.parent, file)
 
 
 def remove_empty(folder: Path, made: list[Path]) -> None:

@@ -129,7 +129,7 @@ KINDS: dict[str, Kind] = {
     "seeds": SEEDS,
     "conf": SHARE,
     "iou": SHARE,
-    "backends": NAMES,
+    "backends": NAMES | NONE,
     "configs": NAMES,
     "width": number(0, 1, above=True),
     "lr": number(0, 10, above=True),

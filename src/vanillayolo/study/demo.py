@@ -13,6 +13,7 @@ import numpy as np
 
 from vanillayolo.data import make_scenes
 from vanillayolo.deploy import Collapsed, collapse
+from vanillayolo.errors import UsageError
 from vanillayolo.places import check_folder
 from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaYOLO
@@ -94,6 +95,8 @@ def demo(folder: str | Path = "demo", model: str = "yolo11n-vanillanet", epochs:
     """
     begin = time.perf_counter()
     detector = VanillaYOLO(model)  # what cannot run is told before anything is written
+    if detector.task != "detect":
+        raise UsageError(f"model={model}: made for task={detector.task}; give a detector, like yolo11n-vanillanet.")
     root = Path(folder).resolve()
     check_folder("folder", root)
     data = make_scenes(root / "scenes", **SCENES)

@@ -93,7 +93,7 @@ def class_index(names: Mapping[int, str], wanted: str | int | None) -> int | Non
     for index, name in names.items():
         if wanted in (index, name):
             return int(index)
-    raise UsageError(f"class={wanted!r}: the detector knows {', '.join(names.values())}.")
+    raise UsageError(f"wanted={wanted!r}: give a class that the detector knows: {', '.join(names.values())}.")
 
 
 def look(detector: nn.Module, image: np.ndarray, imgsz: int, wanted: str | int | None = None) -> Look:

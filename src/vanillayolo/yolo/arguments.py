@@ -215,7 +215,8 @@ def check_run_folder(mode: str, task: str, settings: dict[str, Any]) -> Path:
     keys = ("project", "name", "exist_ok", "save_dir")
     given = {**named_settings(settings), **settings}
     args = get_cfg(overrides={"mode": mode, "task": task, **{k: given[k] for k in keys if given.get(k) is not None}})
-    key = next((k for k in ("project", "name") if given.get(k)), "project")
+    alone = given.get("name") and (not given.get("project") or Path(given["name"]).is_absolute())
+    key = "name" if alone else "project"
     try:
         folder = get_save_dir(args)
     except (OSError, ValueError) as error:

@@ -248,6 +248,7 @@ class VanillaYOLO(Model):
             kwargs = with_preset(str(preset), network.yaml.get("family", {}).get("variant"), kwargs)
         if kwargs.get("weights") and (self.ckpt or isinstance(kwargs.get("pretrained"), (str, Path))):
             raise UsageError(f"weights={kwargs['weights']}: {self.model_name} has weights already; omit one of them.")
+        self._check_task(kwargs)
         check_training(network, str(self.model_name), kwargs)
         if kwargs.get("resume"):
             kwargs |= self._resumed(kwargs)
@@ -324,10 +325,13 @@ class VanillaYOLO(Model):
 
     def _check_network(self, kwargs: dict[str, Any]) -> None:
         """Refuse a task, classes or rows that the network at hand has not."""
-        if kwargs.get("task") not in (None, self.task):
-            raise UsageError(f"task={kwargs['task']}: {self.model_name} is made for task={self.task}; omit task.")
+        self._check_task(kwargs)
         if isinstance(self.model, torch.nn.Module):
             check_rows(student(self.model), kwargs)
+
+    def _check_task(self, kwargs: dict[str, Any]) -> None:
+        if kwargs.get("task") not in (None, self.task):
+            raise UsageError(f"task={kwargs['task']}: {self.model_name} is made for task={self.task}; omit task.")
 
     def _check_official(self, network: Any, weights: str | Path) -> None:
         """Refuse official weights that do not fit, by loading them into a network that is thrown away."""

@@ -95,7 +95,7 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
     """
     image = imread(str(path), READ_AS.get(channels, cv2.IMREAD_UNCHANGED))
     if image is None:
-        raise DataError(f"{path}: not a readable image.")
+        raise DataError(f"{path}: not a readable image; give others (source=, data=).")
     if image.shape[2] != channels or image.dtype != np.uint8:
         raise DataError(
             f"{path}: {image.shape[2]} channels of {image.dtype}; the network takes {channels} of uint8 (or uint16)."
@@ -106,7 +106,7 @@ def read_image(path: str | Path, channels: int = 3) -> np.ndarray:
 def check_usable(path: Path, channels: int = 3) -> None:
     """Raise DataError for an image that Ultralytics' training leaves out, or that has other channels."""
     if not is_readable(str(path)):
-        raise DataError(f"{path}: not a readable image.")
+        raise DataError(f"{path}: not a readable image; give others (source=, data=).")
     if path.suffix.lower() in (".jpg", ".jpeg"):  # OpenCV fills up half a file with grey, Ultralytics leaves it out
         try:
             with Image.open(path) as opened:

@@ -109,7 +109,7 @@ def _check_files(source: str) -> None:
     except DataError as error:
         raise UsageError(f"{error}.") from error
     if "*" not in source and not path.exists():
-        raise UsageError(f"source={shown(source)}: no such file or folder.")
+        raise UsageError(f"source={shown(source)}: no such file or folder; give images, videos or a folder of them.")
     try:
         loader = LoadImagesAndVideos(source)
     except (OSError, ValueError) as error:
