@@ -22,6 +22,7 @@ from .architecture import resolve
 from .families import Yaml
 from .fine_tuning import FineTuning, build_lamb, freeze_entries, freezes_backbone, scale_groups
 from .joining import Joining, join_training
+from .last_batch import LastBatchMixin
 from .lean_training import LEAN_KEYS, LeanTraining
 from .merging import student
 from .pretrained import find_weights, fit_yaml, load_pretrained
@@ -68,7 +69,7 @@ def check_form(weights: Any, decay: float | None) -> None:
         )
 
 
-class DeepTrainingMixin(SavingMixin):
+class DeepTrainingMixin(LastBatchMixin, SavingMixin):
     """What makes a trainer of Ultralytics train deep, whatever the task; it stands before that trainer's class.
 
     Args:
