@@ -14,7 +14,7 @@ from vanillayolo.places import check_file
 from vanillayolo.values import FLAG, check_values, checked
 
 #: What predict and track do on the command line where nothing else is said.
-SHOWN = {"save": True, "verbose": True, "stream": True}
+SHOWN = {"save": True, "verbose": True}
 
 
 def train(model: str = "yolo11n-vanillanet", task: str | None = None, **settings: Any) -> None:
@@ -50,10 +50,6 @@ def track(model: str, source: Any = None, task: str | None = None, **settings: A
 
     check_values(settings, {"persist": FLAG})
     _run_stream(VanillaYOLO(model, task=task).track(source, **{**SHOWN, **settings, "stream": True}))
-
-
-#: What a command that predicts does where nobody says otherwise.
-SHOWN = {"save": True, "verbose": True}
 
 
 def _run_stream(results: Any) -> None:
