@@ -149,7 +149,7 @@ BROKEN: list[tuple[tuple[Any, ...], Any, str]] = [
     ((*FIRST, "strides"), [2, 2, 3], "strides [2, 2, 3]"),
     ((*FIRST, "strides"), [1, 2, 1], "two stages of stride 2"),
     *(((*FIRST, "act_num"), value, "act_num") for value in (-1, 10**9, [1, 2], [], "3", 0.5)),
-    ((*FIRST, "adaptive_pool"), 1, "adaptive_pool 1: give True or False"),
+    ((*FIRST, "adaptive_pool"), 1, "adaptive_pool 1: give true or false"),
 ]  # fmt: skip
 
 

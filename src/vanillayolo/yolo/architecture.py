@@ -21,10 +21,11 @@ from ultralytics.utils.ops import make_divisible
 
 from vanillayolo.errors import ModelNameError, VanillaYOLOError, closest
 from vanillayolo.nn import VARIANTS, Variant
+from vanillayolo.values import shown
 
 from .families import COMPACT, FAMILIES, FAMILY_KEYS, FAMILY_NECK, NECKS, Row, Yaml
 from .timm_rows import timm_backbone
-from .yaml_check import check_yaml, shown
+from .yaml_check import check_yaml
 
 SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
 NAME = re.compile(
@@ -254,7 +255,7 @@ def building(model: str | Path | Yaml, like: str) -> Iterator[None]:
     except (LookupError, TypeError, AttributeError, ValueError, RuntimeError, AssertionError, ArithmeticError) as error:
         if isinstance(model, str) and not model.endswith((".yaml", ".yml")):
             raise
-        reason = shown(" ".join(str(error).split())) if str(error) else repr(error)
+        reason = shown(" ".join(str(error).split()), 160) if str(error) else repr(error)
         name = "YAML" if isinstance(model, dict) else str(model)
         raise ModelNameError(
             f"model {name!r}: its rows do not fit each other ({reason}); compare with 'vanillayolo yaml model={like}'."

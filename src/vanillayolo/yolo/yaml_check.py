@@ -16,6 +16,7 @@ from ultralytics.utils.ops import make_divisible
 
 from vanillayolo.errors import ModelNameError, VanillaYOLOError, closest
 from vanillayolo.nn import DeepTraining
+from vanillayolo.values import Kind, shown
 
 from .families import NECKS, Row, Yaml
 from .fine_tuning import FineTuning
@@ -31,7 +32,6 @@ from .yaml_tables import (
     ONLY,
     STOCK,
     TEXT,
-    Kind,
     is_list,
     whole,
     word,
@@ -52,16 +52,11 @@ class Map:
     stride: float
 
 
-def shown(value: Any) -> str:
-    """Return a value as a message shows it, in one short line."""
-    text = repr(value)
-    return text if len(text) <= 80 else f"{text[:77]}..."
-
-
 def check(what: str, value: Any, kind: Kind) -> None:
     """Raise ModelNameError unless a value is of its kind."""
-    if not kind.holds(value):
-        hint = closest(value[:80], kind.words) if isinstance(value, str) and kind.words else f"give {kind.says}."
+    if not kind.fits(value):
+        words = kind.says.removeprefix("one of ").split(", ") if kind.says.startswith("one of ") else []
+        hint = closest(value[:80], words) if words and isinstance(value, str) else f"give {kind.says}."
         raise ModelNameError(f"{what} {shown(value)}: {hint}")
 
 

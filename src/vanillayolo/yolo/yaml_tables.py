@@ -3,30 +3,17 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
+
+from vanillayolo.values import FLAG, NONE, Kind
 
 from .families import FAMILIES, HEAD_STAGES, INITS, NECKS
 
 
-@dataclass(frozen=True)
-class Kind:
-    """What a value may be.
-
-    Attributes:
-        says: the allowed values in words, after "give".
-        holds: whether a value is one of them.
-        words: the allowed values, where they are few.
-    """
-
-    says: str
-    holds: Callable[[Any], bool]
-    words: tuple[str, ...] = ()
-
-
 def whole(low: int, high: int) -> Kind:
-    """Return the kind of whole numbers from ``low`` to ``high``."""
+    """Return the kind of whole numbers from ``low`` to ``high``; a row's 8.0 is none, unlike a setting's."""
     return Kind(f"a whole number from {low} to {high}", lambda x: type(x) is int and low <= x <= high)
 
 
@@ -37,23 +24,19 @@ def number(high: float) -> Kind:
 
 def word(*allowed: Any) -> Kind:
     """Return the kind of a few values; 1 is not true here."""
-    words = tuple(map(str, allowed))
-    return Kind(" or ".join(words), lambda x: any(type(x) is type(a) and x == a for a in allowed), words)
+    words = ", ".join(map(str, allowed))
+    says = f"one of {words}" if len(allowed) > 1 else words
+    return Kind(says, lambda x: any(type(x) is type(a) and x == a for a in allowed))
 
 
 def several(kind: Kind) -> Kind:
     """Return the kind of lists of a kind, at most 1000 long."""
-    return Kind(f"a list, each {kind.says}", lambda x: is_list(x) and 0 < len(x) <= 1000 and all(map(kind.holds, x)))
-
-
-def either(*kinds: Kind) -> Kind:
-    """Return the kind of values of any of these kinds."""
-    return Kind(", or ".join(kind.says for kind in kinds), lambda x: any(kind.holds(x) for kind in kinds))
+    return Kind(f"a list, each {kind.says}", lambda x: is_list(x) and 0 < len(x) <= 1000 and all(map(kind.fits, x)))
 
 
 def has_fields(value: Any, kinds: Mapping[str, Kind]) -> bool:
     """Return whether a value is a table of exactly these keys, each of its kind."""
-    return isinstance(value, dict) and value.keys() == kinds.keys() and all(kinds[k].holds(x) for k, x in value.items())
+    return isinstance(value, dict) and value.keys() == kinds.keys() and all(kinds[k].fits(x) for k, x in value.items())
 
 
 def is_list(value: Any) -> bool:
@@ -70,8 +53,7 @@ def is_scales(value: Any) -> bool:
     return all(is_list(row) and len(row) == 3 and has_fields(dict(zip(names, row, strict=True)), kinds) for row in rows)
 
 
-FLAG = word(True, False)
-TEXT = Kind("a text", lambda x: isinstance(x, str))
+TEXT = Kind("a text", lambda x: isinstance(x, str))  # an empty one too
 TABLE = Kind("keys with values, like {key: value}", lambda x: isinstance(x, dict))
 ROWS = Kind("a list of rows, [from, repeats, module, arguments]", lambda x: is_list(x) and len(x) > 0)
 CHANNELS, KERNEL, STRIDE, GROUPS, SHARE = whole(1, 8192), whole(1, 31), whole(1, 8), whole(1, 8192), number(4)
@@ -114,7 +96,7 @@ FAMILY = {"name": word(*FAMILIES, "classifier", "timm"), "variant": TEXT, "width
 BACKBONE = {
     "dims": several(CHANNELS),
     "strides": several(word(1, 2)),
-    "act_num": either(ACT_NUM, several(ACT_NUM)),
+    "act_num": ACT_NUM | several(ACT_NUM),
     "adaptive_pool": FLAG,
     "in_chans": IMAGE_CHANNELS,
 }
@@ -142,7 +124,7 @@ class Module:
 CONV = {"channels": CHANNELS, "kernel": KERNEL, "stride": STRIDE}
 CSP = {"channels": CHANNELS, "shortcut": FLAG, "groups": GROUPS, "expansion": SHARE}
 C3K2 = {"channels": CHANNELS, "c3k": FLAG, "expansion": SHARE, "attention": FLAG, "groups": GROUPS, "shortcut": FLAG}
-PADDING = either(word(None), whole(0, 31))
+PADDING = NONE | whole(0, 31)
 CLASSES = word("nc")
 #: Our modules, and of Ultralytics' and torch's those of the necks and of collapsed detectors.
 MODULES: dict[str, Module] = {
@@ -156,7 +138,7 @@ MODULES: dict[str, Module] = {
     "C3k2": Module(C3K2, scaled=True, repeats=True),
     "C2f": Module(CSP, scaled=True, repeats=True),
     "C3": Module(CSP, scaled=True, repeats=True),
-    "nn.Upsample": Module({"size": word(None), "scale": STRIDE, "mode": word("nearest", "bilinear")}, needed=2),
+    "nn.Upsample": Module({"size": NONE, "scale": STRIDE, "mode": word("nearest", "bilinear")}, needed=2),
     "nn.MaxPool2d": Module({"stride": STRIDE}),
     "nn.ReLU": Module({}, needed=0),
     "Concat": Module({"dimension": word(1)}, many=True),
