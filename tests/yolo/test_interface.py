@@ -107,7 +107,7 @@ def test_wrong_source_and_tuner_are_refused(tiny_yaml: Path) -> None:
         model.predict("nowhere.jpg")
     with pytest.raises(UsageError, match="tune"):
         model.tune()
-    with pytest.raises(UsageError, match="row 0 is the whole backbone"):
+    with pytest.raises(UsageError, match="give rows 1 to 17, which give one map each"):
         model.embed(np.zeros((64, 64, 3), np.uint8), embed=[0])
 
 

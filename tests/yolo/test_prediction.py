@@ -87,7 +87,7 @@ def test_what_else_reads_rows_and_maps_works(lively: Path, scenes: Path, tmp_pat
     if setting == "embed":
         assert model.embed(image, imgsz=64)[0].shape == (model.model.model[-1].cv2[2][0].conv.in_channels,)
         assert model.embed(image, imgsz=64, embed=[1, 11])[0].ndim == 1
-        with pytest.raises(UsageError, match="rows from 1 to 17, which give one map each"):
+        with pytest.raises(UsageError, match="rows 1 to 17, which give one map each"):
             model.embed(image, imgsz=64, embed=[0])
     else:
         result = model.predict(image, imgsz=64, verbose=False, project=str(tmp_path), **{setting: True})

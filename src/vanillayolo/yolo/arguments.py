@@ -242,12 +242,11 @@ def classes_of(data: Any) -> int | None:
 
 def check_rows(network: Any, settings: dict[str, Any]) -> None:
     """Raise UsageError for classes or rows that a network has not."""
-    rows = len(network.model)
     check_classes(settings.get("classes"), len(network.names))
-    if any(not -rows <= row < rows for row in settings.get("embed") or ()):
-        raise UsageError(f"embed={shown(settings['embed'])}: the network has {rows} rows; give 0 to {rows - 1}.")
-    if {0, -rows} & {*(settings.get("embed") or ())} and hasattr(network.model[0], "out_strides"):
-        raise UsageError(f"embed={shown(settings['embed'])}: row 0 is the whole backbone; give 1 to 3 for its maps.")
+    # A detector's backbone gives three maps, the last row none, and Ultralytics counts no row from the end.
+    first, last = int(hasattr(network.model[0], "out_strides")), len(network.model) - 2
+    if any(not first <= row <= last for row in settings.get("embed") or ()):
+        raise UsageError(f"embed={shown(settings['embed'])}: give rows {first} to {last}, which give one map each.")
 
 
 def check_training(network: Any, name: str, settings: dict[str, Any]) -> None:

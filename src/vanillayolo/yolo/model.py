@@ -11,7 +11,6 @@ from ultralytics.nn.modules import Conv, Detect
 from ultralytics.nn.tasks import DetectionModel, temporary_modules
 from ultralytics.utils.torch_utils import initialize_weights
 
-from vanillayolo.errors import UsageError
 from vanillayolo.nn.layers import checkpointed, is_heard
 
 from .architecture import building, collapses, resolve, scaled_channels
@@ -137,10 +136,6 @@ class VanillaDetectionModel(MergingMixin, DetectionModel):
 
         Not where somebody listens to a row (a teacher does): the second computation would call the hook again.
         """
-        if embed and not set(embed) <= set(range(1, len(self.model) - 1)):
-            raise UsageError(
-                f"embed={sorted(embed)}: give rows from 1 to {len(self.model) - 2}, which give one map each."
-            )
         plain = self.lean != "max" or not self.training or not torch.is_grad_enabled() or profile or embed
         if plain or torch.compiler.is_compiling() or any(map(is_heard, self.model)):
             return super()._predict_once(x, profile, embed)
