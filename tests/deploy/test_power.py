@@ -11,7 +11,17 @@ from torch import nn
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.deploy.collapse import example_images, merged_network
-from vanillayolo.deploy.power import FAULTS, Power, convolutions, doubts, measure_power, planted, with_classes_swapped
+from vanillayolo.deploy.power import (
+    FAULTS,
+    Power,
+    convolutions,
+    doubts,
+    kept_rows,
+    measure_power,
+    planted,
+    row_outputs,
+    with_classes_swapped,
+)
 from vanillayolo.deploy.verification import TOLERANCES, Verification
 from vanillayolo.deploy.verify import judge_of, surest
 from vanillayolo.nn import set_negative_slope
@@ -55,6 +65,18 @@ def test_a_dead_network_hides_whatever_stands_in_it(untrained: Path, scenes: Pat
     (doubt,) = doubts(power, allowed.fault, allowed.share)
     assert f"of {power.layers} layers" in doubt
     assert power.blind[0] in str(power)
+
+
+def test_rows_that_are_kept_give_what_they_gave(lively: Path) -> None:
+    network = merged_network(lively)
+    x = torch.rand(1, 3, 64, 64)
+    wanted, outputs = raw_output(network, x), row_outputs(network, x)
+    for count in range(len(outputs)):
+        with kept_rows(network, outputs[:count]):
+            assert torch.equal(raw_output(network, x), wanted)
+    with kept_rows(network, outputs[:-1]):
+        assert torch.equal(raw_output(network, torch.zeros_like(x)), wanted)  # only the head is computed
+    assert not torch.equal(raw_output(network, torch.zeros_like(x)), wanted)
 
 
 def test_faults_are_what_they_are_called() -> None:
