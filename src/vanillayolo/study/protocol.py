@@ -152,7 +152,7 @@ def compare(
     epochs: int = 60,
     imgsz: int = 320,
     batch: int = 8,
-    backends: str | Sequence[str] = DEFAULT_BACKENDS,
+    backends: str | Sequence[str] | None = DEFAULT_BACKENDS,
     rounds: int = 20,
     **settings: Any,
 ) -> Path:
