@@ -348,18 +348,19 @@ class VanillaYOLO(Model):
         name = self.model_name if kwargs["resume"] is True else kwargs["resume"]
         path, ckpt = resumable(name) if str(name).endswith(".pt") or Path(str(name)).is_dir() else (None, None)
         check_state(ckpt or {}, str(name), KINDS)
+        trained = student((ckpt or {}).get("ema") or (ckpt or {}).get("model") or self.model)
+        check_finite(trained, str(path or name))
         if path is None or ckpt is None or not can_resume(ckpt):
             ended = path is not None and finish_run(path, ckpt)
             reason = "its training has ended" if ended else "give last.pt of an interrupted run, or omit resume"
             raise CheckpointError(f"{name}: nothing to resume; {reason}.")
-        check_finite(student(ckpt.get("ema") or ckpt["model"]), str(path))
         given = kwargs.get("data")
         try:
             data = self.checked_data(given or ckpt["train_args"].get("data") or "")
         except DataError as error:
             hint = "" if given else " Where the run's data have moved, give data=."
             raise DataError(f"resume: {error}{hint}") from error
-        check_class_count(student(ckpt.get("ema") or ckpt["model"]), data, ckpt["train_args"])
+        check_class_count(trained, data, ckpt["train_args"])
         return {"resume": str(path), "data": data}
 
     def _cfg_data(self, kwargs: dict[str, Any]) -> Any:
