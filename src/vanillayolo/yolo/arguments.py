@@ -216,7 +216,7 @@ def check_run_folder(mode: str, task: str, settings: dict[str, Any]) -> Path:
     given = {**named_settings(settings), **settings}
     args = get_cfg(overrides={"mode": mode, "task": task, **{k: given[k] for k in keys if given.get(k) is not None}})
     alone = given.get("name") and (not given.get("project") or Path(given["name"]).is_absolute())
-    key = "name" if alone else "project"
+    key = "save_dir" if given.get("save_dir") else "name" if alone else "project"
     try:
         folder = get_save_dir(args)
     except (OSError, ValueError) as error:
