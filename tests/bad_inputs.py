@@ -353,7 +353,7 @@ def run_case(
     if raised:
         return Outcome(label, "traceback", raised[-1500:])
     if good:
-        return Outcome(label, "strict" if code else "good", said[-600:])
+        return Outcome(label, "strict" if code == 2 else "good", said[-600:])
     if code == 0:
         return Outcome(label, "accepted", said[-300:])
     if left:

@@ -56,10 +56,10 @@ class WriteError(VanillaYOLOError):
 LISTED = 40
 
 
-def closest(given: str, allowed: Iterable[str], most: int = 3) -> str:
+def closest(given: object, allowed: Iterable[str], most: int = 3) -> str:
     """Return ``did you mean a, b?`` for the nearest of ``allowed``, or a list of them when nothing is near."""
     names = list(allowed)
-    near = difflib.get_close_matches(given, names, n=most, cutoff=0.6)
+    near = difflib.get_close_matches(str(given), names, n=most, cutoff=0.6)
     if near:
         return f"did you mean {', '.join(near)}?"
     more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""

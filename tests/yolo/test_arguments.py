@@ -37,7 +37,16 @@ BAD: dict[str, Any] = {
     **{"workers": 10**6, "batch": 10**9, "time": float("nan"), "scale": [float("nan"), 2], "cache": "perhaps"},
     **{"compile": "quickly", "amp": None, "cos_lr": 1, "name": "x" * 3000, "project": "", "split": "nowhere"},
     **{"optimizer": None, "embed": [True], "half": "perhaps", "trainer": "x", "lean": True, "decay_shape": [1]},
-    **{"decay": None, "weights": 7, "freeze_stages": 99, "device": 99, "cfg": 7, "task": "segment", "nbs": 0},
+    **{
+        "decay": None,
+        "weights": 7,
+        "freeze_stages": 99,
+        "device": 99,
+        "cfg": 7,
+        "augmentations": 7,
+        "task": "segment",
+        "nbs": 0,
+    },
 }
 
 

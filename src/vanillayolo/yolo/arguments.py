@@ -58,6 +58,7 @@ OPTIMIZERS = ("auto", "LAMB", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam"
 
 _ROW = whole(-1000, 1000)
 _CLASS = whole(0, 100_000)
+_TRANSFORM = Kind("a transform", lambda v: callable(v) or isinstance(v, dict))
 _ENGINE = Kind("a class (in Python)", lambda v: v is None or callable(v))
 #: Settings of Ultralytics that its own tables of types leave open, or give no end.
 ULTRALYTICS: dict[str, Kind] = {
@@ -101,6 +102,10 @@ ULTRALYTICS: dict[str, Kind] = {
     "cfg": PATH,
     **dict.fromkeys(("stream", "persist", "half", "int8"), FLAG | NONE),
     **dict.fromkeys(("trainer", "validator", "predictor"), _ENGINE),
+    "save_dir": PATH | NONE,
+    "augmentations": NONE | Kind("a list of transforms (in Python)", several(_TRANSFORM).fits),
+    **dict.fromkeys(("boxes", "hide_labels", "hide_conf", "end2end"), FLAG | NONE),
+    "line_thickness": whole(1, 1000) | NONE,
 }
 #: Ours of ``train``; what else they have to be is said where they are read.
 OURS: dict[str, Kind] = {
@@ -216,7 +221,7 @@ def check_run_folder(mode: str, task: str, settings: dict[str, Any]) -> Path:
     given = {**named_settings(settings), **settings}
     args = get_cfg(overrides={"mode": mode, "task": task, **{k: given[k] for k in keys if given.get(k) is not None}})
     alone = given.get("name") and (not given.get("project") or Path(given["name"]).is_absolute())
-    key = "name" if alone else "project"
+    key = "save_dir" if given.get("save_dir") else "name" if alone else "project"
     try:
         folder = get_save_dir(args)
     except (OSError, ValueError) as error:
