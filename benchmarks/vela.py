@@ -19,7 +19,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from tflite_writer import Writer
 from torch import Tensor, nn
 
 from vanillayolo.deploy.cost import body_of, calibration_images
@@ -212,6 +211,8 @@ def line(name: str, found: dict[str, Any]) -> None:
 
 def subjects(size: int, path: Path) -> Iterator[tuple[str, str, Callable[[], dict[str, Any]]]]:
     """Give everything that is asked for: section, name, and what makes its figures."""
+    from tflite_writer import Writer  # here: the words --help need no extra
+
     shape = (1, 3, size, size)
 
     def by_product(name: str) -> dict[str, Any]:

