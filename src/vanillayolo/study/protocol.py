@@ -34,6 +34,7 @@ from vanillayolo.yolo.inference import trace_onnx
 from vanillayolo.yolo.interface import VanillaYOLO, resolve_data
 from vanillayolo.yolo.memory import activation_bytes
 from vanillayolo.yolo.model import fold_stock
+from vanillayolo.yolo.pretrained import find_weights
 from vanillayolo.yolo.trainer import TRAIN_KEYS
 
 from .cost import both_forms
@@ -133,6 +134,8 @@ def check_models(models: Sequence[str], settings: dict[str, Any]) -> None:
         CheckpointError: for a checkpoint that is missing or damaged.
     """
     folders: dict[str, str] = {}
+    if settings.get("weights"):
+        find_weights(settings["weights"])
     for model in models:
         opened = open_detector(model)
         if isinstance(opened, VanillaYOLO):
