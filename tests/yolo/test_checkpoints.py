@@ -12,6 +12,8 @@ from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.arguments import KINDS
 from vanillayolo.yolo.checkpoints import can_resume, check_state, check_training_form
 
+ASSETS = Path(__file__).parents[1] / "assets" / "0.1.0"
+
 
 def test_only_a_training_with_epochs_left_resumes() -> None:
     half = {"optimizer": {}, "epoch": 3, "train_args": {"epochs": 5}}
@@ -86,10 +88,14 @@ def test_training_does_not_start_from_values_that_are_not_finite(
         lambda: VanillaYOLO(bad).train(**settings),
         lambda: VanillaYOLO(bad).train(resume=True),
         lambda: good.train(pretrained=str(bad), **settings),
-        lambda: good.train(resume=str(bad)),
         lambda: good.train(distill_model=str(bad), **settings),
         lambda: good.load(bad),
     ):
         with pytest.raises(CheckpointError, match=rf"bad\.pt.*: {name} holds 1 of \d+ values that are not finite"):
             start()
-    assert {p.name for p in tmp_path.iterdir()} <= {"bad.pt", "yolo11n-tiny.yaml"}
+    interrupted = torch.load(ASSETS / "interrupted.pt", map_location="cpu", weights_only=False)
+    (interrupted["ema"] or interrupted["model"]).state_dict()[name][0] = torch.inf
+    torch.save(interrupted, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=rf"last\.pt: {name} holds 1 of"):
+        good.train(resume=str(tmp_path / "last.pt"))
+    assert {p.name for p in tmp_path.iterdir()} <= {"bad.pt", "last.pt", "yolo11n-tiny.yaml"}
