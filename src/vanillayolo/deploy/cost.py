@@ -12,6 +12,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from vanillayolo.data import make_scenes
+from vanillayolo.errors import UsageError
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.study.records import markdown
 from vanillayolo.yolo.arguments import check_imgsz
@@ -54,6 +55,15 @@ def cost_of(body: nn.Module, name: str, target: Target, images: Sequence[Tensor]
         return estimate(file, target.arguments)
 
 
+def check_sizes(imgsz: object, images: object) -> None:
+    """Raise UsageError unless the side is one multiple of the coarsest stride and there is an image to calibrate on."""
+    check_imgsz(imgsz)
+    if not isinstance(imgsz, int) or imgsz % 32:
+        raise UsageError(f"imgsz={imgsz!r}: give one multiple of 32, the side of a square.")
+    if not isinstance(images, int) or isinstance(images, bool) or images < 1:
+        raise UsageError(f"images={images!r}: give a whole number, 1 or more.")
+
+
 def cost(
     target: str, models: Sequence[str], imgsz: int = 320, data: str | None = None, images: int = 8, rewrite: bool = True
 ) -> dict[str, Any]:
@@ -72,8 +82,8 @@ def cost(
             refuses.
         MergeError: for a checkpoint whose slope is below 1.
     """
+    check_sizes(imgsz, images)
     row = check_target(target)
-    check_imgsz(imgsz)
     bodies = {model: body_of(model) for model in models}
     inputs = calibration_images(data, imgsz, images)
     chosen = row if rewrite else Target(row.arguments)
