@@ -6,7 +6,6 @@ The environment is set here, before any test module imports Ultralytics: it read
 from __future__ import annotations
 
 import atexit
-import copy
 import importlib.util
 import ipaddress
 import os
@@ -18,6 +17,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from small import shrink
 
 CI_FROM_OUTSIDE = os.environ.get("CI", "").lower() == "true"
 PRIVATE = Path(tempfile.mkdtemp(prefix="vanillayolo-tests-"))
@@ -155,22 +156,6 @@ def assert_near() -> Callable[..., None]:
 
 # ---------------------------------------------------------------------------------------------------------------------
 # A network that trains in seconds
-
-
-def shrink(cfg: dict[str, Any], dims: list[int], neck_width: float = 0.125) -> dict[str, Any]:
-    """Return a copy of a model YAML with these backbone widths and a narrow neck.
-
-    The ``Index`` rows state the channels of the maps they take out, so they change with the widths.
-    """
-    cfg = copy.deepcopy(cfg)
-    arguments = cfg["backbone"][0][3][0]
-    arguments["dims"] = dims
-    halvings = [i for i, stride in enumerate(arguments["strides"]) if stride == 2]
-    ends = [*(i - 1 for i in halvings[1:]), len(arguments["strides"]) - 1]
-    for row, end in zip(cfg["backbone"][1:], ends, strict=True):
-        row[3][0] = dims[end + 1]
-    cfg["scales"] = {cfg["scale"]: [0.33, neck_width, 1024]}  # below 0.125 C2PSA would have no attention head
-    return cfg
 
 
 @pytest.fixture(scope="session")

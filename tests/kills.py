@@ -33,7 +33,7 @@ from typing import Any
 
 import torch
 
-from conftest import shrink
+from small import shrink
 from vanillayolo import VanillaYOLO, cli
 from vanillayolo.data import make_scenes
 from vanillayolo.yolo import model_yaml
