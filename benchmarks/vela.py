@@ -21,7 +21,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from vanillayolo.deploy.cost import body_of, calibration_images
+from vanillayolo.deploy.chip_cost import body_of, calibration_images
 from vanillayolo.deploy.litert import write_int8
 from vanillayolo.deploy.rewrites import REWRITES, rewritten
 from vanillayolo.deploy.targets import TARGETS

@@ -182,8 +182,8 @@ def benchmark(
 
 def cost(target: str, models: Any, imgsz: int = 320, path: str | None = None, **settings: Any) -> None:
     """Ask a chip's own compiler: target=ethos-u55-256 models=best.pt,yolo11n [imgsz=320 data=FILE.yaml path=x.json]."""
-    from vanillayolo.deploy.cost import cost as run
-    from vanillayolo.deploy.cost import render
+    from vanillayolo.deploy.chip_cost import cost as run
+    from vanillayolo.deploy.chip_cost import render
     from vanillayolo.study.benchmark import check_places, write
     from vanillayolo.study.records import as_list
 
@@ -293,7 +293,7 @@ BEHIND = {
     "collapse": "deploy.collapse",
     "demo": "study.demo",
     "scenes": "data.scenes:SceneSettings",
-    "cost": "deploy.cost",
+    "cost": "deploy.chip_cost:cost",
     "compare": "study.protocol",
     "ablate": "study.ablate:run",
     "features": "study.features",

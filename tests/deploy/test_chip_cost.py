@@ -11,7 +11,7 @@ import torch
 
 from vanillayolo import cli
 from vanillayolo.deploy import targets
-from vanillayolo.deploy.cost import body_of, calibration_images, render
+from vanillayolo.deploy.chip_cost import body_of, calibration_images, render
 from vanillayolo.deploy.litert import Int8File, write_int8
 from vanillayolo.deploy.rewrites import REWRITES, rewritten
 from vanillayolo.deploy.targets import PACKAGES, TARGETS
