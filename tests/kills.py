@@ -24,6 +24,7 @@ import signal
 import sys
 import tempfile
 import time
+import traceback
 import zipfile
 from collections import Counter
 from collections.abc import Callable
@@ -59,22 +60,34 @@ def start(words: list[str], log: Path, afresh: bool) -> int:
     process = os.fork()
     if process:
         return process
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-    output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
-    os.dup2(output, 1)
-    os.dup2(output, 2)
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {random.choice(sorted(os.sched_getaffinity(0)))})  # threads of so small networks wait
-    sys.argv = [str(SCRIPT), *words]
-    if afresh:
-        os.execv(SCRIPT, sys.argv)
     code = 1
-    try:
+    try:  # nothing of the parent's may run in the child, whatever reaches it when
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        os.dup2(output, 1)
+        os.dup2(output, 2)
+        if hasattr(os, "sched_setaffinity"):
+            os.sched_setaffinity(
+                0, {random.choice(sorted(os.sched_getaffinity(0)))}
+            )  # threads of so small networks wait
+        sys.argv = [str(SCRIPT), *words]
+        if afresh:
+            os.execv(SCRIPT, sys.argv)
         runpy.run_path(str(SCRIPT), run_name="__main__")
     except SystemExit as end:
         code = int(end.code or 0)
+    except KeyboardInterrupt:
+        code = 130
+    except BaseException:
+        traceback.print_exc()
     finally:
         os._exit(code)
+
+
+def last_line(log: Path) -> str:
+    """The last line that a run's processes said."""
+    lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
+    return lines[-1] if lines else ""
 
 
 def written(run: Path) -> set[str]:
@@ -127,7 +140,9 @@ def run_until(
             _, status = os.waitpid(process, 0)
             if elapsed > LIMIT:
                 raise TimeoutError(f"{words}: no end after {LIMIT} s; see {log}")
-            return None if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+            if os.WIFSIGNALED(status):
+                return None if sent == signal.SIGKILL else 130  # Ctrl-C while Python itself was starting
+            return os.waitstatus_to_exitcode(status)
         time.sleep(0.0005)
 
 
@@ -169,7 +184,7 @@ def is_true(told: str, run: Path) -> bool:
         return int(torch.load(saved[2], map_location="cpu", weights_only=False)["epoch"]) + 1 == int(saved[1])
     if "No epoch was saved" in told:
         return not any((run / "weights").glob("*.pt"))
-    return "The training has ended" in told or told == "vanillayolo: stopped"
+    return "The training has ended" in told or told in {"vanillayolo: stopped", "KeyboardInterrupt", ""}
 
 
 def faults_at_end(run: Path, expected: list[tuple[str, ...]]) -> list[str]:
@@ -183,7 +198,13 @@ def faults_at_end(run: Path, expected: list[tuple[str, ...]]) -> list[str]:
 
 
 def train_through_kills(
-    words: list[str], run: Path, expected: list[tuple[str, ...]], rng: random.Random, most: int, span: float
+    words: list[str],
+    run: Path,
+    expected: list[tuple[str, ...]],
+    rng: random.Random,
+    most: int,
+    span: float,
+    note: Callable[[Counter[str]], None],
 ) -> Counter[str]:
     """Train, killed and resumed until the end, at most ``most`` times; return counts, faults under their own names."""
     counts: Counter[str] = Counter()
@@ -196,23 +217,26 @@ def train_through_kills(
         sent = signal.SIGINT if rng.random() < 0.1 else signal.SIGKILL
         code = run_until(resume if saved else begin, run, log, due, rng.random() < 0.1, sent)
         if code == 130:
-            last = log.read_text(encoding="utf-8").splitlines()[-1]
-            counts.update(["Ctrl-C", *([] if is_true(last, run) else [f"fault: Ctrl-C says: {last}"])])
+            told = last_line(log)
+            counts.update(["Ctrl-C", *([] if is_true(told, run) else [f"fault: Ctrl-C says: {told}"])])
             counts.update(f"fault: {fault}" for fault in faults_after_kill(run))
         elif code is None:
             counts.update(["kills", kind, *(["while writing"] if written(run) else [])])
             counts.update(f"fault: {fault}" for fault in faults_after_kill(run))
-        elif code == 0 or "its training has ended" in log.read_text(encoding="utf-8").splitlines()[-1]:
+        elif code == 0 or "its training has ended" in last_line(log):
             break
         else:
-            counts[f"fault: exit code {code}: {log.read_text(encoding='utf-8').splitlines()[-1]}"] += 1
+            counts[f"fault: exit code {code}: {last_line(log)}"] += 1
             break
+        note(counts)
     counts.update(["trainings", *(f"fault: {fault}" for fault in faults_at_end(run, expected))])
     return counts
 
 
-def run_kills(kills: int, folder: Path, seed: int, note: Callable[[Counter[str]], None] | None = None) -> Counter[str]:
-    """Kill trainings until ``kills`` are reached; ``note`` is told the counts after each training."""
+def run_kills(
+    kills: int, folder: Path, seed: int, note: Callable[[Counter[str]], None] = lambda _: None
+) -> Counter[str]:
+    """Kill trainings until ``kills`` are reached; ``note`` is told the counts after each kill."""
     words = prepare(folder)
     begun = time.monotonic()
     code = run_until([*words, "name=unbroken"], folder, folder / "unbroken.log", lambda *_: False, afresh=False)
@@ -222,10 +246,12 @@ def run_kills(kills: int, folder: Path, seed: int, note: Callable[[Counter[str]]
     assert [row[0] for row in expected] == [str(n + 1) for n in range(EPOCHS)]
     rng, total = random.Random(seed), Counter[str]()
     while total["kills"] < kills:
-        run = folder / "runs" / f"killed{total['trainings']}"
-        total += train_through_kills(words, run, expected, rng, kills - total["kills"], span)
-        if note is not None:
-            note(total)
+        run, before = folder / "runs" / f"killed{total['trainings']}", total.copy()
+        most = kills - total["kills"]
+        total += train_through_kills(
+            words, run, expected, rng, most, span, lambda now, before=before: note(before + now)
+        )
+        note(total)
         shutil.rmtree(run)
     return total
 
