@@ -63,7 +63,7 @@ def start(words: list[str], log: Path, afresh: bool) -> int:
     code = 1
     try:  # nothing of the parent's may run in the child, whatever reaches it when
         signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
-        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_APPEND)
+        output = os.open(log, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_APPEND)
         os.dup2(output, 1)
         os.dup2(output, 2)
         if hasattr(os, "sched_setaffinity"):
@@ -77,6 +77,7 @@ def start(words: list[str], log: Path, afresh: bool) -> int:
     except SystemExit as end:
         code = int(end.code or 0)
     except KeyboardInterrupt:
+        print("KeyboardInterrupt", flush=True)  # before the script's own answer, as while Python starts
         code = 130
     except BaseException:
         traceback.print_exc()
@@ -85,7 +86,7 @@ def start(words: list[str], log: Path, afresh: bool) -> int:
 
 
 def last_line(log: Path) -> str:
-    """The last line that a run's processes said."""
+    """The last line that the latest process of a run said."""
     lines = log.read_text(encoding="utf-8", errors="replace").splitlines() if log.exists() else []
     return lines[-1] if lines else ""
 
@@ -184,7 +185,7 @@ def is_true(told: str, run: Path) -> bool:
         return int(torch.load(saved[2], map_location="cpu", weights_only=False)["epoch"]) + 1 == int(saved[1])
     if "No epoch was saved" in told:
         return not any((run / "weights").glob("*.pt"))
-    return "The training has ended" in told or told in {"vanillayolo: stopped", "KeyboardInterrupt", ""}
+    return "The training has ended" in told or told.endswith(("vanillayolo: stopped", "KeyboardInterrupt")) or not told
 
 
 def faults_at_end(run: Path, expected: list[tuple[str, ...]]) -> list[str]:
