@@ -34,6 +34,7 @@ from typing import Any
 
 import torch
 
+import conftest  # its environment: private folders, nothing fetched
 from small import shrink
 from vanillayolo import VanillaYOLO, cli
 from vanillayolo.data import make_scenes
@@ -290,4 +291,5 @@ def main() -> None:
 
 if __name__ == "__main__":
     assert callable(cli.main)  # imported here, so that a forked script has it
+    assert conftest.PRIVATE
     main()
