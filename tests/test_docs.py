@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 import subprocess
 import sys
@@ -111,3 +112,21 @@ def test_commands_and_code_of_deployment_run(workplace: Path, script: Script) ->
     ]
     words = [sys.executable, str(ROOT / "examples" / "onnxruntime_detect.py"), *line.split()[2:]]
     assert subprocess.run(words, timeout=120).returncode == 0
+
+
+def test_the_figures_of_npus_are_those_of_the_record() -> None:
+    text = (ROOT / "docs" / "npu.md").read_text(encoding="utf-8")
+    record = json.loads((ROOT / "benchmarks" / "vela.json").read_text(encoding="utf-8"))
+    chips = ("ethos-u55-256", "ethos-u65-512", "ethos-u85-512")
+    peer = record["peers"]["yolo11n"]
+    known = set()
+    for found in record["networks"].values():
+        shares = [(found[c]["cycles"] / 1e6, found[c]["cycles"] / peer[c]["cycles"]) for c in chips]
+        known.add((f"{found['parameters']:,}", *(f"{cycles:.2f} ({share:.2f})" for cycles, share in shares)))
+    rows = re.findall(r"^\| .* \| ([\d,]+) \| (.*?) \| (.*?) \| (.*?) \| [\d,]+ \|$", text, re.M)
+    assert len(rows) > 10
+    assert set(rows) <= known
+    rewrites = {tuple(f"{found[c]['cycles'] / 1e6:.2f}" for c in chips) for found in record["rewrites"].values()}
+    rows = re.findall(r"^\| .* \| (\d+\.\d\d) \| (\d+\.\d\d) \| (\d+\.\d\d) \|$", text, re.M)
+    assert len(rows) == 4
+    assert set(rows) <= rewrites
