@@ -11,9 +11,7 @@ import os
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -59,34 +57,3 @@ def write_int8(network: nn.Module, path: Path, images: Sequence[Tensor]) -> Path
         ranges = quantized.calibrate({"serving_default": [{"args_0": sample.numpy()} for sample in samples]})
         quantized.quantize(ranges).export_model(str(path), overwrite=True)
     return path
-
-
-class Int8File:
-    """A full int8 LiteRT file, run by LiteRT's reference interpreter.
-
-    Args:
-        path: the file.
-    """
-
-    def __init__(self, path: Path) -> None:
-        with silent_tools():
-            from ai_edge_litert.interpreter import Interpreter
-
-            self._interpreter: Any = Interpreter(model_path=str(path))
-            self._interpreter.allocate_tensors()
-        self._input = self._interpreter.get_input_details()[0]
-        named = {detail["name"]: detail for detail in self._interpreter.get_output_details()}
-        self._outputs = [named[name] for name in sorted(named)]
-
-    def __call__(self, x: Tensor) -> list[Tensor]:
-        """Map an image ``[1, 3, height, width]``, 0 to 1, to the network's outputs ``[1, channels, height, width]``."""
-        scale, zero = self._input["quantization"]
-        rows = np.round(x.permute(0, 2, 3, 1).numpy() / scale) + zero
-        self._interpreter.set_tensor(self._input["index"], rows.clip(-128, 127).astype(np.int8))
-        self._interpreter.invoke()
-        found = []
-        for detail in self._outputs:
-            scale, zero = detail["quantization"]
-            values = (self._interpreter.get_tensor(detail["index"]).astype(np.float32) - zero) * scale
-            found.append(torch.from_numpy(values).permute(0, 3, 1, 2))
-        return found
