@@ -67,7 +67,7 @@ def test_learning_rates_of_a_run_and_of_its_resume(run: Path, quick: dict[str, A
         ("layer_decay", 0, "layer_decay"),
         ("layer_decay", 1.5, "layer_decay"),
         ("backbone_lr", "fast", "backbone_lr"),
-        ("freeze_stages", "neck", "names are stem"),
+        ("freeze_stages", "neck", "names like stem"),
         ("freeze_stages", "stages.9", "stages.9"),
     ],
 )

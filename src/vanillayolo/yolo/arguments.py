@@ -103,7 +103,7 @@ ULTRALYTICS: dict[str, Kind] = {
     **dict.fromkeys(("stream", "persist", "half", "int8"), FLAG | NONE),
     **dict.fromkeys(("trainer", "validator", "predictor"), _ENGINE),
     "save_dir": PATH | NONE,
-    "augmentations": NONE | Kind("a list of transforms (in Python)", several(_TRANSFORM).fits),
+    "augmentations": NONE | Kind("a list of transforms (in Python)", several(_TRANSFORM, 0).fits),
     **dict.fromkeys(("boxes", "hide_labels", "hide_conf", "end2end"), FLAG | NONE),
     "line_thickness": whole(1, 1000) | NONE,
 }

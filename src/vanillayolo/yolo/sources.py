@@ -123,14 +123,14 @@ def _check_files(source: str) -> None:
 class CheckedSource:
     """A predictor that tells in one line of a source that does not open."""
 
-    def setup_source(self, source: Any, stride: int | None = None) -> None:
-        """Open the source.
+    def setup_source(self, source: Any, *arguments: Any) -> None:
+        """Open the source; detectors take a stride beside it, classifiers take none.
 
         Raises:
             UsageError: where it does not open.
         """
         try:
-            super().setup_source(source, stride)  # type: ignore[misc]  # of the predictor beside it
+            super().setup_source(source, *arguments)  # type: ignore[misc]  # of the predictor beside it
         except Exception as error:
             told = isinstance(error, REFUSALS) or type(error).__module__.partition(".")[0] in OPENERS
             of_user = isinstance(source, (str, Path, int, list, tuple)) or "Unsupported image type" in str(error)

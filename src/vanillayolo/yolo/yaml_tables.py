@@ -79,7 +79,8 @@ KEYS: dict[str, Kind] = {
     "family": TABLE,
     "neck": word(*NECKS),
     **{key: word(*allowed) for key, allowed in INITS.items()},
-    "head_stages": Kind(
+    "head_stages": NONE
+    | Kind(
         f"whole numbers for {', '.join(HEAD_STAGES)}, the first two from 0 to 2, the last at most "
         f"{HEAD_STAGES['act_num'][1]}, as in {{box: 2, class: 2, act_num: 2}}",
         lambda x: has_fields(x, {key: whole(*limits) for key, limits in HEAD_STAGES.items()}),
