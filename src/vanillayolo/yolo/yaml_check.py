@@ -205,7 +205,7 @@ def check_row(row: Row, maps: list[Any], cfg: Yaml) -> Any:
         check_levels(strides, maps)
     channels = sum(x.channels for x in inputs)
     check_channels(name, named, channels, arguments)
-    if module.scaled:
+    if module.scaled and "scales" in cfg:  # a collapsed classifier has no letter
         _, width, most = cfg["scales"][cfg["scale"]]
         named["channels"] = int(make_divisible(min(named["channels"], most) * width, 8))
         check("channels under the letter's width,", named["channels"], CHANNELS)
