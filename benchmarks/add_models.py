@@ -17,7 +17,7 @@ from typing import Any
 from vanillayolo.errors import UsageError
 from vanillayolo.study.records import read_record, spread, write_record
 from vanillayolo.study.results import gather
-from vanillayolo.yolo.trainer import TRAIN_KEYS
+from vanillayolo.yolo.sections import TRAIN_KEYS
 
 FOLDER = Path(__file__).parent
 #: How data is loaded changes nothing but the time.

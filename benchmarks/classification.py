@@ -26,10 +26,10 @@ from ultralytics.models.yolo.classify import ClassificationTrainer, Classificati
 from ultralytics.nn.tasks import ClassificationModel
 
 from vanillayolo import VanillaYOLO
-from vanillayolo.cli import parse_value
 from vanillayolo.data import check_folders, make_crops
 from vanillayolo.study.cost import cost
 from vanillayolo.study.latency import machine
+from vanillayolo.words import parse_value
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.families import INITS, starts
 

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import Any
 
 from vanillayolo import VanillaYOLO
+from vanillayolo.study.benchmark import TRAINING_FORM, subject
 from vanillayolo.study.cost import both_forms
 from vanillayolo.study.latency import BACKENDS, latency, supported, table
 from vanillayolo.valid_json import json_text
-from vanillayolo.yolo.inference import stock_model, write_onnx
+from vanillayolo.yolo.inference import stock_model, trace_onnx
 
 OUT = Path(__file__).parent / "family_latency.json"
 PUBLISHED = "yolo11n-vanillanet-5-paper"
@@ -42,9 +43,11 @@ def main() -> None:
     names += [PUBLISHED]
     record: dict[str, Any] = {"date": date.today().isoformat(), "command": "python " + " ".join(sys.argv)}
     with tempfile.TemporaryDirectory() as folder:
-        files = {name: write_onnx(name, f"{folder}/{name}.onnx", given.imgsz) for name in names}
-        training = f"{PUBLISHED} (training form)"
-        files[training] = write_onnx(PUBLISHED, f"{folder}/training.onnx", given.imgsz, fused=False)
+        networks = {name: name for name in names} | {f"{PUBLISHED} (training form)": PUBLISHED + TRAINING_FORM}
+        files = {
+            name: trace_onnx(subject(network, given.imgsz).network, f"{folder}/{i}.onnx", given.imgsz)
+            for i, (name, network) in enumerate(networks.items())
+        }
         record |= latency(files, given.backends, given.imgsz, given.rounds)
     record["cost"] = {name: costs(name, given.imgsz) for name in names}
     given.out.write_text(json_text(record))

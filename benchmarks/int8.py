@@ -25,7 +25,8 @@ import torch
 from vanillayolo import VanillaYOLO
 from vanillayolo.deploy.layer_report import layer_report
 from vanillayolo.deploy.onnx_graph import int8_convolutions, module_name
-from vanillayolo.deploy.quantize import FORMATS, merged_network, quantize_export
+from vanillayolo.deploy.opened import merged_network
+from vanillayolo.deploy.quantize import FORMATS, quantize_export
 from vanillayolo.study.latency import machine
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo.exporting import export_float

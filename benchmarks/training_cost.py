@@ -41,7 +41,7 @@ from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.study.latency import machine
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo import VanillaDetectionModel
-from vanillayolo.yolo.allocator import OWN_CHOICE, freed_memory_kept, give_back
+from vanillayolo.yolo.allocator import OWN_CHOICE, freed_memory_kept, glibc
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.memory import free_bytes, predict_memory, sample_batch, saved_bytes
 from vanillayolo.yolo.merging import to_float
@@ -114,7 +114,8 @@ def memory(entry: str) -> int:
 def forget_peak() -> None:
     """Let VmHWM start anew, without the memory that the C library holds back for later."""
     gc.collect()
-    give_back()
+    if (library := glibc()) is not None:
+        library.malloc_trim(0)
     if Path("/proc/self/clear_refs").exists():
         Path("/proc/self/clear_refs").write_text("5")
 

@@ -20,10 +20,10 @@ SHOWN = {"save": True, "verbose": True}
 def train(model: str = "yolo11n-vanillanet", task: str | None = None, **settings: Any) -> None:
     """Train: data=FILE.yaml epochs=100 imgsz=640 decay=0.33 lean=auto|off|max, and Ultralytics' keys."""
     from vanillayolo import VanillaYOLO
-    from vanillayolo.yolo.interface import resumable
+    from vanillayolo.yolo.checks import resumable
 
     if settings.get("resume") is True and (model.endswith(".pt") or Path(model).is_dir()):
-        model = str(resumable(model)[0])
+        model = str(resumable(Path(model), VanillaYOLO)[0])
     VanillaYOLO(model, task=task).train(**settings)
 
 
@@ -118,22 +118,18 @@ def collapse(model: str, path: str | None = None, **settings: Any) -> None:
 @checked
 def info(model: str | None = None, imgsz: int = 640) -> None:
     """Parameters and GFLOPs of a network in both forms; without model, all names."""
-    from torch import nn
-
     from vanillayolo import VanillaYOLO
     from vanillayolo.nn import get_negative_slope
     from vanillayolo.study.cost import both_forms
     from vanillayolo.yolo import classifier_names, model_names
     from vanillayolo.yolo.arguments import check_imgsz
+    from vanillayolo.yolo.detectors import network as network_of
 
     if model is None:
         print("\n".join([*model_names(), *classifier_names()]))
         return
     check_imgsz(imgsz)
-    opened = VanillaYOLO(model).model
-    if not isinstance(opened, nn.Module):
-        raise UsageError(f"info model={model}: an exported file; give a name, a YAML or a checkpoint.")
-    network: Any = opened
+    network: Any = network_of(VanillaYOLO(model))
     slope = get_negative_slope(network)
     print(
         f"{model}: strides {[int(s) for s in network.stride]}"
@@ -166,6 +162,7 @@ def benchmark(
 ) -> None:
     """Time networks side by side: models=best.pt,yolo11n [backends=openvino-int8] [path=x.json] [folder=FILES]."""
     from vanillayolo.study import benchmark as study
+    from vanillayolo.study.records import write_record
 
     study.check_places(path, folder)
     listed = {
@@ -174,9 +171,9 @@ def benchmark(
     }
     record = study.benchmark(listed["models"], listed["backends"], imgsz, rounds, folder)
     words = {"models": listed["models"], "imgsz": imgsz, "rounds": rounds, "backends": listed["backends"]}
-    record["command"] = " ".join(["vanillayolo benchmark", *(f"{key}={_word(value)}" for key, value in words.items())])
+    record["command"] = _command("benchmark", words)
     if path is not None:
-        study.write(record, path)
+        write_record(Path(path), record)
     print(study.render(record))
 
 
@@ -184,17 +181,16 @@ def cost(target: str, models: Any, imgsz: int = 320, path: str | None = None, **
     """Ask a chip's own compiler: target=ethos-u55-256 models=best.pt,yolo11n [imgsz=320 data=FILE.yaml path=x.json]."""
     from vanillayolo.deploy.chip_cost import cost as run
     from vanillayolo.deploy.chip_cost import render
-    from vanillayolo.study.benchmark import check_places, write
-    from vanillayolo.study.records import as_list
+    from vanillayolo.study.benchmark import check_places
+    from vanillayolo.study.records import as_list, write_record
 
     _check_keys("cost", settings)
     check_places(path, None)
     listed = [str(model) for model in as_list(models, "models")]
     record = run(target, listed, imgsz, **settings)
-    words = {"target": target, "models": listed, "imgsz": imgsz, **settings}
-    record["command"] = " ".join(["vanillayolo cost", *(f"{key}={_word(value)}" for key, value in words.items())])
+    record["command"] = _command("cost", {"target": target, "models": listed, "imgsz": imgsz, **settings})
     if path is not None:
-        write(record, path)
+        write_record(Path(path), record)
     print(render(record))
 
 
@@ -224,8 +220,7 @@ def compare(models: str, data: str, folder: str = "runs/compare", **settings: An
     from vanillayolo.study.results import gather
 
     root = run(models, data, folder=folder, **settings)
-    words = {"models": models, "data": Path(data).name, **settings}
-    command = " ".join(["vanillayolo compare", *(f"{key}={_word(value)}" for key, value in words.items())])
+    command = _command("compare", {"models": models, "data": Path(data).name, **settings})
     order = models.split(",")
     files = write_report(root, command, order)
     print(markdown_report(gather(root, command, order)))
@@ -239,9 +234,7 @@ def ablate(data: str, folder: str = "runs/ablate", **settings: Any) -> None:
 
     _check_keys("ablate", settings)
     root = run(data, folder, **settings)
-    words = {"data": Path(data).name, **settings}
-    command = " ".join(["vanillayolo ablate", *(f"{key}={_word(value)}" for key, value in words.items())])
-    files = write_ablation(root, command)
+    files = write_ablation(root, _command("ablate", {"data": Path(data).name, **settings}))
     print(files["md"].read_text(encoding="utf-8"))
     print("\n".join(str(file) for file in files.values()))
 
@@ -262,9 +255,10 @@ def _check_keys(mode: str, settings: dict[str, Any]) -> None:
             raise UsageError(f"{mode} has no key {key!r}: {closest(key, known)}")
 
 
-def _word(value: Any) -> str:
-    """Return a value as the command line writes it."""
-    return ",".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+def _command(mode: str, settings: dict[str, Any]) -> str:
+    """Return a command as it is written on the command line."""
+    words = {k: ",".join(map(str, v)) if isinstance(v, (list, tuple)) else v for k, v in settings.items()}
+    return " ".join([f"vanillayolo {mode}", *(f"{key}={value}" for key, value in words.items())])
 
 
 def checks() -> None:

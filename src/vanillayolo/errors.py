@@ -56,11 +56,25 @@ class WriteError(VanillaYOLOError):
 LISTED = 40
 
 
-def closest(given: object, allowed: Iterable[str], most: int = 3) -> str:
-    """Return ``did you mean a, b?`` for the nearest of ``allowed``, or a list of them when nothing is near."""
+def one_line(error: BaseException, most: int = 160) -> str:
+    """Return what another library's error says, in one line of so many characters; its class where it says nothing."""
+    return " ".join(str(error).split())[:most] or type(error).__name__
+
+
+def closest(given: object, allowed: Iterable[str], most: int = 3, otherwise: str | None = None) -> str:
+    """Return ``did you mean a, b?`` for the nearest of ``allowed``; ``otherwise``, or a list of them, if none is near.
+
+    Args:
+        given: what was given.
+        allowed: the names that there are.
+        most: how many names are near, at most.
+        otherwise: the hint where none is.
+    """
     names = list(allowed)
     near = difflib.get_close_matches(str(given), names, n=most, cutoff=0.6)
     if near:
         return f"did you mean {', '.join(near)}?"
+    if otherwise is not None:
+        return otherwise
     more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""
     return f"allowed: {', '.join(names[:LISTED])}{more}"

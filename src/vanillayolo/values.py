@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from .errors import UsageError
+from .errors import UsageError, closest
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -34,14 +34,22 @@ class Kind:
     Attributes:
         says: what passes, in words that follow "give".
         fits: whether a value passes.
+        words: words among what passes, for hints at a misspelt one.
     """
 
     says: str
     fits: Callable[[Any], bool]
+    words: tuple[str, ...] = ()
 
     def __or__(self, other: Kind) -> Kind:
         """Return the kind of what either takes."""
-        return Kind(f"{self.says}, or {other.says}", lambda value: self.fits(value) or other.fits(value))
+        says = f"{self.says}, or {other.says}"
+        return Kind(says, lambda value: self.fits(value) or other.fits(value), self.words + other.words)
+
+    def hint(self, given: object) -> str:
+        """Return what to give instead of a value: the nearest word where it is misspelt."""
+        words = self.words if isinstance(given, str) else ()
+        return closest(str(given)[:80], words, otherwise=f"give {self.says}.")
 
 
 def is_number(value: object) -> bool:
@@ -51,10 +59,10 @@ def is_number(value: object) -> bool:
     return isinstance(value, int) or math.isfinite(value)
 
 
-def whole(low: int, high: int = MANY, of: str = "") -> Kind:
-    """Return the kind of whole numbers in a range; a float without a fraction (1e2) is one too."""
+def whole(low: int, high: int = MANY, of: str = "", exact: bool = False) -> Kind:
+    """Return the kind of whole numbers in a range; a float without a fraction (1e2) is one too, unless ``exact``."""
     says = f"a whole number{f' of {of}' if of else ''} from {low} to {high}"
-    return Kind(says, lambda v: is_number(v) and v == int(v) and low <= v <= high)
+    return Kind(says, lambda v: (type(v) is int if exact else is_number(v) and v == int(v)) and low <= v <= high)
 
 
 def number(low: float, high: float, above: bool = False) -> Kind:
@@ -65,7 +73,7 @@ def number(low: float, high: float, above: bool = False) -> Kind:
 
 def one_of(*words: str) -> Kind:
     """Return the kind of these words."""
-    return Kind(f"one of {', '.join(words)}", lambda v: isinstance(v, str) and v in words)
+    return Kind(f"one of {', '.join(words)}", lambda v: isinstance(v, str) and v in words, words)
 
 
 def several(kind: Kind, least: int = 1, most: int = MANY) -> Kind:
@@ -162,7 +170,7 @@ def check_value(key: str, value: object, kind: Kind) -> None:
     except (OverflowError, ValueError, TypeError):  # a number too large for a float, text that no path can hold
         fits = False
     if not fits:
-        raise UsageError(f"{key}={shown(value)}: give {kind.says}.")
+        raise UsageError(f"{key}={shown(value)}: {kind.hint(value)}")
 
 
 def check_values(settings: Mapping[str, Any], kinds: Mapping[str, Kind]) -> None:

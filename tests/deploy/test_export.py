@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 import yaml
+from ultralytics.nn.backends.base import BaseBackend
 
 from vanillayolo import VanillaYOLO, cli
 from vanillayolo.deploy import collapse, export, verify
@@ -22,7 +23,7 @@ from vanillayolo.errors import DataError, MergeError, UsageError, VerificationEr
 from vanillayolo.nn import randomize_batchnorm, set_negative_slope
 from vanillayolo.yolo import files
 from vanillayolo.yolo.architecture import dump_yaml
-from vanillayolo.yolo.files import ExportedFile, metadata_of, missing_packages
+from vanillayolo.yolo.files import ExportedFile, missing_packages
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image
 
 export_module = importlib.import_module("vanillayolo.deploy.export")  # the package's name is the function
@@ -86,7 +87,7 @@ def test_every_format_computes_what_pytorch_does(
     assert sum(record.boxes for record in proof.records.values()) > 10
     if proof.precision == "float32" and not proof.suppressed:
         assert all(0 <= record.worst.relative < 5e-5 for record in proof.records.values())
-    assert str(best.parent) not in json.dumps(metadata_of(result.path))
+    assert str(best.parent) not in json.dumps(BaseBackend.read_metadata(result.path))
     assert len(VanillaYOLO(result.path).predict(source, imgsz=64, verbose=False)) == 4
 
 
@@ -110,7 +111,7 @@ def test_suppression_inside_is_proven_by_the_settings_of_the_file(best: Path, li
     source = lively_data.parent / "images" / "val"
     settings = {"conf": 0.1, "iou": 0.4, "max_det": 5, "agnostic_nms": True}
     result = export(best, format="onnx", imgsz=64, nms=True, simplify=False, data=str(lively_data), **settings)
-    said = ast.literal_eval(str(metadata_of(result.path)["args"]))
+    said = ast.literal_eval(str(BaseBackend.read_metadata(result.path)["args"]))
     assert {key: said[key] for key in settings} == settings
     assert suppression_settings(result.path) == pytest.approx({k: v for k, v in settings.items() if k != "max_det"})
     proof = verify(result.path, best, source=source)  # nobody says the settings again

@@ -9,7 +9,8 @@ import pytest
 
 from vanillayolo.deploy import collapse
 from vanillayolo.deploy.layer_report import Sums, layer_report
-from vanillayolo.deploy.quantize import FORMATS, merged_network, quantize_export
+from vanillayolo.deploy.opened import merged_network
+from vanillayolo.deploy.quantize import FORMATS, quantize_export
 from vanillayolo.errors import UsageError, VerificationError
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.inference import image_files

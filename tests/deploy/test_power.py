@@ -10,7 +10,7 @@ import torch
 from torch import nn
 
 from vanillayolo import VanillaYOLO
-from vanillayolo.deploy.collapse import example_images, merged_network
+from vanillayolo.deploy.opened import example_images, merged_network
 from vanillayolo.deploy.power import (
     FAULTS,
     Power,

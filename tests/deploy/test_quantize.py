@@ -14,12 +14,12 @@ from vanillayolo import VanillaYOLO
 from vanillayolo.deploy.bias import correct_biases, mean_inputs, rounded
 from vanillayolo.deploy.layer_report import layer_report
 from vanillayolo.deploy.onnx_graph import decode_nodes, int8_convolutions, module_name, relu_before_pool
+from vanillayolo.deploy.opened import merged_network
 from vanillayolo.deploy.quantize import (
     FORMATS,
     Batches,
     QuantizeSettings,
     calibration_images,
-    merged_network,
     quantize_export,
 )
 from vanillayolo.errors import CheckpointError, DataError, MergeError, UsageError

@@ -9,8 +9,7 @@ import pytest
 import torch
 
 from vanillayolo.deploy import Verification
-from vanillayolo.deploy.classifier import ProbabilityEquality
-from vanillayolo.deploy.equality import Difference, Equality, LogitEquality
+from vanillayolo.deploy.equality import Difference, Equality, LogitEquality, ProbabilityEquality
 from vanillayolo.deploy.power import FAULTS, Power
 from vanillayolo.deploy.verification import TOLERANCES, MeanAveragePrecision
 from vanillayolo.errors import VerificationError

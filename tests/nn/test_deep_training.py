@@ -129,7 +129,7 @@ def test_bad_settings_are_named(given_settings: dict[str, Any], named: str) -> N
 
 def test_bad_shape_lists_the_allowed_ones() -> None:
     with pytest.raises(UsageError, match="linear, cosine"):
-        DeepTraining(decay_shape="cosin")
+        DeepTraining(decay_shape="square")
 
 
 @pytest.mark.parametrize("nothing", [None, {}])

@@ -8,7 +8,17 @@ import pytest
 from vanillayolo.cli import main
 from vanillayolo.errors import UsageError
 from vanillayolo.study import benchmark as study
-from vanillayolo.study.benchmark import TABLE, benchmark, fingerprint, prepare, render, share_of_peak, subject, write
+from vanillayolo.study.benchmark import (
+    TABLE,
+    benchmark,
+    check_places,
+    fingerprint,
+    prepare,
+    render,
+    share_of_peak,
+    subject,
+)
+from vanillayolo.study.records import write_record
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +58,7 @@ def test_names_forms_and_files_in_one_run(tiny_yaml: Path, tmp_path: Path) -> No
     assert merged["gflops"] < training["gflops"]
     assert stock["parameters"] == pytest.approx(2.6e6, rel=0.03)
     assert all(value > 0 for value in record["peak_gflops"].values())
-    path = write(record, tmp_path / "record.json")
+    path = write_record(tmp_path / "record.json", record)
     assert render(json.loads(path.read_text())) == render(record)
 
 
@@ -107,7 +117,7 @@ def test_mistakes(tmp_path: Path, record: dict[str, object], capsys: pytest.Capt
     with pytest.raises(UsageError, match="once"):
         benchmark(["yolo11n", "yolo11n"], list(TABLE)[:1])
     with pytest.raises(UsageError, match="does not exist"):
-        write(record, tmp_path / "nowhere" / "x.json")
+        check_places(tmp_path / "nowhere" / "x.json", None)
     (tmp_path / "file").write_text("")
     words = ["backends=tensorrt", f"path={tmp_path / 'nowhere' / 'x.json'}", f"folder={tmp_path / 'file'}"]
     for word in words:  # before any work

@@ -7,6 +7,7 @@ import torch
 
 from vanillayolo.errors import UsageError
 from vanillayolo.study import latency as module
+from vanillayolo.study.benchmark import TRAINING_FORM, subject
 from vanillayolo.study.latency import (
     BACKENDS,
     check_backends,
@@ -18,7 +19,7 @@ from vanillayolo.study.latency import (
     supported,
     table,
 )
-from vanillayolo.yolo.inference import write_onnx
+from vanillayolo.yolo.inference import trace_onnx
 
 
 def test_rounds_alternate_their_order() -> None:
@@ -47,11 +48,8 @@ def test_the_machine_states_its_versions() -> None:
 
 @pytest.mark.slow
 def test_files_are_timed_in_every_back_end_and_shown(tmp_path: Path, tiny_yaml: Path) -> None:
-    files = {
-        "ours": write_onnx(str(tiny_yaml), tmp_path / "a.onnx", 64),
-        "training form": write_onnx(str(tiny_yaml), tmp_path / "b.onnx", 64, fused=False),
-        "yolo11n": write_onnx("yolo11n", tmp_path / "c.onnx", 64),
-    }
+    names = {"ours": str(tiny_yaml), "training form": f"{tiny_yaml}{TRAINING_FORM}", "yolo11n": "yolo11n"}
+    files = {key: trace_onnx(subject(name, 64).network, tmp_path / f"{key}.onnx", 64) for key, name in names.items()}
     backends = supported(BACKENDS)
     record = latency(files, backends, 64, rounds=2)
     text = table(record)

@@ -9,7 +9,6 @@ from ultralytics.utils import DEFAULT_CFG_DICT, ROOT
 from vanillayolo.errors import UsageError
 from vanillayolo.values import check_value
 from vanillayolo.yolo.arguments import (
-    KINDS,
     check_classes,
     check_freeze,
     check_imgsz,
@@ -17,7 +16,8 @@ from vanillayolo.yolo.arguments import (
     check_tracker,
     check_verb,
 )
-from vanillayolo.yolo.trainer import TRAIN_KEYS
+from vanillayolo.yolo.kinds import KINDS
+from vanillayolo.yolo.sections import TRAIN_KEYS
 
 
 @pytest.mark.parametrize("settings", [{"batch": -1}, {"batch": 0.6}, {"batch": 8}, {"time": 0.5}, {"workers": 0}, {}])

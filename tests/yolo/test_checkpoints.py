@@ -9,8 +9,8 @@ from ultralytics import __version__
 
 from vanillayolo.errors import CheckpointError
 from vanillayolo.yolo import VanillaYOLO
-from vanillayolo.yolo.arguments import KINDS
 from vanillayolo.yolo.checkpoints import can_resume, check_state, check_training_form
+from vanillayolo.yolo.kinds import KINDS
 
 ASSETS = Path(__file__).parents[1] / "assets" / "0.1.0"
 

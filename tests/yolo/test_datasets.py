@@ -15,8 +15,7 @@ from ultralytics.data.dataset import ClassificationDataset, YOLODataset
 from ultralytics.data.utils import check_det_dataset
 
 from vanillayolo.errors import DataError
-from vanillayolo.yolo import interface
-from vanillayolo.yolo.datasets import PACKAGED, WithoutDownloads, cache_place, may_fetch
+from vanillayolo.yolo.datasets import PACKAGED, WithoutDownloads, cache_place, may_fetch, resolve_data
 
 
 @pytest.fixture(autouse=True)
@@ -118,7 +117,6 @@ def test_pictures_that_it_decodes_stay(root: Path, mode: str) -> None:
 def later(root: Path, monkeypatch: pytest.MonkeyPatch, download: object) -> Path:
     """Return a data YAML whose images a download would bring, in restricted mode."""
     monkeypatch.setattr("vanillayolo.yolo.datasets.SAFE_LOAD", True)
-    monkeypatch.setattr(interface, "SAFE_LOAD", True)
     data = {"path": str(root), "train": "later", "val": "later", "names": ["x"], "download": download}
     file = root / "coco8.yaml"
     file.write_text(yaml.safe_dump(data), encoding="utf-8")
@@ -128,7 +126,7 @@ def later(root: Path, monkeypatch: pytest.MonkeyPatch, download: object) -> Path
 def test_restricted_mode_runs_no_download_of_others(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     file = later(root, monkeypatch, f"import pathlib; pathlib.Path({str(root / 'run')!r}).touch()")
     with pytest.raises(DataError, match=r"coco8\.yaml.*its download is not run.*unset ULTRALYTICS_SAFE_LOAD"):
-        interface.resolve_data(file)
+        resolve_data(file)
     monkeypatch.setattr("ultralytics.data.utils.YAML", WithoutDownloads)
     with pytest.raises(FileNotFoundError):
         check_det_dataset(str(file))  # whoever comes past our check
@@ -145,6 +143,6 @@ def test_restricted_mode_leaves_ultralytics_own_datasets_alone(root: Path, monke
     assert may_fetch(PACKAGED / "coco8.yaml")
     assert not may_fetch(file)
     assert WithoutDownloads.load(PACKAGED / "coco8.yaml")["download"]
-    monkeypatch.setattr(interface, "ONLINE", True)
+    monkeypatch.setattr("vanillayolo.yolo.datasets.ONLINE", True)
     monkeypatch.chdir(root)  # where another coco8.yaml lies
-    assert interface.resolve_data("coco8") == str(PACKAGED / "coco8.yaml")
+    assert resolve_data("coco8") == str(PACKAGED / "coco8.yaml")

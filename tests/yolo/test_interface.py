@@ -15,6 +15,7 @@ from ultralytics.engine.exporter import Exporter
 from vanillayolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError
 from vanillayolo.nn import is_merged
+from vanillayolo.yolo.arguments import check_verb
 from vanillayolo.yolo.trainer import VanillaTrainer
 
 
@@ -121,7 +122,7 @@ def test_settings_that_ultralytics_takes_beside_its_table_are_taken(tiny_yaml: P
         ("train", {"augmentations": [], "save_dir": "here", "label_smoothing": 0.1}),
         ("predict", {"boxes": False, "line_thickness": 2, "half": True}),
     ):
-        VanillaYOLO._check_settings(mode, settings)
+        check_verb(mode, settings)
 
 
 def test_a_network_that_was_never_saved_is_exported_beside_us(

@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from vanillayolo.errors import DataError, closest
+from vanillayolo.errors import DataError, closest, one_line
 
 YAML_SUFFIXES = (".yaml", ".yml")
 SPLIT_KEYS = ("train", "val", "test", "minival")  # the keys whose paths Ultralytics resolves
@@ -96,17 +96,13 @@ def read_yaml(file: Path) -> DataYaml:
         line = f"line {error.problem_mark.line + 1}" if error.problem_mark else "unknown line"
         raise DataError(f"{file}, {line}: not valid YAML ({error.problem}); mend that line") from error
     except (OSError, ValueError, RecursionError, yaml.YAMLError) as error:  # ValueError: no UTF-8, no such date
-        raise DataError(f"{file} cannot be read as UTF-8 YAML text ({_one_line(error)}); write it anew") from error
+        raise DataError(f"{file} cannot be read as UTF-8 YAML text ({one_line(error)}); write it anew") from error
     if not isinstance(data, dict):
         held = "nothing" if data is None else f"a {type(data).__name__}"
         raise DataError(f"{file} holds {held} where a mapping with the keys train, val and names is expected")
     if "val" not in data and "validation" in data:
         data["val"] = data.pop("validation")
     return DataYaml(file, data)
-
-
-def _one_line(error: BaseException) -> str:
-    return " ".join(str(error).split())[:160]
 
 
 def check_keys(source: DataYaml) -> None:
@@ -192,9 +188,10 @@ def split_entries(source: DataYaml, split: str) -> list[str]:
     value = source.data.get(split)
     if value is None or value == [] or value == "":
         others = [str(key) for key in source.data if key not in ("path", "names", "nc", *SPLIT_KEYS)]
-        near = closest(split, others) if others else ""
-        hint = f"; {near}" if near.startswith("did you mean") else ""
-        raise DataError(f"{source.file}: the key '{split}' is missing; give the folder of its images{hint}")
+        hint = closest(split, others, otherwise="")
+        raise DataError(
+            f"{source.file}: the key '{split}' is missing; give the folder of its images{hint and f'; {hint}'}"
+        )
     entries = value if isinstance(value, list) else [value]
     if not all(isinstance(entry, str) for entry in entries):
         raise DataError(

@@ -14,9 +14,9 @@ from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.inference import cropped, raw_output, read_image
 from vanillayolo.yolo.pictures import channels_of
 
-from .collapse import example_images, known_data, merged_network, origin_of
-from .equality import Difference
+from .equality import ProbabilityEquality
 from .graph import precision
+from .opened import example_images, known_data, merged_network, origin_of
 from .power import FAULTS, OUTPUTS, Judge, doubts, measure_power
 from .verification import Verification
 from .verify import input_sizes, open_file
@@ -25,29 +25,6 @@ from .verify import input_sizes, open_file
 TOLERANCES = {"float32": 1e-4, "float16": 0.03}
 #: The comparison's settings that a classifier has no use for.
 OF_DETECTORS = ("conf", "iou", "nms", "max_det", "agnostic_nms")
-
-
-@dataclass
-class ProbabilityEquality:
-    """The record of a comparison of two classifiers that give probabilities.
-
-    Attributes:
-        images: how many images were compared.
-        outputs: one entry, ``probabilities``; absolute and relative are the same.
-        agreed: images to which both give the same class.
-    """
-
-    images: int = 0
-    outputs: list[Difference] = field(default_factory=lambda: [Difference("probabilities")])
-    agreed: int = 0
-
-    def add(self, reference: Tensor, other: Tensor) -> None:
-        """Add one batch of probabilities ``[batch, classes]`` of both."""
-        output = self.outputs[0]
-        output.add(reference.double(), other.double())
-        output.relative = output.absolute
-        self.images += reference.shape[0]
-        self.agreed += int((reference.argmax(1) == other.argmax(1)).sum())
 
 
 @dataclass
@@ -117,7 +94,7 @@ def verify_classifier(
         UsageError: for a size that is not square, or a precision that is not compared.
         VerificationError: when the file gives another number of classes.
     """
-    network = merged_network(checkpoint, "the reference is a checkpoint (.pt)")
+    network = merged_network(checkpoint)
     channels = channels_of(network)
     known = checkpoint.checked_data(data, ("val",)) if data else known_data(checkpoint)
     files, where = example_images(known, source, images, channels)

@@ -15,32 +15,27 @@ from safetensors.torch import load_file, save
 from torch import Tensor, nn
 
 from vanillayolo.atomic import whole_set, write_whole
-from vanillayolo.data import make_scenes
-from vanillayolo.data.paths import cache_dir
-from vanillayolo.errors import CheckpointError, DataError, MergeError, UsageError
+from vanillayolo.errors import CheckpointError, MergeError, UsageError, one_line
 from vanillayolo.nn import is_merged
-from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.places import check_file
 from vanillayolo.valid_json import json_text
 from vanillayolo.values import checked, shown
 from vanillayolo.yolo import VanillaYOLO
-from vanillayolo.yolo.checkpoints import check_finite
 from vanillayolo.yolo.inference import (
     checkpoint,
     cropped,
-    dataset_images,
-    image_files,
     letterbox,
     raw_output,
     read_image,
 )
 from vanillayolo.yolo.merging import MergingMixin, student
-from vanillayolo.yolo.pictures import channels_of, usable_images
+from vanillayolo.yolo.pictures import channels_of
 from vanillayolo.yolo.stock import build_stock, to_stock
 from vanillayolo.yolo.yaml_check import check_yaml
 
 from .description import FORMAT, check_description, check_weights_file, digest
 from .equality import Equality, LogitEquality
+from .opened import check_whole, example_images, known_data, open_checkpoint, origin_of
 from .power import FAULTS, NO_BOX, OUTPUTS, REMEDY, Power, doubts, measure_power
 
 #: float32 weights against float64: a dozen layers of rounding at 6e-8 each stay well below this.
@@ -72,46 +67,6 @@ class Collapsed:
         """Why the comparison proves nothing, one line each."""
         empty = isinstance(self.equality, Equality) and not self.equality.boxes
         return [*([NO_BOX] if empty else []), *doubts(self.power, FAULTS[0], OUTPUTS)]
-
-
-def example_images(
-    data: str | None = None, source: str | Path | None = None, most: int = 8, channels: int = 3
-) -> tuple[list[Path], str]:
-    """Return at most ``most`` images to compare on, and where they are from.
-
-    The source given, else the validation images of the data, else scenes of the package's own making.
-
-    Raises:
-        DataError: where there is none that a network of so many channels takes.
-    """
-    if source is not None:
-        return usable_images(image_files(source), most, channels), str(source)
-    if data is not None:
-        return usable_images(dataset_images(data), most, channels), str(data)
-    if channels not in (1, 3):
-        raise DataError(f"the network takes {channels} channels: give source= or data= with such images to compare on.")
-    scenes = make_scenes(cache_dir() / "scenes", train=1, val=8, size=320, seed=0)
-    return image_files(scenes.parent / "images" / "val")[:most], "generated scenes"
-
-
-def merged_network(checkpoint: VanillaYOLO | str | Path, told: str = "give a checkpoint (.pt)") -> Any:
-    """Return the merged network of a checkpoint in evaluation mode, float32; what is given stays as it is.
-
-    Args:
-        checkpoint: a trained network or its file.
-        told: what to say of an exported file.
-
-    Raises:
-        CheckpointError: for a file that is no checkpoint, or a weight that is not finite.
-        MergeError: when a slope is below 1.
-    """
-    model = checkpoint if isinstance(checkpoint, VanillaYOLO) else VanillaYOLO(checkpoint)
-    if not isinstance(model.model, nn.Module):
-        raise CheckpointError(f"{model.model_name}: an exported file; {told}.")
-    check_mergeable(model.model)
-    check_finite(model.model, str(origin_of(model)))
-    network: Any = copy.deepcopy(model.model).float().eval()
-    return network.fuse(verbose=False)
 
 
 #: What a collapsed network of each task takes and gives, in words.
@@ -154,24 +109,6 @@ def equality_power(network: nn.Module, images: list[Path], imgsz: int, task: str
     return measure_power(network, best, judge, first)
 
 
-def origin_of(model: VanillaYOLO) -> Path:
-    """Return the checkpoint that the network at hand is from, else its name.
-
-    After ``train`` that is the network's own ``pt_path``: the interface still names what training started from.
-    """
-    path = getattr(model.model, "pt_path", None) or model.ckpt_path
-    return Path(str(path or model.model_name or "model"))
-
-
-def known_data(model: VanillaYOLO) -> str | None:
-    """Return the data YAML of the checkpoint's training where it and its images are still there."""
-    data = (model.ckpt or {}).get("train_args", {}).get("data")
-    try:
-        return str(data) if data and dataset_images(str(data)) else None
-    except DataError:
-        return None
-
-
 @checked
 def collapse(
     model: VanillaYOLO | str | Path,
@@ -193,9 +130,7 @@ def collapse(
         MergeError: when a slope is below 1, the network has no stock form, or the result is not equal.
         CheckpointError: when the file is missing or damaged.
     """
-    model = model if isinstance(model, VanillaYOLO) else VanillaYOLO(model)
-    if not isinstance(model.model, nn.Module):
-        raise CheckpointError(f"{model.model_name}: an exported file; collapse takes a checkpoint (.pt).")
+    model = open_checkpoint(model, "collapse takes a checkpoint (.pt)")
     network, task = student(model.model), str(model.task)
     origin = origin_of(model)
     target = Path(path) if path else origin.with_name(f"{origin.stem}-collapsed.pt")
@@ -208,8 +143,7 @@ def collapse(
         raise MergeError(f"{model.model_name}: a backbone of timm's does not collapse; export it (vanillayolo export).")
     if is_merged(network) and not isinstance(network, MergingMixin):
         return _already_collapsed(origin, Path(path) if path else None)
-    check_mergeable(network)
-    check_finite(network, str(origin))
+    check_whole(model)
     reference = copy.deepcopy(network).double().eval()
     merged: Any = copy.deepcopy(network).float().eval()
     merged.fuse(verbose=False)
@@ -282,7 +216,7 @@ def load_collapsed(path: str | Path) -> nn.Module:
         cfg = check_yaml(description["yaml"], str(text), stock=True)
         return build_stock(cfg, load_file(weights), names)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
-        raise CheckpointError(f"{path}: cannot be rebuilt ({' '.join(str(error).split())[:160]}).") from error
+        raise CheckpointError(f"{path}: cannot be rebuilt ({one_line(error)}).") from error
 
 
 def summary(result: Collapsed) -> str:

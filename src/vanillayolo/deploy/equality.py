@@ -45,8 +45,23 @@ class Difference:
         self.relative = max(self.relative, largest / scale if scale else largest)
 
 
+class Compared:
+    """What records of comparisons have in common: ``outputs``, one entry an output."""
+
+    outputs: list[Difference]
+
+    @property
+    def worst(self) -> Difference:
+        """The output with the largest relative difference."""
+        return max(self.outputs, key=lambda d: d.relative)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Return the record as plain data."""
+        return asdict(self)  # type: ignore[call-overload]  # a dataclass
+
+
 @dataclass
-class Equality:
+class Equality(Compared):
     """The record of a comparison.
 
     Attributes:
@@ -62,15 +77,6 @@ class Equality:
     boxes: int = 0
     matched: int = 0
     extra: int = 0
-
-    @property
-    def worst(self) -> Difference:
-        """The output with the largest relative difference."""
-        return max(self.outputs, key=lambda d: d.relative)
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return asdict(self)
 
     def __str__(self) -> str:
         """Return the record in one line."""
@@ -156,7 +162,7 @@ def box_iou(a: Tensor, b: Tensor) -> Tensor:
 
 
 @dataclass
-class LogitEquality:
+class LogitEquality(Compared):
     """The record of a comparison of two classifiers.
 
     Attributes:
@@ -168,15 +174,6 @@ class LogitEquality:
     images: int = 0
     outputs: list[Difference] = field(default_factory=lambda: [Difference("logits")])
     agreed: int = 0
-
-    @property
-    def worst(self) -> Difference:
-        """The output with the largest relative difference."""
-        return self.outputs[0]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return the record as plain data."""
-        return asdict(self)
 
     def __str__(self) -> str:
         """Return the record in one line."""
@@ -193,5 +190,23 @@ class LogitEquality:
         a, b = (scores.double().clamp_min(1e-30).log() for scores in (reference, other))
         a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
         self.outputs[0].add(a, b)
-        self.images += reference.shape[0]
+        self.count(a, b)
+
+    def count(self, a: Tensor, b: Tensor) -> None:
+        """Count images and those to which both give the same class, by scores ``[batch, classes]``."""
+        self.images += a.shape[0]
         self.agreed += int((a.argmax(1) == b.argmax(1)).sum())
+
+
+@dataclass
+class ProbabilityEquality(LogitEquality):
+    """The same of ``probabilities`` themselves; their absolute and relative differences are one."""
+
+    outputs: list[Difference] = field(default_factory=lambda: [Difference("probabilities")])
+
+    def add(self, reference: Tensor, other: Tensor) -> None:
+        """Add one batch of probabilities ``[batch, classes]`` of both."""
+        output = self.outputs[0]
+        output.add(reference.double(), other.double())
+        output.relative = output.absolute
+        self.count(reference, other)

@@ -7,22 +7,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from torch import nn
-
 from vanillayolo.atomic import whole_set
-from vanillayolo.errors import CheckpointError, DataError, UsageError, closest
-from vanillayolo.nn.reparameterize import check_mergeable
+from vanillayolo.errors import DataError, UsageError, closest
 from vanillayolo.places import check_folder
-from vanillayolo.values import FLAG, NAMES, NONE, PATH, Kind, check_values, checked, one_of, whole
+from vanillayolo.values import FLAG, NONE, PATH, Kind, check_values, checked, whole
 from vanillayolo.yolo import VanillaYOLO
-from vanillayolo.yolo.arguments import KINDS, check_device
-from vanillayolo.yolo.checkpoints import check_finite
+from vanillayolo.yolo.arguments import check_device
 from vanillayolo.yolo.files import format_settings, quantize_word, write_file
+from vanillayolo.yolo.kinds import KINDS
 
 from .classifier import OF_DETECTORS
-from .collapse import origin_of
-from .equalize import METHODS
 from .formats import FORMATS, check_format, check_packages, int8_formats
+from .opened import check_whole, open_checkpoint, origin_of
+from .quantize import QuantizeSettings, quantize_export
 from .verification import Verification
 from .verify import verify
 
@@ -35,11 +32,8 @@ VALUES: dict[str, Kind] = {
     "batch": whole(1, 65536) | NONE,
     "source": PATH | NONE,
     "verify": FLAG,
-    "images": whole(1, 100_000),
-    "equalize": one_of(*METHODS) | NONE,
-    "bias_correction": FLAG,
-    "keep_float": NAMES | Kind("()", lambda v: v == () or v == []),
-    "weight_bits": Kind("7 or 8", lambda v: v in (7, 8)),
+    **QuantizeSettings.KINDS,
+    "equalize": QuantizeSettings.KINDS["equalize"] | NONE,
 }
 UNVERIFIED = "-unverified"
 
@@ -90,8 +84,6 @@ def check_settings(format: str, settings: dict[str, Any]) -> Any:
 
 def write_int8(model: VanillaYOLO, target: Path, format: str, data: str, settings: dict[str, Any]) -> Path:
     """Write an int8 file calibrated on the training split."""
-    from .quantize import quantize_export
-
     kept = {k: v for k, v in settings.items() if k not in {"half", "int8", "quantize", "device", "verbose", "batch"}}
     return Path(quantize_export(model, format=format, data=data, path=target, **kept))
 
@@ -141,14 +133,10 @@ def export(
     if word == 8 and not data:
         raise DataError("data is missing: int8 is calibrated on the training split of data=FILE.yaml.")
     check_packages(format)
-    model = model if isinstance(model, VanillaYOLO) else VanillaYOLO(model)
+    model = open_checkpoint(model, "export takes a checkpoint (.pt)")
     if model.task == "classify":
         check_classifier(word, settings)
-    network = model.model
-    if not isinstance(network, nn.Module):
-        raise CheckpointError(f"{model.model_name}: an exported file; export takes a checkpoint (.pt).")
-    check_mergeable(network)
-    check_finite(network, str(origin_of(model)))
+    check_whole(model)
     checked = model.checked_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
     comparison = {k: settings.pop(k) for k in ("source", "split") if k in settings}
     proven = settings.pop("verify", True)
@@ -164,7 +152,7 @@ def export(
         else:
             asked = {k: v for k, v in settings.items() if k not in {"half", "int8"}}
             asked |= {"format": format, "quantize": word, "task": str(model.task)}
-            made = write_file(network, folder, origin.stem, asked, model.callbacks)
+            made = write_file(model.model, folder, origin.stem, asked, model.callbacks)
         result = None
         if proven:
             inside = {k: settings[k] for k in ("conf", "iou", "agnostic_nms") if settings.get("nms") and k in settings}

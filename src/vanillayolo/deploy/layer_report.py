@@ -23,9 +23,9 @@ from vanillayolo.yolo.inference import letterbox, read_image
 from vanillayolo.yolo.pictures import channels_of
 from vanillayolo.yolo.stock import to_stock
 
-from .collapse import merged_network
 from .equalize import find_links
 from .onnx_graph import int8_convolutions, module_name
+from .opened import merged_network
 
 #: Runs an image ``[1, 3, height, width]`` and returns the convolutions' outputs by module name.
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]

@@ -7,13 +7,12 @@ scale for each output channel, maps one scale each.
 
 from __future__ import annotations
 
-import dataclasses
 import itertools
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 import torch
@@ -21,21 +20,23 @@ from torch import Tensor, nn
 
 from vanillayolo.atomic import whole_set
 from vanillayolo.errors import DataError, UsageError, closest
+from vanillayolo.settings import Settings
+from vanillayolo.values import FLAG, NAMES, Kind, one_of, whole
 from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.arguments import check_imgsz
+from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.exporting import export_float, write_metadata
 from vanillayolo.yolo.inference import dataset_images, letterbox, read_image
-from vanillayolo.yolo.interface import resolve_data
 from vanillayolo.yolo.pictures import channels_of, usable_images
 
 from .bias import correct_biases
-from .collapse import merged_network, origin_of
 from .equalize import METHODS, equalize
 from .onnx_graph import decode_nodes, depthwise_weights, matching, relu_before_pool
+from .opened import merged_network, open_checkpoint, origin_of
 
 
 @dataclass(frozen=True)
-class QuantizeSettings:
+class QuantizeSettings(Settings):
     """How a network becomes int8; each default is the choice that the figures in docs/quantization.md made.
 
     Attributes:
@@ -46,6 +47,14 @@ class QuantizeSettings:
         weight_bits: 7, or 8, with which CPUs without VNNI clip sums of two products at 16 bits.
     """
 
+    SECTION = "int8"
+    KINDS: ClassVar[dict[str, Kind]] = {
+        "equalize": one_of(*METHODS),
+        "images": whole(1, 100_000, exact=True),
+        "bias_correction": FLAG,
+        "keep_float": NAMES | Kind("()", lambda v: v == () or v == []),
+        "weight_bits": Kind("7 or 8", lambda v: v in (7, 8)),
+    }
     equalize: str | None = None
     images: int = 300
     bias_correction: bool = True
@@ -59,20 +68,8 @@ class QuantizeSettings:
         Raises:
             UsageError: for a key or value that does not exist.
         """
-        names = [field.name for field in dataclasses.fields(cls)]
-        for key in settings:
-            if key not in names:
-                raise UsageError(f"int8 has no key {key!r}: {closest(key, names)}")
         kept = settings.get("keep_float", ())
-        kept = tuple(kept.split(",")) if isinstance(kept, str) else tuple(kept)
-        made = cls(**{**settings, "keep_float": kept})
-        if made.equalize not in (None, *METHODS):
-            raise UsageError(f"equalize={made.equalize!r}: {closest(str(made.equalize), METHODS)}")
-        if not isinstance(made.images, int) or isinstance(made.images, bool) or made.images < 1:
-            raise UsageError(f"images={made.images!r}: give the number of calibration images, 1 or more.")
-        if made.weight_bits not in (7, 8):
-            raise UsageError(f"weight_bits={made.weight_bits!r}: allowed are 7, 8.")
-        return made
+        return cls.from_dict({**settings, "keep_float": tuple(kept.split(",") if isinstance(kept, str) else kept)})
 
 
 def calibration_images(data: str, most: int, channels: int = 3) -> list[Path]:
@@ -293,9 +290,8 @@ def quantize_export(
     chosen = QuantizeSettings.of(settings)
     if not data:
         raise DataError("int8 needs data=FILE.yaml: it is calibrated on images of the training split.")
-    model = checkpoint if isinstance(checkpoint, VanillaYOLO) else VanillaYOLO(checkpoint)
-    origin = origin_of(model)
-    network = merged_network(model, "int8 starts from a checkpoint (.pt)")
+    model = open_checkpoint(checkpoint, "int8 starts from a checkpoint (.pt)")
+    origin, network = origin_of(model), merged_network(model)
     size = imgsz or ((model.ckpt or {}).get("train_args") or {}).get("imgsz") or 640
     check_imgsz(size)
     channels = channels_of(network)

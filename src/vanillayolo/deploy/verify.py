@@ -8,20 +8,20 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vanillayolo.errors import CheckpointError, UsageError, VerificationError
+from vanillayolo.errors import CheckpointError, UsageError, VerificationError, one_line
 from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.arguments import check_imgsz
+from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.files import ExportedFile, Suppression, mean_average_precision
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image, suppress
-from vanillayolo.yolo.interface import resolve_data
 from vanillayolo.yolo.pictures import channels_of
 
-from .collapse import example_images, known_data, merged_network, origin_of
 from .equality import Equality
 from .formats import check_packages, format_of
 from .graph import precision
 from .onnx_graph import suppression_settings
+from .opened import example_images, known_data, merged_network, open_checkpoint, origin_of
 from .power import Judge, measure_power
 from .verification import MeanAveragePrecision, Tolerance, Verification
 
@@ -134,7 +134,7 @@ def comparison_images(
         split: another split of ``data`` that has to be there.
         images: how many, at most.
     """
-    model = reference if isinstance(reference, VanillaYOLO) else VanillaYOLO(reference)
+    model = open_checkpoint(reference, "the reference is a checkpoint (.pt)")
     known = resolve_data(data, ("val", split)) if data else None if source else known_data(model)
     return example_images(known, source, images, channels_of(model.model))
 
@@ -177,12 +177,12 @@ def verify(
     path = Path(model)
     if not path.exists():
         raise UsageError(f"model={str(model)!r}: no such file; give an exported file or folder.")
-    checkpoint = reference if isinstance(reference, VanillaYOLO) else VanillaYOLO(reference)
+    checkpoint = open_checkpoint(reference, "the reference is a checkpoint (.pt)")
     if checkpoint.task == "classify":
         from .classifier import verify_classifier  # it stands on this module
 
         return verify_classifier(path, checkpoint, data, source, imgsz, images)
-    network = merged_network(checkpoint, "the reference is a checkpoint (.pt)")
+    network = merged_network(checkpoint)
     checked = resolve_data(data, ("val", split)) if data else None
     files, where = comparison_images(checkpoint, checked, source, split, images)
     file = open_file(path)
@@ -240,5 +240,4 @@ def open_file(path: Path) -> ExportedFile:
     try:
         return ExportedFile(path)
     except Exception as error:  # each library raises types of its own for a damaged file
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise CheckpointError(f"{path}: cannot be opened as {format} ({reason}); export it again.") from error
+        raise CheckpointError(f"{path}: cannot be opened as {format} ({one_line(error)}); export it again.") from error

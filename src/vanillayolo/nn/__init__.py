@@ -1,5 +1,6 @@
 """The network and its mathematics: one idea of the VanillaNet paper per file. Needs torch and timm only."""
 
+from . import timm_registry as timm_registry
 from .deep_training import DeepTraining, get_negative_slope, set_negative_slope
 from .layers import DeepPair, SeriesActivation, randomize_batchnorm
 from .lean import LEAN_MODES, set_lean

@@ -10,11 +10,13 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import ClassVar
 
 from torch import nn
 
 from vanillayolo.errors import UsageError
+from vanillayolo.settings import Settings
+from vanillayolo.values import SHARE, Kind, one_of
 
 from .layers import DeepPair
 
@@ -26,7 +28,7 @@ DECAY_SHAPES: dict[str, Callable[[float], float]] = {
 
 
 @dataclass(frozen=True)
-class DeepTraining:
+class DeepTraining(Settings):
     """The settings of deep training.
 
     Attributes:
@@ -38,16 +40,15 @@ class DeepTraining:
         UsageError: for a share outside 0 to 1, an unknown shape or a start outside 0 to 1.
     """
 
+    SECTION = "deep_training"
+    KINDS: ClassVar[dict[str, Kind]] = {
+        "decay": Kind("a number from 0 to 1, the share of the epochs in which the slope rises (0: none)", SHARE.fits),
+        "decay_shape": one_of(*DECAY_SHAPES),
+        "start": SHARE,
+    }
     decay: float = 1 / 3
     decay_shape: str = "linear"
     start: float = 0.0
-
-    def __post_init__(self) -> None:
-        for name, value in (("decay", self.decay), ("start", self.start)):
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value <= 1:
-                raise UsageError(f"{name}={value!r}: give a number from 0 to 1 (decay is a share of the epochs).")
-        if not isinstance(self.decay_shape, str) or self.decay_shape not in DECAY_SHAPES:
-            raise UsageError(f"decay_shape={self.decay_shape!r}: allowed are {', '.join(DECAY_SHAPES)}.")
 
     def slope(self, position: float, ramp: float) -> float:
         """Return the slope at ``position`` of a ramp of length ``ramp`` (same unit); exactly 1.0 from its end on."""
@@ -66,19 +67,6 @@ class DeepTraining:
     def epoch_slope(self, epoch: int, epochs: int) -> float:
         """Return the slope of ``epoch`` (from 0) in a run of ``epochs``."""
         return self.slope(epoch, self.ramp_epochs(epochs))
-
-    @classmethod
-    def from_dict(cls, settings: dict[str, Any] | None) -> DeepTraining:
-        """Read the settings from a model YAML's ``deep_training`` key.
-
-        Raises:
-            UsageError: for a key that does not exist.
-        """
-        settings = settings or {}
-        unknown = sorted(set(settings) - {"decay", "decay_shape", "start"})
-        if unknown:
-            raise UsageError(f"deep_training key {unknown[0]!r}: allowed are decay, decay_shape, start.")
-        return cls(**settings)
 
 
 def deep_pairs(model: nn.Module) -> Iterator[tuple[str, DeepPair]]:

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from vanillayolo.atomic import write_whole
-from vanillayolo.errors import CheckpointError
+from vanillayolo.errors import CheckpointError, one_line
 from vanillayolo.places import check_file
 from vanillayolo.values import checked
 
@@ -155,8 +155,9 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
         else:
             state = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged file surfaces as any of a dozen error types
-        reason = str(error).strip().splitlines()[0][:120] if str(error).strip() else type(error).__name__
-        raise CheckpointError(f"{path}: not a readable weights file ({reason}); fetch or save it again.") from error
+        raise CheckpointError(
+            f"{path}: not a readable weights file ({one_line(error, 120)}); fetch or save it again."
+        ) from error
     for key in ("model_ema", "model", "state_dict"):  # the authors save their averaged weights under the first
         if isinstance(state, Mapping) and isinstance(state.get(key), Mapping):
             state = state[key]

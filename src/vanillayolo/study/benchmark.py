@@ -20,15 +20,14 @@ from typing import Any
 
 import torch
 
-from vanillayolo.atomic import whole_set, write_whole
+from vanillayolo.atomic import whole_set
 from vanillayolo.data import make_scenes
 from vanillayolo.data.paths import cache_dir
-from vanillayolo.deploy.collapse import merged_network
+from vanillayolo.deploy.opened import merged_network
 from vanillayolo.deploy.quantize import FORMATS, Batches, QuantizeSettings, float_onnx
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm
 from vanillayolo.places import check_file, check_folder
-from vanillayolo.valid_json import json_text
 from vanillayolo.values import checked, shown
 from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.yolo.architecture import is_model_name
@@ -40,7 +39,8 @@ from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.threads import available_cores
 
 from .cost import cost
-from .latency import BACKENDS, check_backends, load, machine, matmul_peak, measure, supported
+from .latency import BACKENDS, check_backends, in_words, load, machine, matmul_peak, measure, supported
+from .records import markdown
 
 #: What follows a model's name to have it in training form, its neck folded: how the published model is run.
 TRAINING_FORM = ":training"
@@ -266,13 +266,13 @@ def render(record: Mapping[str, Any]) -> str:
     """Return a record as a Markdown table: median milliseconds (minimum to maximum) of one image."""
     settings, backends = record["settings"], record["settings"]["backends"]
     head = ["model", "parameters", "GFLOPs", *backends, "share of peak"]
-    rows = [head, ["---", *("---:" for _ in head[1:])]]
+    rows = []
     for name, model in record["models"].items():
         cells = [name, f"{model['parameters']:,}" if model["parameters"] else ""]
         cells.append(f"{model['gflops']:.1f}" if model["gflops"] else "")
         for backend in backends:
             t = model["milliseconds"].get(backend)
-            cells.append(f"{t['median']:.1f} ({t['minimum']:.1f} to {t['maximum']:.1f})" if t else "")
+            cells.append(in_words(t) if t else "")
         share = share_of_peak(record, name)
         rows.append([*cells, f"{share:.0%}" if share else ""])
     peaks = ", ".join(f"{dtype} {value:,.0f} GFLOP/s" for dtype, value in record["peak_gflops"].items())
@@ -281,7 +281,7 @@ def render(record: Mapping[str, Any]) -> str:
         f"milliseconds, median of {settings['rounds']} (minimum to maximum); matmul peak: {peaks}; "
         "share of peak: in ONNX Runtime, float32"
     )
-    return "\n".join([*("| " + " | ".join(row) + " |" for row in rows), "", about])
+    return f"{markdown(head, rows)}\n\n{about}"
 
 
 def check_places(path: str | Path | None, folder: str | Path | None) -> None:
@@ -294,13 +294,3 @@ def check_places(path: str | Path | None, folder: str | Path | None) -> None:
         check_file("path", path)
     if folder is not None:
         check_folder("folder", folder)
-
-
-def write(record: Mapping[str, Any], path: str | Path) -> Path:
-    """Write a record as JSON.
-
-    Raises:
-        UsageError: when the folder does not exist.
-    """
-    check_places(path, None)
-    return write_whole(path, json_text(record))

@@ -23,6 +23,8 @@ from vanillayolo.errors import UsageError, closest
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.threads import available_cores
 
+from .records import markdown
+
 PACKAGES = ("vanillayolo", "torch", "ultralytics", "timm", "onnxruntime", "openvino", "nncf", "numpy")
 
 
@@ -194,8 +196,10 @@ def table(record: Mapping[str, Any]) -> str:
     """Return a record of :func:`latency` as a Markdown table: median milliseconds (minimum to maximum)."""
     backends = list(record["milliseconds"])
     names = list(next(iter(record["milliseconds"].values())))
-    rows = [["model", *backends], ["---", *("---:" for _ in backends)]]
-    for name in names:
-        timings = (record["milliseconds"][b][name] for b in backends)
-        rows.append([name, *(f"{t['median']:.1f} ({t['minimum']:.1f} to {t['maximum']:.1f})" for t in timings)])
-    return "\n".join("| " + " | ".join(row) + " |" for row in rows)
+    rows = [[name, *(in_words(record["milliseconds"][b][name]) for b in backends)] for name in names]
+    return markdown(["model", *backends], rows)
+
+
+def in_words(timing: Mapping[str, Any]) -> str:
+    """Return a timing as a cell of a table: median (minimum to maximum), milliseconds."""
+    return f"{timing['median']:.1f} ({timing['minimum']:.1f} to {timing['maximum']:.1f})"

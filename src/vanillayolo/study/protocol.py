@@ -20,7 +20,8 @@ from vanillayolo.deploy import collapse
 from vanillayolo.errors import UsageError
 from vanillayolo.places import check_folder
 from vanillayolo.values import checked
-from vanillayolo.yolo.arguments import check_training
+from vanillayolo.yolo.arguments import check_training, check_verb
+from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.detectors import (
     has_split,
     merges,
@@ -31,11 +32,11 @@ from vanillayolo.yolo.detectors import (
     training_network,
 )
 from vanillayolo.yolo.inference import trace_onnx
-from vanillayolo.yolo.interface import VanillaYOLO, resolve_data
+from vanillayolo.yolo.interface import VanillaYOLO
 from vanillayolo.yolo.memory import activation_bytes
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.pretrained import find_weights
-from vanillayolo.yolo.trainer import TRAIN_KEYS
+from vanillayolo.yolo.sections import TRAIN_KEYS
 
 from .cost import both_forms
 from .latency import check_backends, latency, machine, supported
@@ -188,7 +189,7 @@ def compare(
             raise UsageError(f"compare: {key}= is set by the protocol for every model; leave it out.")
     check_backends(timed)
     shared = {"epochs": epochs, "imgsz": imgsz, "batch": batch, **settings}
-    VanillaYOLO._check_settings("train", dict(shared), extra=TRAIN_KEYS)
+    check_verb("train", shared, TRAIN_KEYS)
     checked = resolve_data(data)
     tested = has_split(checked, "test")
     if tested:

@@ -43,12 +43,6 @@ def is_chosen() -> bool:
     return any(name in os.environ for name in OWN_CHOICE) or "glibc.malloc" in os.environ.get("GLIBC_TUNABLES", "")
 
 
-def give_back() -> None:
-    """Return to the system what the C library holds back for later, where it can."""
-    if (library := glibc()) is not None:
-        library.malloc_trim(0)
-
-
 @contextmanager
 def freed_memory_kept(wanted: bool = True) -> Iterator[bool]:
     """Keep freed memory for the time of the ``with``, which is told whether it does.

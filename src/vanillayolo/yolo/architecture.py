@@ -62,8 +62,7 @@ def is_model_name(name: str) -> bool:
 
 def near(stem: str) -> str:
     """Return a hint at the names nearest to a wrong one."""
-    hint = closest(stem, [*model_names(), *classifier_names()])
-    return hint if hint.startswith("did") else f"names are like {', '.join(SHORT_NAMES)}"
+    return closest(stem, [*model_names(), *classifier_names()], otherwise=f"names are like {', '.join(SHORT_NAMES)}")
 
 
 def backbone_rows(variant: Variant, width: float, act_num: int = 3) -> list[Row]:

@@ -6,139 +6,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics.cfg import (
-    CFG_BOOL_KEYS,
-    CFG_FLOAT_KEYS,
-    CFG_FRACTION_KEYS,
-    CFG_INT_KEYS,
-    CFG_INT_MIN,
-    MODES,
-    get_cfg,
-    get_save_dir,
-)
+from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, YAML
 from ultralytics.utils.torch_utils import select_device
 
-from vanillayolo.errors import UsageError, closest
-from vanillayolo.nn import LEAN_MODES
+from vanillayolo.errors import UsageError, closest, one_line
 from vanillayolo.places import check_folder
-from vanillayolo.values import (
-    FLAG,
-    MANY,
-    NAMES,
-    NONE,
-    PATH,
-    SEED,
-    SHARE,
-    SIZE,
-    TEXT,
-    Kind,
-    check_value,
-    check_values,
-    is_number,
-    number,
-    one_of,
-    several,
-    shown,
-    whole,
-)
+from vanillayolo.values import SIZE, check_value, check_values, is_number, shown
 
 from .fine_tuning import check_stages, freeze_entries
-from .trainer import check_settings
+from .kinds import KINDS, METHOD_KEYS, OPTIMIZERS
+from .sections import check_own
 
 #: What acts on pairs or stages of ours.
 DEEP_KEYS = ("decay", "layer_decay", "backbone_lr")
-#: Keyword arguments of Ultralytics' methods that are not settings.
-METHOD_KEYS = {"source", "stream", "persist", "trainer", "validator", "predictor", "half", "int8", "prompts"}
-METHOD_KEYS |= {"augmentations", "save_dir"}
-#: Keys of older versions of Ultralytics, which it translates, or leaves out with a warning.
-METHOD_KEYS |= {"boxes", "hide_labels", "hide_conf", "line_thickness", "end2end"}
-METHOD_KEYS |= {"label_smoothing", "save_hybrid", "crop_fraction", "keras"}
-OPTIMIZERS = ("auto", "LAMB", "SGD", "MuSGD", "Adam", "Adamax", "AdamW", "NAdam", "RAdam", "RMSprop")
-
-_ROW = whole(-1000, 1000)
-_CLASS = whole(0, 100_000)
-_TRANSFORM = Kind("a transform", lambda v: callable(v) or isinstance(v, dict))
-_ENGINE = Kind("a class (in Python)", lambda v: v is None or callable(v))
-#: Settings of Ultralytics that its own tables of types leave open, or give no end.
-ULTRALYTICS: dict[str, Kind] = {
-    "mode": one_of(*MODES),
-    "task": one_of("detect", "classify"),
-    "data": NAMES,
-    "epochs": whole(1),
-    "time": number(0, 87_600, above=True),  # ten years, in hours
-    "patience": whole(0, 10**9),
-    "batch": Kind(
-        "1 or more (at most 65536), -1 (what fits), or a share of 1",
-        lambda v: is_number(v) and (v == -1 or 0 < v < 1 or (1 <= v <= 65536 and v == int(v))),
-    ),
-    "imgsz": SIZE,
-    "save_period": whole(-1),
-    "cache": FLAG | one_of("ram", "disk"),
-    "workers": whole(0, 1024),
-    "project": PATH,
-    "name": PATH,
-    "pretrained": FLAG | PATH,
-    "resume": FLAG | PATH,
-    "seed": SEED,
-    "amp": FLAG | one_of("fp16", "bf16", "fp32"),
-    "fraction": number(0, 1, above=True) | whole(2, 10**9) | several(number(0, 10**9), 2, 3),
-    "compile": FLAG | one_of("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs"),
-    "split": one_of("train", "val", "test"),
-    "max_det": whole(1, 100_000),
-    "classes": _CLASS | Kind("a list of class numbers, like [0,2]", several(_CLASS).fits),
-    "embed": Kind("a list of rows of the network, like [16]", several(_ROW).fits),
-    "line_width": whole(1, 1000),
-    "opset": whole(9, 20),  # from the nearest upsampling that is asked for to the last of torch's TorchScript exporter
-    "workspace": number(0, 4096, above=True),
-    "degrees": number(-360, 360),
-    "shear": number(-360, 360),
-    "scale": SHARE | Kind("[least, most]", several(number(0, 100), 2, 2).fits),
-    "nbs": whole(1, 65536),
-    "copy_paste_mode": one_of("flip", "mixup"),
-    "auto_augment": one_of("randaugment", "autoaugment", "augmix") | NONE,
-    "distill_model": PATH,
-    "tracker": PATH,
-    "cfg": PATH,
-    **dict.fromkeys(("stream", "persist", "half", "int8"), FLAG | NONE),
-    **dict.fromkeys(("trainer", "validator", "predictor"), _ENGINE),
-    "save_dir": PATH | NONE,
-    "augmentations": NONE | Kind("a list of transforms (in Python)", several(_TRANSFORM, 0).fits),
-    **dict.fromkeys(("boxes", "hide_labels", "hide_conf", "end2end"), FLAG | NONE),
-    "line_thickness": whole(1, 1000) | NONE,
-}
-#: Ours of ``train``; what else they have to be is said where they are read.
-OURS: dict[str, Kind] = {
-    "decay": Kind("a number from 0 to 1, the share of the epochs in which the slope rises (0: none)", SHARE.fits),
-    "decay_shape": one_of("linear", "cosine"),
-    "lean": one_of(*LEAN_MODES) | NONE,
-    "bfloat16": FLAG | one_of("auto") | NONE,
-    "join": FLAG | NONE,
-    "weights": PATH | NONE,
-    "layer_decay": number(0, 1, above=True) | NONE,
-    "backbone_lr": number(0, 10, above=True) | NONE,
-    "freeze_stages": NAMES | Kind("none", lambda v: v is None or v == []),
-    "preset": TEXT | NONE,
-    "loss": TEXT | NONE,
-    "ema_decay": number(0, 1) | NONE,
-    "rand_augment": TEXT | NONE,
-}
-
-
-def _kinds() -> dict[str, Kind]:
-    """Return the kind of every setting: by Ultralytics' tables, by ours where those leave it open."""
-    kinds: dict[str, Kind] = {
-        **dict.fromkeys(CFG_FLOAT_KEYS, number(0, MANY)),
-        **dict.fromkeys(CFG_FRACTION_KEYS, SHARE),
-        **{key: whole(CFG_INT_MIN.get(key, 0)) for key in CFG_INT_KEYS},
-        **dict.fromkeys(CFG_BOOL_KEYS, FLAG),
-        **ULTRALYTICS,
-    }
-    optional = {key for key, value in DEFAULT_CFG_DICT.items() if value is None}
-    return {**{key: kind | NONE if key in optional else kind for key, kind in kinds.items()}, **OURS}
-
-
-KINDS = _kinds()
 
 
 def check_imgsz(imgsz: object) -> None:
@@ -171,7 +52,7 @@ def check_verb(mode: str, settings: dict[str, Any], extra: tuple[str, ...] = ())
     try:
         get_cfg(overrides={k: v for k, v in settings.items() if k in DEFAULT_CFG_DICT and v is not None})
     except (TypeError, ValueError, SyntaxError) as error:
-        raise UsageError(f"{mode}: {' '.join(str(error).split())}") from error
+        raise UsageError(f"{mode}: {one_line(error, 1000)}") from error
     check_device(settings.get("device"))
 
 
@@ -265,7 +146,7 @@ def check_training(network: Any, name: str, settings: dict[str, Any]) -> None:
     check_quantize(settings.get("quantize"))
     check_freeze(settings.get("freeze"), len(network.model))
     check_stages(freeze_entries(None, settings.get("freeze_stages")), network)
-    check_settings(settings, settings.get("freeze"))
+    check_own(settings, settings.get("freeze"))
     for key in () if getattr(network, "collapses", True) else DEEP_KEYS:
         if settings.get(key) not in (None, 0, 1):
             raise UsageError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch.nn.functional as F
 from torch import Tensor
@@ -14,14 +14,17 @@ from ultralytics.nn.tasks import ClassificationModel, temporary_modules
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 
 from vanillayolo.errors import UsageError
+from vanillayolo.settings import Settings
+from vanillayolo.values import TEXT, Kind, is_number, one_of
 
 from .architecture import building, resolve
-from .deep_trainer import SECTIONS, DeepTrainingMixin
+from .deep_trainer import DeepTrainingMixin
 from .families import Yaml
 from .fine_tuning import check_stages
 from .lean_training import LeanTraining
 from .merging import MergingMixin
 from .modules import VanillaClassify, VanillaFeatures
+from .sections import SECTIONS
 
 #: Our YAML rows, put into Ultralytics' parser for the time of building only.
 ROWS = {
@@ -47,7 +50,7 @@ LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
 
 
 @dataclass(frozen=True)
-class Recipe:
+class Recipe(Settings):
     """The settings of a classifier's training that Ultralytics has no keys for.
 
     Attributes:
@@ -59,15 +62,18 @@ class Recipe:
         UsageError: for a value that does not exist.
     """
 
+    SECTION = "recipe"
+    KINDS: ClassVar[dict[str, Kind]] = {
+        "loss": one_of(*LOSSES),
+        "ema_decay": Kind("a number between 0 and 1", lambda v: is_number(v) and 0 < v < 1),
+        "rand_augment": TEXT,
+    }
     loss: str = "ce"
     ema_decay: float | None = None
     rand_augment: str | None = None
 
     def __post_init__(self) -> None:
-        if self.loss not in LOSSES:
-            raise UsageError(f"loss={self.loss!r}: allowed are {', '.join(LOSSES)}.")
-        if self.ema_decay is not None and not (isinstance(self.ema_decay, float) and 0 < self.ema_decay < 1):
-            raise UsageError(f"ema_decay={self.ema_decay!r}: give a number between 0 and 1.")
+        super().__post_init__()
         if self.rand_augment is not None:
             self.transform()
 
@@ -83,18 +89,6 @@ class Recipe:
             raise UsageError(
                 f"rand_augment={self.rand_augment!r}: give timm's notation, like rand-m7-mstd0.5-inc1 ({error})."
             ) from None
-
-    @classmethod
-    def from_dict(cls, settings: dict[str, Any] | None) -> Recipe:
-        """Read the settings from a model YAML's ``recipe`` key.
-
-        Raises:
-            UsageError: for a key that does not exist.
-        """
-        settings = settings or {}
-        if unknown := sorted(set(settings) - set(cls.__dataclass_fields__)):
-            raise UsageError(f"recipe key {unknown[0]!r}: allowed are {', '.join(cls.__dataclass_fields__)}.")
-        return cls(**settings)
 
 
 class ClassificationLoss:
@@ -144,7 +138,7 @@ class VanillaClassificationModel(MergingMixin, ClassificationModel):
         return ClassificationLoss(Recipe.from_dict(self.yaml.get("recipe")).loss)
 
 
-CLASSIFY_SECTIONS = {**SECTIONS, "recipe": ("loss", "ema_decay", "rand_augment")}
+CLASSIFY_SECTIONS = {**SECTIONS, "recipe": tuple(Recipe.KINDS)}
 CLASSIFY_KEYS = (*(key for keys in CLASSIFY_SECTIONS.values() for key in keys), "freeze_stages")
 
 

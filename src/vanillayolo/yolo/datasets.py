@@ -16,12 +16,13 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 from ultralytics.data import dataset, loaders, utils
-from ultralytics.utils import LOGGER, ROOT, SAFE_LOAD, YAML
+from ultralytics.utils import LOGGER, ONLINE, ROOT, SAFE_LOAD, SETTINGS, YAML
 from ultralytics.utils.patches import imread
 
 from vanillayolo.atomic import whole_file
-from vanillayolo.data import cache_dir
-from vanillayolo.errors import WriteError
+from vanillayolo.data import cache_dir, check_data
+from vanillayolo.data.data_yaml import path_of
+from vanillayolo.errors import DataError, WriteError
 
 #: Ultralytics' own data YAMLs.
 PACKAGED = ROOT / "cfg" / "datasets"
@@ -77,6 +78,41 @@ def read_image(file: str, flags: int = cv2.IMREAD_COLOR) -> npt.NDArray[np.uint8
     except cv2.error:  # more pixels than OpenCV takes
         return None
     return decoded if decoded is not None and decoded.dtype == np.uint8 else None
+
+
+def resolve_data(data: str | Path, splits: tuple[str, ...] = ("train", "val"), *, background: bool = False) -> str:
+    """Return the path of a data YAML that Ultralytics can train on.
+
+    A file or folder is checked (and converted, from COCO JSON); a bare name of Ultralytics' own datasets is left to
+    Ultralytics, which fetches it, unless it is not here and there is no network.
+
+    Args:
+        data: the data YAML, its folder, or the name of one of Ultralytics' own.
+        splits: splits that are needed.
+        background: whether a split may have no labels at all.
+
+    Raises:
+        DataError: when there is nothing to train on.
+    """
+    path = path_of(data, "data")
+    packaged = PACKAGED / f"{path.stem}.yaml"
+    if path.exists() or not packaged.is_file() or path.parent != Path("."):
+        checked = check_data(
+            data,
+            tuple(dict.fromkeys(splits)),
+            datasets_dir=Path(SETTINGS["datasets_dir"]),
+            background=background,
+            may_fetch=may_fetch(path),
+        )
+        return str(checked)
+    root = Path(str(YAML.load(packaged).get("path", "")))
+    here = any((base / root).exists() for base in (Path(SETTINGS["datasets_dir"]), Path(".")))
+    if not here and not ONLINE:
+        raise DataError(
+            f"data={str(data)!r}: Ultralytics' own dataset, not on this machine, and there is no network; "
+            f"put it under {SETTINGS['datasets_dir']} or give the path of your data YAML."
+        )
+    return str(packaged) if SAFE_LOAD else str(data)  # by its bare name Ultralytics would find another file of it too
 
 
 class WithoutDownloads(YAML):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 
-from vanillayolo.errors import CheckpointError, UsageError
+from vanillayolo.errors import CheckpointError, UsageError, one_line
 from vanillayolo.nn import DeepTraining, get_negative_slope, set_negative_slope
 from vanillayolo.nn.reparameterize import is_joined
 
@@ -23,50 +23,15 @@ from .families import Yaml
 from .fine_tuning import FineTuning, build_lamb, freeze_entries, freezes_backbone, scale_groups
 from .joining import Joining, join_training
 from .last_batch import LastBatchMixin
-from .lean_training import LEAN_KEYS, LeanTraining
+from .lean_training import LeanTraining
 from .merging import student
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .saving import SavingMixin
+from .sections import SECTIONS, check_form, check_own, section
 from .threads import use_free_cores
-
-#: Our training keys by the key of the model's YAML that they travel under: Ultralytics' arguments are a closed list.
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "deep_training": ("decay", "decay_shape"),
-    "lean_training": LEAN_KEYS,
-    "fine_tuning": ("weights", "layer_decay", "backbone_lr"),
-}
-#: ... and ``freeze_stages``, which becomes Ultralytics' own ``freeze``.
-TRAIN_KEYS = (*(key for keys in SECTIONS.values() for key in keys), "freeze_stages")
 
 #: Share of a ``time=`` run after which the slope is 1 whatever ``decay`` says, so that what it ends with can be merged.
 LONGEST_TIMED_RAMP = 0.9
-
-
-def section(settings: dict[str, Any], name: str, table: dict[str, tuple[str, ...]] | None = None) -> dict[str, Any]:
-    """Return the settings, among those given, that belong under ``name`` in the model's YAML."""
-    return {key: settings[key] for key in (table or SECTIONS)[name] if settings.get(key) is not None}
-
-
-def check_settings(settings: dict[str, Any], freeze: Any = None) -> None:
-    """Raise UsageError for a value of ours that does not exist, or that asks to train a frozen backbone deep."""
-    given = section(settings, "deep_training")
-    DeepTraining.from_dict(given)
-    LeanTraining.from_dict(section(settings, "lean_training"))
-    FineTuning.from_dict(section(settings, "fine_tuning"))
-    freeze = freeze_entries(freeze, settings.get("freeze_stages"))
-    if given.get("decay") and freezes_backbone(freeze):
-        raise UsageError(
-            f"freeze={freeze} holds the backbone, decay={given['decay']} trains it deep: give one of them."
-        )
-
-
-def check_form(weights: Any, decay: float | None) -> None:
-    """Raise UsageError where weights whose pairs are one convolution each are to be trained deep once more."""
-    if decay and weights is not None and is_joined(weights):
-        raise UsageError(
-            f"decay={decay}: the checkpoint's pairs are one convolution each since they reached slope 1; only slope "
-            "1 is left to train: leave decay out, or train it with join=false in the first place."
-        )
 
 
 class DeepTrainingMixin(LastBatchMixin, SavingMixin):
@@ -93,7 +58,7 @@ class DeepTrainingMixin(LastBatchMixin, SavingMixin):
         self.settings = {key: value for key, value in given.items() if value is not None}
         if stages:  # without, a resumed run keeps what its checkpoint holds
             overrides["freeze"] = freeze_entries(overrides.get("freeze"), stages)
-        check_settings(self.settings, overrides.get("freeze"))  # before anything is written
+        check_own(self.settings, overrides.get("freeze"))  # before anything is written
         super().__init__(cfg, overrides, _callbacks)
         if self.resume and self.settings:
             LOGGER.warning(f"Resume ignores {sorted(self.settings)}, using checkpoint values.")
@@ -199,10 +164,9 @@ class DeepTrainingMixin(LastBatchMixin, SavingMixin):
                     if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
                         raise ValueError(f"shape {list(value.shape)}, the parameter's is {list(parameter.shape)}")
         except (ValueError, KeyError) as error:
-            reason = " ".join(str(error).split())[:160]
             raise CheckpointError(
-                f"{self.args.resume}: its optimizer is of another network ({reason}); resume from another checkpoint "
-                "of the run, or start a new training from this one's weights (omit resume)."
+                f"{self.args.resume}: its optimizer is of another network ({one_line(error)}); resume from another "
+                "checkpoint of the run, or start a new training from this one's weights (omit resume)."
             ) from error
 
     # -- the slope ---------------------------------------------------------------------------------------------------

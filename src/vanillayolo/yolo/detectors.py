@@ -16,17 +16,17 @@ from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_load
 from ultralytics.utils import YAML
 
-from vanillayolo.errors import CheckpointError, ModelNameError
+from vanillayolo.errors import CheckpointError, ModelNameError, one_line
 
 from .architecture import is_model_name, load_yaml, near
 from .checkpoints import can_resume, is_undamaged, newest_checkpoint
-from .deep_trainer import section
 from .interface import VanillaYOLO
 from .model import ROWS, VanillaDetectionModel
 from .modules import VanillaBackbone
 from .saving import SavingMixin
+from .sections import TRAIN_KEYS, section
 from .threads import use_free_cores
-from .trainer import TRAIN_KEYS, VanillaTrainer
+from .trainer import VanillaTrainer
 
 OUR_ROWS = {cls.__name__ for cls in ROWS}
 
@@ -64,7 +64,7 @@ def _stock(name: str) -> Model:
         if guess_model_task(cfg) != "detect" or "RTDETRDecoder" in str(cfg["head"][-1]):
             raise ValueError("not a YOLO detector")
     except (FileNotFoundError, ValueError, KeyError) as error:
-        stem, reason = name.removesuffix(".yaml"), " ".join(str(error).split())[:120]
+        stem, reason = name.removesuffix(".yaml"), one_line(error, 120)
         hint = near(stem)
         raise ModelNameError(
             f"model {stem!r}: neither ours nor one of Ultralytics' detectors such as yolo11n ({reason}): "

@@ -10,7 +10,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import ONLINE
 from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES
 
-from vanillayolo.errors import CheckpointError, UsageError
+from vanillayolo.errors import CheckpointError, UsageError, one_line
 
 from .checkpoints import check_finite
 
@@ -46,8 +46,9 @@ def check_teacher(teacher: str | Path, model: Any) -> None:
         network = load_checkpoint(path)[0]
         found = levels(network)
     except Exception as error:  # a file that is no checkpoint surfaces as any of a dozen error types
-        reason = " ".join(str(error).split())[:160] or type(error).__name__
-        raise CheckpointError(f"{name}: not a loadable checkpoint ({reason}); give that of a detector.") from error
+        raise CheckpointError(
+            f"{name}: not a loadable checkpoint ({one_line(error)}); give that of a detector."
+        ) from error
     check_finite(network, name)
     if not found:
         raise UsageError(f"{name}: has no detection head of YOLO's (RT-DETR has none); give a YOLO detector.")

@@ -18,13 +18,12 @@ from ultralytics.cfg import get_cfg
 from ultralytics.engine.exporter import Exporter, export_formats
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.nn.backends.openvino import OpenVINOBackend
 from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_version
 from ultralytics.utils.nms import non_max_suppression
 
-from vanillayolo.errors import UsageError
+from vanillayolo.errors import UsageError, one_line
 
 from .exporting import with_distribution_mean
 
@@ -171,11 +170,6 @@ def mean_average_precision(
     return float(validator.metrics.box.map), float(validator.metrics.box.map50)
 
 
-def metadata_of(path: str | Path) -> dict[str, Any]:
-    """Return what an exporter wrote into a file, without its library; empty where there is nothing."""
-    return dict(BaseBackend.read_metadata(path))
-
-
 def format_settings(format: str) -> set[str]:
     """Return the settings, beside size and precision, that Ultralytics' exporter takes for one of its formats."""
     table = export_formats()
@@ -192,7 +186,7 @@ def quantize_word(settings: dict[str, Any]) -> Any:
     try:
         word = get_cfg(overrides={"quantize": asked}).quantize
     except (TypeError, ValueError, SyntaxError) as error:
-        raise UsageError(f"export: {' '.join(str(error).split())}") from error
+        raise UsageError(f"export: {one_line(error, 1000)}") from error
     return None if word == 32 else word
 
 

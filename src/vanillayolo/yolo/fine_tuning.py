@@ -8,20 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import nn
 from ultralytics.utils import LOGGER, colorstr
 
 from vanillayolo.errors import UsageError, closest
+from vanillayolo.settings import Settings
+from vanillayolo.values import PATH, Kind, number
 
 #: The backbone's row in every model of ours.
 BACKBONE = "model.0."
 
 
 @dataclass(frozen=True)
-class FineTuning:
+class FineTuning(Settings):
     """The settings of fine-tuning.
 
     Attributes:
@@ -33,30 +35,15 @@ class FineTuning:
         UsageError: for a factor that is none.
     """
 
+    SECTION = "fine_tuning"
+    KINDS: ClassVar[dict[str, Kind]] = {
+        "weights": PATH,
+        "layer_decay": number(0, 1, above=True),
+        "backbone_lr": number(0, 10, above=True),
+    }
     weights: str | Path | None = None
     layer_decay: float = 1.0
     backbone_lr: float = 1.0
-
-    def __post_init__(self) -> None:
-        if self.weights is not None and not isinstance(self.weights, (str, Path)):
-            raise UsageError(f"weights={self.weights!r}: give the file of official weights, or its name.")
-        for name, low, high in (("layer_decay", 0.0, 1.0), ("backbone_lr", 0.0, 10.0)):
-            value = getattr(self, name)
-            if isinstance(value, bool) or not isinstance(value, (int, float)) or not low < value <= high:
-                raise UsageError(f"{name}={value!r}: give a factor above {low:g}, at most {high:g}.")
-
-    @classmethod
-    def from_dict(cls, settings: dict[str, Any] | None) -> FineTuning:
-        """Read the settings from a model YAML's ``fine_tuning`` key.
-
-        Raises:
-            UsageError: for a key that does not exist.
-        """
-        settings = settings or {}
-        allowed = ("weights", "layer_decay", "backbone_lr")
-        if unknown := sorted(set(settings) - set(allowed)):
-            raise UsageError(f"fine_tuning key {unknown[0]!r}: allowed are {', '.join(allowed)}.")
-        return cls(**settings)
 
     def scale(self, depth: int, stages: int) -> float:
         """Return the factor of the stem (``depth`` 0) or of stage ``depth - 1``, in a backbone of so many stages.

@@ -13,8 +13,6 @@ from ultralytics import __version__ as ultralytics_version
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils.nms import non_max_suppression
 
-from vanillayolo.nn import randomize_batchnorm
-
 from .exporting import with_distribution_mean
 from .pictures import cropped, dataset_images, image_files, letterbox, read_image
 
@@ -29,7 +27,6 @@ __all__ = [
     "stock_model",
     "suppress",
     "trace_onnx",
-    "write_onnx",
 ]
 
 
@@ -76,23 +73,6 @@ def checkpoint(model: nn.Module, extra: dict[str, Any], train_args: dict[str, An
 def stock_model(name: str) -> Any:
     """Return one of Ultralytics' own detectors (``yolo11n``), freshly initialised."""
     return DetectionModel(yaml_model_load(f"{name}.yaml"), verbose=False)
-
-
-def write_onnx(model: str, path: str | Path, imgsz: int, fused: bool = True) -> Path:
-    """Write a network, ours or stock (``yolo11n``), freshly initialised, as static ONNX of batch 1.
-
-    For measuring latency. BN statistics are random: through fresh ones the signal of a deep untrained network shrinks
-    until arithmetic on denormal numbers is all that is timed. ``fused=False`` leaves a VanillaNet backbone in training
-    form, its neck folded, which is how the published model is run.
-    """
-    from .architecture import is_model_name
-    from .model import VanillaDetectionModel, fold_stock
-
-    ours = is_model_name(model) or model.endswith((".yaml", ".yml"))
-    detector: Any = VanillaDetectionModel(model, verbose=False) if ours else stock_model(model)
-    randomize_batchnorm(detector)
-    detector = (detector.fuse(verbose=False) if fused else fold_stock(detector)).eval()
-    return trace_onnx(detector, path, imgsz)
 
 
 def trace_onnx(detector: Any, path: str | Path, imgsz: int) -> Path:

@@ -10,51 +10,27 @@ from ultralytics.engine.exporter import export_formats
 from ultralytics.engine.model import Model
 from ultralytics.models.yolo.classify import ClassificationValidator
 from ultralytics.models.yolo.detect import DetectionValidator
-from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.utils import DEFAULT_CFG_DICT, ONLINE, SAFE_LOAD, SETTINGS, YAML
-from ultralytics.utils.torch_utils import select_device
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 from vanillayolo.atomic import whole_file
-from vanillayolo.data import check_data, check_folders
-from vanillayolo.data.data_yaml import path_of
-from vanillayolo.errors import CheckpointError, DataError, ModelNameError, UsageError, VanillaYOLOError, closest
+from vanillayolo.data import check_folders
+from vanillayolo.errors import CheckpointError, ModelNameError, UsageError, VanillaYOLOError, closest, one_line
 from vanillayolo.values import THING, check_value
 
 from .architecture import is_classifier, is_model_name, resolve
-from .arguments import (
-    KINDS,
-    check_classes,
-    check_rows,
-    check_run_folder,
-    check_tracker,
-    check_training,
-    check_verb,
-    classes_of,
-)
-from .checkpoints import (
-    can_resume,
-    check_class_count,
-    check_finite,
-    check_state,
-    check_training_form,
-    check_undamaged,
-    check_weights,
-    newest_checkpoint,
-)
-from .classify import CLASSIFY_KEYS, VanillaClassificationModel, VanillaClassificationTrainer
-from .datasets import PACKAGED, may_fetch
-from .deep_trainer import check_form
-from .distillation import check_teacher
+from .checkpoints import check_undamaged, check_weights
+from .checks import check_predict, checked_train, checked_val
+from .classify import VanillaClassificationModel, VanillaClassificationTrainer
+from .datasets import resolve_data
 from .entrances import deep
 from .model import VanillaDetectionModel
 from .offline import place_fonts
-from .presets import with_preset
 from .pretrained import find_weights, fit_yaml, load_pretrained
-from .process import called_from_python, check_ranks
-from .saving import SavingMixin, finish_run
-from .sources import VanillaClassificationPredictor, VanillaDetectionPredictor, check_source
+from .process import called_from_python
+from .saving import SavingMixin
+from .sources import VanillaClassificationPredictor, VanillaDetectionPredictor
 from .threads import notice_choice, use_free_cores
-from .trainer import TRAIN_KEYS, VanillaTrainer, student
+from .trainer import VanillaTrainer
 
 #: What serves each task: our model and trainer, Ultralytics' own validator; its predictor, told what does not open.
 TASKS: dict[str, dict[str, Any]] = {
@@ -71,7 +47,6 @@ TASKS: dict[str, dict[str, Any]] = {
         "predictor": VanillaClassificationPredictor,
     },
 }
-TASK_KEYS = {"detect": TRAIN_KEYS, "classify": (*CLASSIFY_KEYS, "preset")}
 
 
 class VanillaYOLO(Model):
@@ -176,22 +151,11 @@ class VanillaYOLO(Model):
         except Exception as error:  # Ultralytics and torch raise a dozen types for a file that is no checkpoint
             if path.suffix != ".pt" and isinstance(error, (AttributeError, ImportError)):
                 raise
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
             raise CheckpointError(
-                f"{weights}: not a loadable checkpoint ({reason}); copy or train it again."
+                f"{weights}: not a loadable checkpoint ({one_line(error)}); copy or train it again."
             ) from error
         if self.task not in TASKS:
             raise CheckpointError(f"{weights}: made for task={self.task}; VanillaYOLO detects and classifies.")
-
-    def _check_opens(self, device: Any) -> None:
-        """Raise CheckpointError for an exported file that its library does not open, before anything is written."""
-        if isinstance(self.model, torch.nn.Module) or self.predictor is not None:
-            return
-        try:
-            AutoBackend(str(self.model), device=select_device(device, verbose=False), verbose=False)
-        except Exception as error:  # every library has its own
-            reason = " ".join(str(error).split())[:160]
-            raise CheckpointError(f"{self.model_name}: cannot be opened ({reason}); export it again.") from error
 
     def load(self, weights: Any = "best.pt") -> VanillaYOLO:
         """Load weights, and the slope they belong to, into the network at hand.
@@ -201,11 +165,16 @@ class VanillaYOLO(Model):
         """
         name = "load()"
         if isinstance(weights, (str, Path)):
-            name, weights = str(weights), VanillaYOLO(weights).model
+            name, weights = str(weights), self.opened(weights).model
         if not isinstance(weights, dict):
             check_weights(weights, name)
         super().load(weights)
         return self
+
+    @staticmethod
+    def opened(file: str | Path) -> VanillaYOLO:
+        """Return a checkpoint, opened by this class itself: a class derived from it may take other arguments."""
+        return VanillaYOLO(file)
 
     def save(self, filename: str | Path = "saved_model.pt") -> None:
         """Write the network at hand as a checkpoint, whole."""
@@ -234,39 +203,9 @@ class VanillaYOLO(Model):
             DataError: for a dataset that cannot be trained on.
             CheckpointError: when the network at hand is merged: there is nothing left to train deep.
         """
-        if not isinstance(self.model, torch.nn.Module):
-            raise CheckpointError(f"{self.model_name}: an exported file does not train; give the checkpoint (.pt).")
         notice_choice()
-        network = student(self.model)  # an interrupted distillation has its teacher around it
-        check_training_form(network, str(self.model_name))
-        check_finite(network, str(self.model_name))
-        check_form(network, kwargs.get("decay"))
-        self._check_settings("train", {"trainer": trainer, **kwargs}, extra=TASK_KEYS[str(self.task)])
+        kwargs = checked_train(self, trainer, kwargs)
         trainer = deep(trainer, TASKS[str(self.task)]["trainer"])
-        check_ranks("train", kwargs.get("device"))
-        if self.task == "classify" and (preset := kwargs.pop("preset", None)) and not kwargs.get("resume"):
-            kwargs = with_preset(str(preset), network.yaml.get("family", {}).get("variant"), kwargs)
-        if kwargs.get("weights") and (self.ckpt or isinstance(kwargs.get("pretrained"), (str, Path))):
-            raise UsageError(f"weights={kwargs['weights']}: {self.model_name} has weights already; omit one of them.")
-        self._check_task(kwargs)
-        check_training(network, str(self.model_name), kwargs)
-        if kwargs.get("resume"):
-            kwargs |= self._resumed(kwargs)
-        if kwargs.get("weights") and not kwargs.get("resume"):
-            self._check_official(network, kwargs["weights"])
-        args = (self.ckpt or {}).get("train_args") or {}
-        if teacher := (args if kwargs.get("resume") else kwargs).get("distill_model"):
-            check_teacher(teacher, network)
-        if isinstance(kwargs.get("pretrained"), (str, Path)):
-            check_weights(VanillaYOLO(kwargs["pretrained"]).model, f"pretrained={kwargs['pretrained']}")
-        if isinstance(kwargs.get("data"), (list, tuple)):
-            kwargs["data"] = [self.checked_data(data) for data in kwargs["data"]]
-        elif not kwargs.get("resume"):
-            kwargs["data"] = self.checked_data(kwargs.get("data") or self._cfg_data(kwargs))
-        if (count := classes_of(kwargs.get("data"))) is not None:
-            check_classes(kwargs.get("classes"), count)
-        if not kwargs.get("resume"):  # that stays in its own folder
-            check_run_folder("train", str(self.task), kwargs)
         self.trainer = None
         try:
             return super().train(trainer=trainer, **kwargs)
@@ -278,13 +217,7 @@ class VanillaYOLO(Model):
     def val(self, validator: Any = None, **kwargs: Any) -> Any:
         """Validate the merged network (the unmerged one where its slope is below 1)."""
         notice_choice()
-        self._check_settings("val", {"validator": validator, **kwargs})
-        self._check_network(kwargs)
-        check_ranks("val")
-        data = kwargs.get("data") or self.overrides.get("data") or self._cfg_data(kwargs)
-        kwargs["data"] = self.checked_data(data, (kwargs.get("split") or "val",), background=True)
-        self._check_opens(kwargs.get("device"))
-        check_run_folder("val", str(self.task), kwargs)
+        kwargs = checked_val(self, validator, kwargs)
         return super().val(validator=validator, **kwargs)
 
     def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
@@ -294,14 +227,7 @@ class VanillaYOLO(Model):
             UsageError: for a key that does not exist, or a source that is not there or cannot be read.
         """
         notice_choice()
-        self._check_settings("predict", {"stream": stream, "predictor": predictor, **kwargs})
-        self._check_network(kwargs)
-        if source is not None:
-            check_source(source)
-        check_tracker(kwargs.get("tracker"), isinstance(self.model, torch.nn.Module))
-        self._check_opens(kwargs.get("device"))
-        if any(kwargs.get(key) for key in ("save", "save_txt", "save_crop", "save_frames", "visualize")):
-            check_run_folder("predict", str(self.task), kwargs)
+        check_predict(self, source, {"stream": stream, "predictor": predictor, **kwargs})
         with called_from_python():
             return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
 
@@ -323,57 +249,6 @@ class VanillaYOLO(Model):
         """Refused: Ultralytics' tuner starts its own command line, which cannot build these networks."""
         raise UsageError("tune: Ultralytics' tuner starts the stock command; loop over train(...) with your settings.")
 
-    def _check_network(self, kwargs: dict[str, Any]) -> None:
-        """Refuse a task, classes or rows that the network at hand has not."""
-        self._check_task(kwargs)
-        if isinstance(self.model, torch.nn.Module):
-            check_rows(student(self.model), kwargs)
-
-    def _check_task(self, kwargs: dict[str, Any]) -> None:
-        if kwargs.get("task") not in (None, self.task):
-            raise UsageError(f"task={kwargs['task']}: {self.model_name} is made for task={self.task}; omit task.")
-
-    def _check_official(self, network: Any, weights: str | Path) -> None:
-        """Refuse official weights that do not fit, by loading them into a network that is thrown away."""
-        file = find_weights(weights)
-        load_pretrained(TASKS[str(self.task)]["model"](fit_yaml(network.yaml, file), verbose=False), file)
-
-    def _resumed(self, kwargs: dict[str, Any]) -> dict[str, Any]:
-        """Return checkpoint and data from which a run goes on: Ultralytics would take another run where there is none.
-
-        Raises:
-            CheckpointError: when there is nothing to resume.
-            DataError: when the data are gone, cannot be trained on, or have other classes than the checkpoint.
-        """
-        name = self.model_name if kwargs["resume"] is True else kwargs["resume"]
-        path, ckpt = resumable(name) if str(name).endswith(".pt") or Path(str(name)).is_dir() else (None, None)
-        check_state(ckpt or {}, str(name), KINDS)
-        trained = student((ckpt or {}).get("ema") or (ckpt or {}).get("model") or self.model)
-        check_finite(trained, str(path or name))
-        if path is None or ckpt is None or not can_resume(ckpt):
-            ended = path is not None and finish_run(path, ckpt)
-            reason = "its training has ended" if ended else "give last.pt of an interrupted run, or omit resume"
-            raise CheckpointError(f"{name}: nothing to resume; {reason}.")
-        given = kwargs.get("data")
-        try:
-            data = self.checked_data(given or ckpt["train_args"].get("data") or "")
-        except DataError as error:
-            hint = "" if given else " Where the run's data have moved, give data=."
-            raise DataError(f"resume: {error}{hint}") from error
-        check_class_count(trained, data, ckpt["train_args"])
-        return {"resume": str(path), "data": data}
-
-    def _cfg_data(self, kwargs: dict[str, Any]) -> Any:
-        data = YAML.load(kwargs["cfg"]).get("data") if kwargs.get("cfg") else None
-        if not data:
-            what = (
-                "FOLDER (train/CLASS/*.jpg, val/CLASS/*.jpg)"
-                if self.task == "classify"
-                else "FILE.yaml (YOLO or COCO layout)"
-            )
-            raise DataError(f"data is missing: give data={what}.")
-        return data
-
     def checked_data(self, data: Any, splits: tuple[str, ...] = ("train", "val"), *, background: bool = False) -> str:
         """Return data of the task at hand, checked; ``background``: a split may have no labels at all.
 
@@ -383,48 +258,3 @@ class VanillaYOLO(Model):
         if self.task == "classify":
             return str(check_folders(data, splits))
         return resolve_data(data, splits, background=background)
-
-    @staticmethod
-    def _check_settings(mode: str, kwargs: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
-        """Refuse unknown keys and impossible values before anything is written."""
-        check_verb(mode, kwargs, extra)
-
-
-def resumable(model: str | Path) -> tuple[Path, dict[str, Any]]:
-    """Return the newest whole checkpoint of the run that ``model`` is of (or itself), and what it holds."""
-    return newest_checkpoint(Path(model), lambda path: VanillaYOLO(path).ckpt or {})
-
-
-def resolve_data(data: str | Path, splits: tuple[str, ...] = ("train", "val"), *, background: bool = False) -> str:
-    """Return the path of a data YAML that Ultralytics can train on.
-
-    A file or folder is checked (and converted, from COCO JSON); a bare name of Ultralytics' own datasets is left to
-    Ultralytics, which fetches it, unless it is not here and there is no network.
-
-    Args:
-        data: the data YAML, its folder, or the name of one of Ultralytics' own.
-        splits: splits that are needed.
-        background: whether a split may have no labels at all.
-
-    Raises:
-        DataError: when there is nothing to train on.
-    """
-    path = path_of(data, "data")
-    packaged = PACKAGED / f"{path.stem}.yaml"
-    if path.exists() or not packaged.is_file() or path.parent != Path("."):
-        checked = check_data(
-            data,
-            tuple(dict.fromkeys(splits)),
-            datasets_dir=Path(SETTINGS["datasets_dir"]),
-            background=background,
-            may_fetch=may_fetch(path),
-        )
-        return str(checked)
-    root = Path(str(YAML.load(packaged).get("path", "")))
-    here = any((base / root).exists() for base in (Path(SETTINGS["datasets_dir"]), Path(".")))
-    if not here and not ONLINE:
-        raise DataError(
-            f"data={str(data)!r}: Ultralytics' own dataset, not on this machine, and there is no network; "
-            f"put it under {SETTINGS['datasets_dir']} or give the path of your data YAML."
-        )
-    return str(packaged) if SAFE_LOAD else str(data)  # by its bare name Ultralytics would find another file of it too

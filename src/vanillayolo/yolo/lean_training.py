@@ -7,14 +7,13 @@ and fine-tuning have them without state of their own.
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 
-from vanillayolo.errors import UsageError
 from vanillayolo.nn import LEAN_MODES
-
-LEAN_KEYS = ("lean", "bfloat16", "join")
+from vanillayolo.settings import Settings
+from vanillayolo.values import FLAG, Kind, one_of
 
 #: Whether training on CPUs runs in bfloat16 where nobody says; None: where the CPU has instructions for it.
 BFLOAT16: bool | None = None
@@ -35,7 +34,7 @@ def has_bfloat16_instructions() -> bool:
 
 
 @dataclass(frozen=True)
-class LeanTraining:
+class LeanTraining(Settings):
     """The settings of lean training.
 
     Attributes:
@@ -47,41 +46,18 @@ class LeanTraining:
         UsageError: for a mode that is none, or a value that is neither true, false nor, for ``bfloat16``, auto.
     """
 
+    SECTION = "lean_training"
+    KINDS: ClassVar[dict[str, Kind]] = {
+        "lean": one_of(*LEAN_MODES),
+        "bfloat16": FLAG | Kind("auto (where the CPU has it)", lambda v: v is None or v == "auto"),
+        "join": FLAG,
+    }
+    WORDS: ClassVar[dict[str, dict[Any, Any]]] = {"lean": {False: "off"}, "bfloat16": {"auto": None}}  # a bare off
     lean: str = LEAN
     bfloat16: bool | None = BFLOAT16
     join: bool = JOIN
-
-    def __post_init__(self) -> None:
-        if not isinstance(self.lean, str) or self.lean not in LEAN_MODES:
-            raise UsageError(f"lean={self.lean!r}: allowed are {', '.join(LEAN_MODES)}.")
-        if self.bfloat16 is not None and not isinstance(self.bfloat16, bool):
-            raise UsageError(f"bfloat16={self.bfloat16!r}: allowed are true, false, auto (where the CPU has it).")
-        if not isinstance(self.join, bool):
-            raise UsageError(f"join={self.join!r}: allowed are true, false.")
 
     @property
     def wants_bfloat16(self) -> bool:
         """Whether CPUs compute in bfloat16, answered for this machine's."""
         return has_bfloat16_instructions() if self.bfloat16 is None else self.bfloat16
-
-    @classmethod
-    def from_dict(cls, settings: dict[str, Any] | None) -> LeanTraining:
-        """Read the settings from a model YAML's ``lean_training`` key.
-
-        Raises:
-            UsageError: for a key that does not exist.
-        """
-        settings = settings or {}
-        if not isinstance(settings, dict) or (unknown := sorted(set(settings) - set(LEAN_KEYS))):
-            given = unknown[0] if isinstance(settings, dict) else settings
-            raise UsageError(f"lean_training key {given!r}: allowed are {', '.join(LEAN_KEYS)}.")
-        words: dict[str, dict[Any, Any]] = {
-            "lean": {False: "off"},
-            "bfloat16": {"auto": None},
-        }  # False is YAML's reading of a bare off
-        return cls(**{key: _word(value, words.get(key, {})) for key, value in settings.items()})
-
-
-def _word(value: Any, words: dict[Any, Any]) -> Any:
-    """Return what a word stands for; 0 is not False here."""
-    return words[value] if isinstance(value, (str, bool)) and value in words else value

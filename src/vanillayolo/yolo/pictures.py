@@ -19,7 +19,7 @@ from ultralytics.utils.patches import imread
 
 from vanillayolo.data.folders import SPLIT_FOLDERS
 from vanillayolo.data.label_files import is_readable
-from vanillayolo.errors import DataError
+from vanillayolo.errors import DataError, one_line
 
 from .files import quiet
 
@@ -81,7 +81,7 @@ def dataset_images(data: str, split: str = "val") -> list[Path]:
     try:
         where = check_det_dataset(data, autodownload=False).get(split)
     except (FileNotFoundError, SyntaxError, RuntimeError) as error:
-        raise DataError(f"data={data!r}: {' '.join(str(error).split())[:160]}") from error
+        raise DataError(f"data={data!r}: {one_line(error)}") from error
     if not where:
         raise DataError(f"data={data!r} has no split {split!r}.")
     return listed_images(where)

@@ -12,7 +12,7 @@ from torch import nn
 from ultralytics.utils import LOGGER, ONLINE
 
 from vanillayolo.data import cache_dir
-from vanillayolo.errors import CheckpointError, closest
+from vanillayolo.errors import CheckpointError, closest, one_line
 from vanillayolo.nn import VARIANTS, LoadReport, describe_weights, load_official_weights
 from vanillayolo.nn.weights import read_tensors
 
@@ -60,7 +60,7 @@ def find_weights(
         (fetch or download)(url, cached)
     except OSError as error:  # urllib's errors and torch.hub's are of this class
         raise CheckpointError(
-            f"weights={path.name}: cannot fetch {url} ({' '.join(str(error).split())[:120]}); put the file at {cached}"
+            f"weights={path.name}: cannot fetch {url} ({one_line(error, 120)}); put the file at {cached}"
         ) from error
     return cached
 

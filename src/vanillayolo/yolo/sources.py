@@ -16,7 +16,7 @@ from ultralytics.models.yolo.classify import ClassificationPredictor
 from ultralytics.utils import ONLINE
 
 from vanillayolo.data.data_yaml import path_of, shown
-from vanillayolo.errors import DataError, UsageError
+from vanillayolo.errors import DataError, UsageError, one_line
 
 from .datasets import read_image
 from .prediction import VanillaPredictor
@@ -113,8 +113,9 @@ def _check_files(source: str) -> None:
     try:
         loader = LoadImagesAndVideos(source)
     except (OSError, ValueError) as error:
-        reason = " ".join(str(error).split())[:120]
-        raise UsageError(f"source={shown(source)}: {reason}; give images, videos or a folder of them.") from error
+        raise UsageError(
+            f"source={shown(source)}: {one_line(error, 120)}; give images, videos or a folder of them."
+        ) from error
     loader.close()
     if not any(loader.video_flag) and not any(read_image(file) is not None for file in loader.files):
         raise UsageError(f"source={shown(source)}: none of {len(loader.files)} images can be read; copy them again.")
@@ -136,9 +137,8 @@ class CheckedSource:
             of_user = isinstance(source, (str, Path, int, list, tuple)) or "Unsupported image type" in str(error)
             if not told or not of_user:
                 raise
-            reason = " ".join(str(error).split())[:160] or type(error).__name__
             raise UsageError(
-                f"source={shown(source)}: cannot be opened ({reason}); give an image, a folder, a video, "
+                f"source={shown(source)}: cannot be opened ({one_line(error)}); give an image, a folder, a video, "
                 "or a camera or stream that runs."
             ) from error
 

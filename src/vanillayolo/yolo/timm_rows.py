@@ -8,7 +8,7 @@ from typing import Any
 import timm
 import torch
 
-from vanillayolo.errors import ModelNameError, closest
+from vanillayolo.errors import ModelNameError, closest, one_line
 
 from .modules import TimmBackbone
 
@@ -29,7 +29,8 @@ def timm_backbone(name: str) -> tuple[dict[str, Any], list[int]]:
             takes images of one size only.
     """
     if not timm.is_model(name):
-        raise ModelNameError(f"timm has no network {name!r}: {near(name)}")
+        hint = closest(name, timm.list_models(), otherwise="timm.list_models() names all.")
+        raise ModelNameError(f"timm has no network {name!r}: {hint}")
     with torch.random.fork_rng(devices=[]):
         for arguments in ANY_SIZE:
             settings = {"name": name, **arguments}
@@ -46,12 +47,6 @@ def timm_backbone(name: str) -> tuple[dict[str, Any], list[int]]:
     raise AssertionError("the last of ANY_SIZE is accepted or raises")
 
 
-def near(name: str) -> str:
-    """Return a hint at timm's names nearest to a wrong one, without listing a thousand."""
-    hint = closest(name, timm.list_models())
-    return hint if hint.startswith("did") else "timm.list_models() names all."
-
-
 @torch.inference_mode()
 def check_sizes(backbone: TimmBackbone, name: str) -> None:
     """Raise ModelNameError unless images of any size (multiples of 32) give maps of the strides promised."""
@@ -59,8 +54,9 @@ def check_sizes(backbone: TimmBackbone, name: str) -> None:
         try:
             maps = backbone(torch.zeros(1, 3, height, width))
         except (RuntimeError, AssertionError, ValueError) as error:
-            reason = " ".join(str(error).split())[:100]
-            raise ModelNameError(f"timm network {name!r} does not take images of any size ({reason}).") from None
+            raise ModelNameError(
+                f"timm network {name!r} does not take images of any size ({one_line(error, 100)})."
+            ) from None
         for m, channels, stride in zip(maps, backbone.out_channels, backbone.out_strides, strict=True):
             if m.shape[1:] != (channels, height // stride, width // stride):
                 raise ModelNameError(

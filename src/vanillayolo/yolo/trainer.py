@@ -17,19 +17,12 @@ from vanillayolo.nn.reparameterize import is_joined
 
 from .allocator import freed_memory_kept
 from .architecture import resolve
-from .deep_trainer import (
-    SECTIONS,
-    TRAIN_KEYS,
-    DeepTrainingMixin,
-    check_settings,
-)
+from .deep_trainer import DeepTrainingMixin
 from .families import Yaml
 from .fine_tuning import check_stages
 from .memory import CPU_BATCH, Prediction, cpu_batch, free_bytes, predict_memory
 from .merging import student
 from .model import VanillaDetectionModel
-
-__all__ = ["SECTIONS", "TRAIN_KEYS", "VanillaTrainer", "check_settings", "student"]
 
 
 class VanillaTrainer(DeepTrainingMixin, DetectionTrainer):
@@ -37,7 +30,7 @@ class VanillaTrainer(DeepTrainingMixin, DetectionTrainer):
 
     Args:
         cfg: Ultralytics' default settings.
-        overrides: Ultralytics' arguments and ours (:data:`TRAIN_KEYS`).
+        overrides: Ultralytics' arguments and ours (:data:`vanillayolo.yolo.sections.TRAIN_KEYS`).
         _callbacks: Ultralytics' callbacks.
     """
 

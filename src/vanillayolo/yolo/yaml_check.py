@@ -55,9 +55,7 @@ class Map:
 def check(what: str, value: Any, kind: Kind) -> None:
     """Raise ModelNameError unless a value is of its kind."""
     if not kind.fits(value):
-        words = kind.says.removeprefix("one of ").split(", ") if kind.says.startswith("one of ") else []
-        hint = closest(value[:80], words) if words and isinstance(value, str) else f"give {kind.says}."
-        raise ModelNameError(f"{what} {shown(value)}: {hint}")
+        raise ModelNameError(f"{what} {shown(value)}: {kind.hint(value)}")
 
 
 def check_fields(what: str, given: Any, kinds: Mapping[str, Kind]) -> None:

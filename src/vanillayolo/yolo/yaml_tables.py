@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from vanillayolo import values
 from vanillayolo.values import FLAG, NONE, Kind
 
 from .families import FAMILIES, HEAD_STAGES, INITS, NECKS
 
-
-def whole(low: int, high: int) -> Kind:
-    """Return the kind of whole numbers from ``low`` to ``high``; a row's 8.0 is none, unlike a setting's."""
-    return Kind(f"a whole number from {low} to {high}", lambda x: type(x) is int and low <= x <= high)
+#: A row's 8.0 is no whole number, unlike a setting's.
+whole = functools.partial(values.whole, exact=True)
 
 
 def number(high: float) -> Kind:
@@ -24,9 +24,9 @@ def number(high: float) -> Kind:
 
 def word(*allowed: Any) -> Kind:
     """Return the kind of a few values; 1 is not true here."""
-    words = ", ".join(map(str, allowed))
-    says = f"one of {words}" if len(allowed) > 1 else words
-    return Kind(says, lambda x: any(type(x) is type(a) and x == a for a in allowed))
+    words = tuple(map(str, allowed))
+    says = f"one of {', '.join(words)}" if len(allowed) > 1 else words[0]
+    return Kind(says, lambda x: any(type(x) is type(a) and x == a for a in allowed), words)
 
 
 def several(kind: Kind) -> Kind:

@@ -220,12 +220,12 @@ def test_any_settings_give_a_picture_with_sound_labels(
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"task": "detection"}, "task=detection: did you mean detect"),
+        ({"task": "detection"}, "task='detection': did you mean detect"),
         ({"size": 32}, "size=32"),
         ({"size": 160.0}, "size=160.0"),
         ({"pictures": True}, "pictures=True"),
         ({"seed": -1}, "seed=-1"),
-        ({"classes": "60"}, "classes=60"),
+        ({"classes": "60"}, "classes='60'"),
         ({"objects": 0}, "objects=0: give a whole number from 1 to 300"),
     ],
 )

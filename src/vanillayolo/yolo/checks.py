@@ -1,0 +1,202 @@
+"""What is asked before a verb of ``VanillaYOLO`` writes anything: networks, settings, data, places, in this order.
+
+Each of :func:`checked_train`, :func:`checked_val` and :func:`checked_predict` returns the verb's keyword arguments as
+Ultralytics takes them. ``model`` is the interface; it is not imported here, since it stands on this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.utils import YAML
+from ultralytics.utils.torch_utils import select_device
+
+from vanillayolo.errors import CheckpointError, DataError, UsageError, one_line
+
+from .arguments import (
+    check_classes,
+    check_rows,
+    check_run_folder,
+    check_tracker,
+    check_training,
+    check_verb,
+    classes_of,
+)
+from .checkpoints import (
+    can_resume,
+    check_class_count,
+    check_finite,
+    check_state,
+    check_training_form,
+    check_weights,
+    newest_checkpoint,
+)
+from .classify import CLASSIFY_KEYS
+from .distillation import check_teacher
+from .kinds import KINDS
+from .merging import student
+from .presets import with_preset
+from .pretrained import find_weights, fit_yaml, load_pretrained
+from .process import check_ranks
+from .saving import finish_run
+from .sections import TRAIN_KEYS, check_form
+from .sources import check_source
+
+#: Our keys of ``train``, by task.
+TASK_KEYS = {"detect": TRAIN_KEYS, "classify": (*CLASSIFY_KEYS, "preset")}
+
+
+def checked_train(model: Any, trainer: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of a training.
+
+    Raises:
+        UsageError: for a key or value that does not exist, or does not suit the network.
+        DataError: for a dataset that cannot be trained on.
+        CheckpointError: for a network, or weights, that no training can start from.
+    """
+    if not isinstance(model.model, nn.Module):
+        raise CheckpointError(f"{model.model_name}: an exported file does not train; give the checkpoint (.pt).")
+    network, name = student(model.model), str(model.model_name)  # an interrupted distillation has its teacher around it
+    check_training_form(network, name)
+    check_finite(network, name)
+    check_form(network, kwargs.get("decay"))
+    check_verb("train", {"trainer": trainer, **kwargs}, TASK_KEYS[model.task])
+    check_ranks("train", kwargs.get("device"))
+    resumes = bool(kwargs.get("resume"))
+    if model.task == "classify" and (preset := kwargs.pop("preset", None)) and not resumes:
+        kwargs = with_preset(str(preset), network.yaml.get("family", {}).get("variant"), kwargs)
+    check_task(model, kwargs)
+    check_starting_weights(model, network, kwargs)
+    check_training(network, name, kwargs)
+    if resumes:
+        kwargs |= resumed(model, kwargs)
+    args = (model.ckpt or {}).get("train_args") or {}
+    if teacher := (args if resumes else kwargs).get("distill_model"):
+        check_teacher(teacher, network)
+    if isinstance(kwargs.get("data"), (list, tuple)):
+        kwargs["data"] = [model.checked_data(data) for data in kwargs["data"]]
+    elif not resumes:
+        kwargs["data"] = model.checked_data(kwargs.get("data") or data_of_file(model, kwargs))
+    if (count := classes_of(kwargs.get("data"))) is not None:
+        check_classes(kwargs.get("classes"), count)
+    if not resumes:  # that stays in its own folder
+        check_run_folder("train", model.task, kwargs)
+    return kwargs
+
+
+def checked_val(model: Any, validator: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return the keyword arguments of a validation."""
+    check_verb("val", {"validator": validator, **kwargs})
+    check_network(model, kwargs)
+    check_ranks("val")
+    data = kwargs.get("data") or model.overrides.get("data") or data_of_file(model, kwargs)
+    kwargs["data"] = model.checked_data(data, (kwargs.get("split") or "val",), background=True)
+    check_opens(model, kwargs.get("device"))
+    check_run_folder("val", model.task, kwargs)
+    return kwargs
+
+
+def check_predict(model: Any, source: Any, kwargs: dict[str, Any]) -> None:
+    """Raise unless a prediction can begin; ``kwargs`` are all of its keyword arguments but the source."""
+    check_verb("predict", kwargs)
+    check_network(model, kwargs)
+    if source is not None:
+        check_source(source)
+    check_tracker(kwargs.get("tracker"), isinstance(model.model, nn.Module))
+    check_opens(model, kwargs.get("device"))
+    if any(kwargs.get(key) for key in ("save", "save_txt", "save_crop", "save_frames", "visualize")):
+        check_run_folder("predict", model.task, kwargs)
+
+
+def check_task(model: Any, kwargs: dict[str, Any]) -> None:
+    """Raise UsageError for a task that is not the network's."""
+    if kwargs.get("task") not in (None, model.task):
+        raise UsageError(f"task={kwargs['task']}: {model.model_name} is made for task={model.task}; omit task.")
+
+
+def check_network(model: Any, kwargs: dict[str, Any]) -> None:
+    """Raise UsageError for a task, classes or rows that the network at hand has not."""
+    check_task(model, kwargs)
+    if isinstance(model.model, nn.Module):
+        check_rows(student(model.model), kwargs)
+
+
+def check_opens(model: Any, device: Any) -> None:
+    """Raise CheckpointError for an exported file that its library does not open."""
+    if isinstance(model.model, nn.Module) or model.predictor is not None:
+        return
+    try:
+        AutoBackend(str(model.model), device=select_device(device, verbose=False), verbose=False)
+    except Exception as error:  # every library has its own
+        raise CheckpointError(f"{model.model_name}: cannot be opened ({one_line(error)}); export it again.") from error
+
+
+def check_starting_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> None:
+    """Raise unless what ``weights`` and ``pretrained`` name fits the network, and is the only one to start from.
+
+    Official weights are loaded into a network that is thrown away.
+    """
+    weights, pretrained = kwargs.get("weights"), kwargs.get("pretrained")
+    named = isinstance(pretrained, (str, Path))
+    if weights and (model.ckpt or named):
+        raise UsageError(f"weights={weights}: {model.model_name} has weights already; omit one of them.")
+    if weights and not kwargs.get("resume"):
+        file = find_weights(weights)
+        load_pretrained(model.task_map[model.task]["model"](fit_yaml(network.yaml, file), verbose=False), file)
+    if named:
+        check_weights(model.opened(pretrained).model, f"pretrained={pretrained}")
+
+
+def resumable(given: Path, opened: Callable[[Path], Any]) -> tuple[Path, dict[str, Any]]:
+    """Return the newest whole checkpoint of the run that a file or folder is of (or itself), and what it holds.
+
+    Args:
+        given: the file or folder.
+        opened: opens a checkpoint.
+    """
+    return newest_checkpoint(given, lambda path: opened(path).ckpt or {})
+
+
+def resumed(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
+    """Return checkpoint and data from which a run goes on: Ultralytics would take another run where there is none.
+
+    Raises:
+        CheckpointError: when there is nothing to resume.
+        DataError: when the data are gone, cannot be trained on, or have other classes than the checkpoint.
+    """
+    name = str(model.model_name if kwargs["resume"] is True else kwargs["resume"])
+    is_run = name.endswith(".pt") or Path(name).is_dir()
+    path, ckpt = resumable(Path(name), model.opened) if is_run else (None, {})
+    check_state(ckpt, name, KINDS)
+    trained = student(ckpt.get("ema") or ckpt.get("model") or model.model)
+    check_finite(trained, str(path or name))
+    if path is None or not can_resume(ckpt):
+        ended = path is not None and finish_run(path, ckpt)
+        reason = "its training has ended" if ended else "give last.pt of an interrupted run, or omit resume"
+        raise CheckpointError(f"{name}: nothing to resume; {reason}.")
+    given = kwargs.get("data")
+    try:
+        data = model.checked_data(given or ckpt["train_args"].get("data") or "")
+    except DataError as error:
+        hint = "" if given else " Where the run's data have moved, give data=."
+        raise DataError(f"resume: {error}{hint}") from error
+    check_class_count(trained, data, ckpt["train_args"])
+    return {"resume": str(path), "data": data}
+
+
+def data_of_file(model: Any, kwargs: dict[str, Any]) -> Any:
+    """Return the data that a file of settings (``cfg``) names.
+
+    Raises:
+        DataError: when it names none.
+    """
+    data = YAML.load(kwargs["cfg"]).get("data") if kwargs.get("cfg") else None
+    if not data:
+        words = {"classify": "FOLDER (train/CLASS/*.jpg, val/CLASS/*.jpg)"}
+        what = words.get(model.task, "FILE.yaml (YOLO or COCO layout)")
+        raise DataError(f"data is missing: give data={what}.")
+    return data
