@@ -261,12 +261,16 @@ def test_circle_of_links_is_told(tmp_path: Path) -> None:
     assert "does not exist" in refusal(dataset(tmp_path, train="circle"))
 
 
-def test_lists_of_images_and_lists_of_folders(tmp_path: Path) -> None:
+def test_lists_of_images_and_lists_of_folders(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     file = dataset(tmp_path, train=["images/train", "images/val"], val="val.txt")
     (tmp_path / "val.txt").write_text("./images/val/c.jpg\n./images/train/a.jpg\n", encoding="utf-8")
     assert check_data(file) == file
     (tmp_path / "val.txt").write_text("./images/val/c.jpg\n./images/val/gone.jpg\n", encoding="utf-8")
-    assert "1 of 2 images listed" in refusal(file)
+    assert check_data(file) == file
+    assert "1 of 2 images listed" in caplog.text
+    assert caplog.records[0].levelname == "WARNING"
+    (tmp_path / "val.txt").write_text("./images/val/gone.jpg\n", encoding="utf-8")
+    assert "1 of 1 images listed" in refusal(file)
 
 
 @pytest.mark.parametrize("given", ["pets", ".", "../pets", "../pets/../pets"])

@@ -26,6 +26,7 @@ from vanillayolo.yolo.entrances import deep
     [
         (DetectionModel, "yolo11n-vanillanet.yaml"),
         (YOLO, "yolo11n-vanillanet.yaml"),
+        (YOLO, "yolo11n-vanillanet"),
         (ClassificationModel, "vanillanet-6-cls.yaml"),
     ],
 )

@@ -58,14 +58,14 @@ def list_images(place: Path, owner: str) -> list[str]:
     """Return the image files of a folder (searched in full) or of a ``.txt`` list, as Ultralytics would.
 
     In a list, lines that start with ``./`` are relative to the list's folder and other relative lines to the current
-    folder.
+    folder. Images that do not exist are left out, as in Ultralytics; a warning counts them.
 
     Args:
         place: An existing folder or list file.
         owner: What to name in an error, such as ``data.yaml: train``.
 
     Raises:
-        DataError: If there are no images, the list is no text, or it names images that do not exist.
+        DataError: If there are no images, the list is no text, or it names images of which none exists.
     """
     if place.is_dir():
         found = glob.glob(os.path.join(glob.escape(str(place)), "**", "*.*"), recursive=True)
@@ -89,13 +89,14 @@ def _read_list(file: Path, owner: str) -> list[str]:
     parent = str(file.parent) + os.sep
     named = [line.replace("./", parent, 1) if line.startswith("./") else line for line in lines]
     images = [line.replace("/", os.sep) for line in named if is_image_name(line)]
-    missing = [image for image in images if not os.path.isfile(image)]
-    if missing:
-        raise DataError(
-            f"{owner}: {len(missing)} of {len(images)} images listed in {file} do not exist, first {missing[0][:300]}; "
-            "lines relative to the list's folder start with ./"
-        )
-    return images
+    there = [image for image in images if os.path.isfile(image)]
+    if len(there) < len(images):
+        first = next(image for image in images if not os.path.isfile(image))[:300]
+        said = f"{owner}: {len(images) - len(there)} of {len(images)} images listed in {file} do not exist"
+        if not there:
+            raise DataError(f"{said}, first {first}; lines relative to the list's folder start with ./")
+        LOGGER.warning("%s and are left out, first %s", said, first)
+    return there
 
 
 def check_readable(images: Sequence[str], owner: str) -> None:

@@ -54,7 +54,7 @@ def check_format(format: object) -> str:
         raise UsageError(f"format={name}: left out, {LEFT_OUT[name]}; allowed: {', '.join(FORMATS)}.")
     if name not in FORMATS:
         raise UsageError(
-            f"format={format!r}: {closest(name, FORMATS)} Ultralytics exports others from a collapsed checkpoint "
+            f"format={format!r}: {closest(name, FORMATS)}; Ultralytics exports others from a collapsed checkpoint "
             "('vanillayolo collapse')."
         )
     return name

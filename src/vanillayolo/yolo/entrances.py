@@ -48,15 +48,25 @@ def install(rows: list[type[nn.Module]]) -> None:
     """
     for row in rows:
         setattr(tasks, row.__name__, stand_in(row))
-    look_up = tasks.yaml_model_load
+    look_up, load = tasks.yaml_model_load, engine.Model._load
+
+    def refuse_ours(name: str | Path) -> None:
+        """Raise ModelNameError for a name of ours that is no file."""
+        if not Path(name).exists() and is_model_name(Path(name).name):
+            raise ModelNameError(f"model {str(name)!r} is a network of vanillayolo's: {INSTEAD}")
 
     def yaml_model_load(path: str | Path) -> Any:
         """Load a model's YAML as Ultralytics does; a name of ours is none of its files."""
-        if not Path(path).exists() and is_model_name(Path(path).name):
-            raise ModelNameError(f"model {str(path)!r} is a network of vanillayolo's: {INSTEAD}")
+        refuse_ours(path)
         return look_up(path)
 
+    def load_file(self: Any, weights: str | Path, task: str | None = None) -> None:
+        """Load a file as Ultralytics does; a name of ours, without suffix, is none."""
+        refuse_ours(weights)
+        load(self, weights, task)
+
     tasks.yaml_model_load = engine.yaml_model_load = yaml_model_load
+    engine.Model._load = load_file
 
 
 def deep(trainer: Any, own: type[Any]) -> Any:

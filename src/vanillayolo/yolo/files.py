@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import logging
 import tempfile
+import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -53,11 +54,16 @@ def float32_runtimes() -> Iterator[None]:
 
 @contextmanager
 def quiet(least: int = logging.WARNING) -> Iterator[None]:
-    """Let Ultralytics report warnings and errors only, or what is of another level at least."""
+    """Let Ultralytics report warnings and errors only, or what is of another level at least.
+
+    Nor does torch say that functions which Ultralytics calls will be gone one day: nobody here can act on that.
+    """
     level = LOGGER.level
     LOGGER.setLevel(max(level, least))
     try:
-        yield
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`torch\.jit\.", FutureWarning)
+            yield
     finally:
         LOGGER.setLevel(level)
 
