@@ -15,7 +15,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.nn.modules import Conv, Detect
 from ultralytics.nn.tasks import DetectionModel
 
-from vanillayolo.errors import MergeError
+from vanillayolo.errors import MergeError, ModelNameError
 from vanillayolo.nn import (
     VARIANTS,
     DeepPair,
@@ -428,7 +428,7 @@ def test_nothing_stays_behind_in_ultralytics(tiny_cfg: dict[str, Any], tmp_path:
     with pytest.raises(ValueError, match="NoSuchModule"):
         VanillaDetectionModel(broken, verbose=False)
     assert dict(vars(ultralytics.nn.tasks)) == before
-    with pytest.raises(KeyError, match="VanillaBackbone"):  # a stock network around our backbone would train at slope 1
+    with pytest.raises(ModelNameError, match="VanillaBackbone"):  # a stock network around it would train at slope 1
         DetectionModel(copy.deepcopy(tiny_cfg), verbose=False)
 
 
