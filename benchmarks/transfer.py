@@ -22,9 +22,9 @@ import torch
 from runs import add_run, has_run
 
 from vanillayolo import VanillaYOLO
-from vanillayolo.cli import parse_value
 from vanillayolo.data import make_crops
 from vanillayolo.study.latency import machine
+from vanillayolo.words import parse_value
 from vanillayolo.yolo.families import starts
 
 DETECTOR, CLASSIFIER = "yolo11n-vanillanet-10", "vanillanet-10-w0.125-cls"
