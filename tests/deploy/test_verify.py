@@ -12,12 +12,15 @@ from torch import nn
 
 from vanillayolo import VanillaYOLO, cli
 from vanillayolo.deploy import Exported, export, verify
+from vanillayolo.deploy.collapse import merged_network
 from vanillayolo.deploy.graph import precision
 from vanillayolo.deploy.layer_report import layer_report
 from vanillayolo.deploy.power import FAULTS
-from vanillayolo.deploy.verify import comparison_images
+from vanillayolo.deploy.verification import TOLERANCES
+from vanillayolo.deploy.verify import batches, compare, comparison_images
 from vanillayolo.errors import CheckpointError, MergeError, UsageError, VerificationError
 from vanillayolo.nn import set_negative_slope
+from vanillayolo.yolo.inference import raw_output
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Real files
@@ -85,10 +88,59 @@ def test_faults_in_the_file_are_found_as_its_power_says(exported: Exported, live
         result = verify(wrong, lively, images=2)
         assert result.verdict.startswith("NOT VERIFIED")
         assert result.power is None
+    lying = with_metadata(wrong, tmp_path / "lying.onnx", args=str({"quantize": 8}))
+    assert verify(lying, lively, images=2).precision == "float32"  # so that nothing more may differ in it
     nan = with_fault(exported.path, tmp_path / "nan.onnx", lambda w: np.full_like(w, np.nan), 5)
     assert "not finite" in verify(nan, lively, images=2).verdict
     with pytest.raises(VerificationError, match="not finite"):
         layer_report(nan, lively, comparison_images(lively, images=1)[0])
+
+
+def with_metadata(file: Path, target: Path, **said: str) -> Path:
+    """Write an ONNX file that says something else of itself."""
+    import onnx
+
+    model = onnx.load(file)
+    for entry in model.metadata_props:
+        entry.value = said.get(entry.key, entry.value)
+    onnx.save(model, target)
+    return target
+
+
+@pytest.mark.slow
+def test_what_a_file_says_to_those_who_run_it_is_compared(exported: Exported, lively: Path, tmp_path: Path) -> None:
+    cases = {
+        "names": (str({0: "1", 1: "0", 2: "2"}), "it says class 0 '1', not '0'; it says class 1 '0', not '1'"),
+        "stride": ("64", "it says stride 64, not 32"),
+        "task": ("segment", "it says task 'segment', not 'detect'"),
+    }
+    for key, (value, told) in cases.items():
+        wrong = with_metadata(exported.path, tmp_path / "wrong.onnx", **{key: value})
+        assert verify(wrong, lively, images=1).verdict == f"NOT VERIFIED: {told}"
+    other = with_metadata(exported.path, tmp_path / "wrong.onnx", imgsz="[96, 96]")
+    with pytest.raises(VerificationError, match=r"wrong\.onnx: does not run on 1x3x96x96 \(.*Expected: 64"):
+        verify(other, lively, images=1)
+
+
+class OfTwo:
+    """A file that takes two images, and whose second is wrong."""
+
+    name, batch = "two.onnx", 2
+
+    def __init__(self, network: nn.Module) -> None:
+        self.network = network
+
+    def __call__(self, x: torch.Tensor) -> torch.Tensor:
+        return torch.cat([raw_output(self.network, x[:1]), raw_output(self.network, 0.9 * x[1:])])
+
+
+def test_every_image_of_a_batch_is_compared(lively: Path) -> None:
+    network = merged_network(lively)
+    images, allowed = list(torch.rand(3, 1, 3, 64, 64)), TOLERANCES["float32"]
+    assert torch.equal(batches(images, 2)[1], torch.cat([images[2], images[0]]))
+    record = compare(OfTwo(network), network, images, 0.25, allowed, None)  # type: ignore[arg-type]
+    assert record.images == 4
+    assert record.worst.relative > 1e-3
 
 
 @pytest.mark.slow

@@ -6,7 +6,6 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vanillayolo.errors import UsageError, VerificationError
@@ -19,7 +18,7 @@ from .graph import precision
 from .opened import example_images, known_data, merged_network, origin_of
 from .power import FAULTS, OUTPUTS, Judge, doubts, measure_power
 from .verification import Verification
-from .verify import input_sizes, open_file
+from .verify import batches, input_sizes, open_file, wrongly_said
 
 #: By precision of the file, how far a probability may be from PyTorch's. It is a softmax, so its own scale is 1.
 TOLERANCES = {"float32": 1e-4, "float16": 0.03}
@@ -43,8 +42,8 @@ class ClassifierVerification(Verification):
 
     @property
     def breaches(self) -> list[str]:
-        """What is out of tolerance, one line each."""
-        return [
+        """What is wrong of what the file says, then what is out of tolerance, one line each."""
+        return self.said + [
             f"probabilities at {size} differ by {record.outputs[0].absolute:.3g} (allowed {self.allowed:g})"
             for size, record in self.records.items()
             if not record.outputs[0].absolute <= self.allowed
@@ -106,12 +105,13 @@ def verify_classifier(
     if kind not in TOLERANCES:
         raise UsageError(f"{path.name}: {kind}; a classifier is compared in {' and '.join(TOLERANCES)}.")
     origin = origin_of(checkpoint).name
-    result = ClassifierVerification(path.name, origin, file.format, kind, False, where)
+    said = wrongly_said(file, network, "classify")
+    result = ClassifierVerification(path.name, origin, file.format, kind, False, where, said=said)
     for size in sizes:
         record = result.records[f"{size[0]}x{size[1]}"] = ProbabilityEquality()
         inputs = [cropped(read_image(image, channels), size[0]) for image in files]
-        for x in inputs:
-            expected, got = raw_output(network, x), torch.as_tensor(file(x))
+        for x in batches(inputs, file.batch):
+            expected, got = raw_output(network, x), file(x)
             if got.shape != expected.shape:
                 raise VerificationError(
                     f"{path.name}: output {list(got.shape)}, not {list(expected.shape)} as its reference has."

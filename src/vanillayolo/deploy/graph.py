@@ -39,9 +39,32 @@ def operators(path: str | Path, part: str = "") -> Counter[str]:
     return Counter(kind for name, kind in nodes(path) if part in name and kind not in CONSTANTS)
 
 
+def weight_types(path: str | Path) -> set[str]:
+    """Return the types, as OpenVINO names them (``f16``), of an ONNX or OpenVINO file's tensors of two axes or more."""
+    path = Path(path)
+    if path.suffix == ".onnx":
+        import onnx
+
+        names = {"FLOAT": "f32", "FLOAT16": "f16", "INT8": "i8", "UINT8": "u8"}
+        stored = onnx.load(path, load_external_data=False).graph.initializer
+        types = (onnx.TensorProto.DataType.Name(tensor.data_type) for tensor in stored if len(tensor.dims) > 1)
+        return {names.get(name, name) for name in types}
+    import openvino
+
+    xml = path if path.is_file() else next(path.glob("*.xml"))
+    nodes = [n for n in openvino.Core().read_model(xml).get_ordered_ops() if n.get_type_name() == "Constant"]
+    return {n.get_element_type().to_string() for n in nodes if len(n.get_output_shape(0)) > 1}
+
+
 def precision(path: str | Path, format: str, metadata: dict[str, Any]) -> str:
-    """Return ``float32``, ``float16`` or ``int8``: what the exporter says, int8 where the graph itself shows it."""
-    if format in {"onnx", "openvino"} and QUANTIZERS & set(operators(path)):
-        return "int8"
+    """Return ``float32``, ``float16`` or ``int8``: what the graph shows; where it cannot be read, what the file says.
+
+    What a file says is nothing to go by where more may differ in int8.
+    """
+    if format in {"onnx", "openvino"}:
+        types = weight_types(path)
+        if types & {"i8", "u8"} or QUANTIZERS & set(operators(path)):
+            return "int8"
+        return "float16" if "f16" in types else "float32"
     asked = (metadata.get("args") or {}).get("quantize")
     return {None: "float32", 32: "float32", 16: "float16"}.get(asked, "int8")

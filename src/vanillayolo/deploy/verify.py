@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 
 from vanillayolo.errors import CheckpointError, UsageError, VerificationError, one_line
-from vanillayolo.values import checked
+from vanillayolo.values import checked, shown
 from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.datasets import resolve_data
@@ -67,7 +68,8 @@ def suppression_of(path: Path, file: ExportedFile, x: Tensor, **given: Any) -> S
     """
     if not file.suppressed:
         return None
-    known = {"max_det": int(file(x).shape[1])} | {k: v for k, v in given.items() if v is not None}
+    longest = int(file(batches([x], file.batch)[0]).shape[1])
+    known = {"max_det": longest} | {k: v for k, v in given.items() if v is not None}
     shown = suppression_settings(path) if file.format == "onnx" else {}
     return Suppression(**known | shown | file.suppression)
 
@@ -80,19 +82,22 @@ def compare(
     allowed: Tolerance,
     inside: Suppression | None,
 ) -> Equality:
-    """Compare a file with a network on inputs ``[1, channels, height, width]`` of one size.
+    """Compare a file with a network on inputs ``[1, channels, height, width]`` of one size, in the file's batches.
 
     Raises:
         VerificationError: when the shapes of their outputs differ.
     """
     record = Equality()
-    for x in images:
+    for x in batches(images, file.batch):
         expected, got = raw_output(reference, x), file(x)
         if inside:
-            record.add_suppressed(expected, got[0], inside, conf, allowed.iou, allowed.score)
+            for raw, boxes in zip(expected, got, strict=True):
+                record.add_suppressed(raw[None], boxes, inside, conf, allowed.iou, allowed.score)
             continue
         if got.shape != expected.shape:
-            raise VerificationError(f"output {list(got.shape)}, not {list(expected.shape)} as its reference has.")
+            raise VerificationError(
+                f"{file.name}: output {list(got.shape)}, not {list(expected.shape)} as its reference has."
+            )
         record.add(expected, got, conf, allowed.iou, allowed.score)
     return record
 
@@ -137,6 +142,28 @@ def comparison_images(
     model = open_checkpoint(reference, "the reference is a checkpoint (.pt)")
     known = resolve_data(data, ("val", split)) if data else None if source else known_data(model)
     return example_images(known, source, images, channels_of(model.model))
+
+
+def wrongly_said(file: ExportedFile, network: Any, task: str) -> list[str]:
+    """Return what a file says to those who run it and its checkpoint does not, three lines at most."""
+    right = facts(task, int(max(network.stride)), network.names)
+    said = facts(*(file.metadata.get(key) for key in ("task", "stride", "names")))
+    told = {key.split()[0] for key in said}  # another's file may say less
+    wrong = [key for key in {**right, **said} if key.split()[0] in told and said.get(key) != right.get(key)]
+    return [f"it says {key} {shown(said.get(key))}, not {shown(right.get(key))}" for key in wrong[:3]]
+
+
+def facts(task: Any, stride: Any, names: Any) -> dict[str, Any]:
+    """Return what of these is known, the names of classes one by one, whether they come as a list or a mapping."""
+    classes = names.items() if isinstance(names, dict) else enumerate(names or ())
+    known = {"task": task, "stride": stride, **{f"class {number}": str(name) for number, name in classes}}
+    return {key: value for key, value in known.items() if value is not None}
+
+
+def batches(inputs: list[Tensor], size: int) -> list[Tensor]:
+    """Return inputs ``[1, ...]`` in batches of a size, in their order; the last is filled up with the first ones."""
+    rows = [inputs[i % len(inputs)] for i in range(-(-len(inputs) // size) * size)]
+    return [torch.cat(rows[i : i + size]) for i in range(0, len(rows), size)]
 
 
 @checked
@@ -189,7 +216,8 @@ def verify(
     sizes = input_sizes(file, imgsz, path.name)
     origin = origin_of(checkpoint).name
     kind = precision(path, file.format, file.metadata)
-    result = Verification(path.name, origin, file.format, kind, file.suppressed, where)
+    said = wrongly_said(file, network, "detect")
+    result = Verification(path.name, origin, file.format, kind, file.suppressed, where, said=said)
     channels = channels_of(network)
     if file.channels != channels:
         raise VerificationError(f"{path.name}: takes {file.channels} channels, {origin} takes {channels}.")
@@ -200,10 +228,7 @@ def verify(
     # A file with suppression inside has no box below its own threshold: there, only PyTorch has.
     result.conf, best = surest(network, first, inside.conf + result.tolerance.score if inside else None)
     for size, batch in inputs.items():
-        try:
-            result.records[size] = compare(file, network, batch, result.conf, result.tolerance, inside)
-        except VerificationError as error:
-            raise VerificationError(f"{path.name} at {size}: {error}") from error
+        result.records[size] = compare(file, network, batch, result.conf, result.tolerance, inside)
     if checked:
         add_map(result, path, network, sizes[0], checked, split, inside)
     if not result.breaches:  # a wrong file needs no proof of what would have been seen

@@ -24,7 +24,7 @@ from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_version
 from ultralytics.utils.nms import non_max_suppression
 
-from vanillayolo.errors import UsageError, one_line
+from vanillayolo.errors import UsageError, VerificationError, one_line
 
 from .exporting import with_distribution_mean
 
@@ -103,6 +103,7 @@ class ExportedFile:
         path: the file or folder.
 
     Attributes:
+        name: of the file or folder.
         format: Ultralytics' word for the format (``onnx``).
         metadata: what the exporter wrote into the file; empty where it is another's.
         imgsz: height and width of its input, pixels; None where the file does not say.
@@ -110,11 +111,13 @@ class ExportedFile:
         suppressed: whether suppression is inside: it returns final boxes.
         suppression: what the file says of the settings of that, by the names of :class:`Suppression`.
         channels: of its images.
+        batch: images to give it at once: its own number; two where it takes any, so that both are seen to be right.
     """
 
     def __init__(self, path: str | Path) -> None:
         with float32_runtimes(), quiet():
             self._backend = AutoBackend(str(path), device=torch.device("cpu"), verbose=False)
+        self.name = Path(path).name
         self.format = str(self._backend.format)
         self.metadata: dict[str, Any] = dict(self._backend.metadata)
         size = self.metadata.get("imgsz")
@@ -124,6 +127,7 @@ class ExportedFile:
         said = self.metadata.get("args") or {}
         self.suppression = {f.name: said[f.name] for f in fields(Suppression) if said.get(f.name) is not None}
         self.channels = int(self.metadata.get("channels") or 3)
+        self.batch = 2 if self.dynamic else int(self.metadata.get("batch") or 1)
 
     def __call__(self, x: Tensor) -> Tensor:
         """Return what the file computes from ``[batch, 3, height, width]``.
@@ -131,9 +135,17 @@ class ExportedFile:
         Returns:
             ``[batch, 4 + classes, anchors]`` (xywh in pixels, scores), or, with suppression inside,
             ``[batch, boxes, 6]`` (xyxy in pixels, score, class; score 0 where there is no box).
+
+        Raises:
+            VerificationError: when it does not run on such an input.
         """
-        with torch.inference_mode():
-            out = self._backend(x)
+        try:
+            with torch.inference_mode():
+                out = self._backend(x)
+        except Exception as error:  # each library raises types of its own
+            reason = one_line(error) or type(error).__name__
+            size = "x".join(map(str, x.shape))
+            raise VerificationError(f"{self.name}: does not run on {size} ({reason}); export it again.") from error
         return torch.as_tensor(np.array(out[0] if isinstance(out, (tuple, list)) else out))
 
 
