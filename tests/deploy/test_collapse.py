@@ -204,7 +204,7 @@ def test_the_pair_without_pickle_belongs_together_and_says_only_what_is_known(be
     flipped = bytearray(whole)
     flipped[-1] ^= 1
     result.weights.write_bytes(flipped)
-    with pytest.raises(CheckpointError, match="not the file that the JSON was written with"):
+    with pytest.raises(CheckpointError, match="not as they were written together: damaged"):
         load_collapsed(result.weights)
     result.weights.write_bytes(whole)
     row = text["yaml"]["backbone"][0]
@@ -215,6 +215,18 @@ def test_the_pair_without_pickle_belongs_together_and_says_only_what_is_known(be
         ({"yaml": {**text["yaml"], "backbone": [[*row[:3], ["__import__('os')"]]]}}, "__import__"),
         ({"yaml": None}, "cannot be rebuilt"),
         ({"format": "other"}, "format 'other'"),
+        ({"names": {**text["names"], "0": text["names"]["1"]}}, "edited"),
+        (
+            {
+                "yaml": {
+                    **text["yaml"],
+                    "head": [
+                        [*r[:3], [*r[3][:2], "bilinear"]] if r[2] == "nn.Upsample" else r for r in text["yaml"]["head"]
+                    ],
+                }
+            },
+            "edited",
+        ),
     ]
     for change, told in changes:
         result.description.write_text(json.dumps({**text, **change}))

@@ -284,3 +284,14 @@ def test_rows_of_epochs_that_the_checkpoint_has_not_are_cut(tmp_path: Path) -> N
     results.write_text("")
     cut_rows(results, 1)
     assert results.read_text() == ""
+
+
+def test_a_torn_table_is_mended_from_the_checkpoint(tmp_path: Path) -> None:
+    results, whole = tmp_path / "results.csv", b"epoch,time,loss\n1,1.5,0.1\n2,2.5,0.2\n"
+    saved = {"epoch": [1, 2], "time": [1.5, 2.5], "loss": [0.1, 0.2]}
+    torn = [whole[:9], whole[:-4], whole + b"\xff\xfe\0", whole.replace(b"2,2.5", b"\0\0,2.5"), whole + b'3,"']
+    torn += [b"\xb2\n" * 9, whole + "\u00b2,3,4\n".encode(), whole + b"3," + b"9" * 200_000]
+    for content in torn:
+        results.write_bytes(content)
+        cut_rows(results, 2, saved)
+        assert results.read_bytes() == whole

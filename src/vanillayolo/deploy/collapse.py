@@ -184,7 +184,7 @@ def _without_pickle(stock: Any, record: dict[str, Any], task: str, target: Path)
     }
     weights = target.with_suffix(".safetensors")
     weights.write_bytes(save({k: v.contiguous().clone() for k, v in stock.state_dict().items()}, {"format": "pt"}))
-    description["sha256"] = digest(weights)
+    description["sha256"] = digest(weights, description)
     target.with_suffix(".json").write_text(json_text(description), encoding="utf-8")
 
 
@@ -211,9 +211,9 @@ def load_collapsed(path: str | Path) -> nn.Module:
     weights, text = Path(path).with_suffix(".safetensors"), Path(path).with_suffix(".json")
     try:
         description = check_description(json.loads(text.read_text(encoding="utf-8")))
-        check_weights_file(weights, description)
         names = {int(k): v for k, v in description["names"].items()}
         cfg = check_yaml(description["yaml"], str(text), stock=True)
+        check_weights_file(weights, description)
         return build_stock(cfg, load_file(weights), names)
     except (OSError, ValueError, LookupError, TypeError, AttributeError, RuntimeError, SafetensorError) as error:
         raise CheckpointError(f"{path}: cannot be rebuilt ({one_line(error)}).") from error

@@ -1,4 +1,4 @@
-"""What the JSON beside a collapsed network's weights may say, and whether the weights are those it was written with.
+"""What the JSON beside a collapsed network's weights may say, and whether both files are as they were written.
 
 Its ``yaml`` is held to stock rows by :mod:`vanillayolo.yolo.yaml_check`, so that opening the pair runs nothing.
 """
@@ -6,9 +6,12 @@ Its ``yaml`` is held to stock rows by :mod:`vanillayolo.yolo.yaml_check`, so tha
 from __future__ import annotations
 
 import hashlib
+import json
 import warnings
 from pathlib import Path
 from typing import Any
+
+from vanillayolo.valid_json import json_text
 
 FORMAT = "vanillayolo-merged-1"
 KEYS = {"format", "parameters", "equality", "yaml", "names", "stride", "input", "output", "sha256"}
@@ -30,20 +33,22 @@ def check_description(description: Any) -> dict[str, Any]:
     return description
 
 
-def digest(file: Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal."""
-    return hashlib.sha256(file.read_bytes()).hexdigest()
+def digest(weights: Path, description: dict[str, Any]) -> str:
+    """Return the SHA-256, in hexadecimal, of the weights and of all that the description says but this."""
+    said = {key: value for key, value in description.items() if key != "sha256"}
+    text = json.dumps(json.loads(json_text(said)), sort_keys=True)  # as it is read again: keys are text
+    return hashlib.sha256(weights.read_bytes() + text.encode("utf-8")).hexdigest()
 
 
 def check_weights_file(weights: Path, description: dict[str, Any]) -> None:
-    """Compare the weights with the checksum of the description; one written before there was any has none, and warns.
+    """Compare both files with the checksum in the description; one written before there was any has none, and warns.
 
     Raises:
-        ValueError: when they are not the weights that the description was written with.
+        ValueError: when they are not what was written together.
     """
     if "sha256" not in description:
         warnings.warn(
             f"{weights}: its JSON holds no checksum; collapse the checkpoint again to have one.", stacklevel=3
         )
-    elif digest(weights) != description["sha256"]:
-        raise ValueError(f"{weights.name} is not the file that the JSON was written with: damaged, or another's")
+    elif digest(weights, description) != description["sha256"]:
+        raise ValueError(f"{weights.name} and its JSON are not as they were written together: damaged, edited or mixed")

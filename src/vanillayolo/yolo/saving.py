@@ -5,7 +5,6 @@ It acts on Ultralytics' engine alone, so it serves any trainer of Ultralytics'.
 
 from __future__ import annotations
 
-import csv
 import errno
 import io
 import os
@@ -125,17 +124,27 @@ def cut_rows(results: Path, epochs: int, saved: dict[str, list[Any]] | None = No
         epochs: epochs that the checkpoint holds.
         saved: the checkpoint's own table, by column, for rows that the file lacks.
     """
-    header, rows = list(saved or {}), []
-    if results.exists():
-        with results.open(encoding="utf-8", newline="") as file:
-            header, *rows = list(csv.reader(file)) or [header]
-    if header == list(saved or {}):
-        table = zip(*(saved or {}).values(), strict=True)
-        rows = [*([f"{v:.6g}" if isinstance(v, (int, float)) else str(v) for v in row] for row in table), *rows]
-    kept = {int(row[0]): row for row in rows if len(row) == len(header) and row[0].strip().isdigit()}
-    lines = [header, *(row for epoch, row in sorted(kept.items()) if epoch <= epochs)]
+    table = saved or {}
+    text = results.read_text(encoding="utf-8", errors="replace") if results.is_file() else ""
+    header, *rows = [[cell.strip() for cell in line.split(",")] for line in text.splitlines() if line.strip()] or [[]]
+    if table and header != list(table):  # nothing, or torn
+        header, rows = list(table), []
+    lines = zip(*table.values(), strict=True)
+    rows = [*([f"{v:.6g}" if isinstance(v, (int, float)) else "nan" for v in line] for line in lines), *rows]
+    whole = (row for row in rows if len(row) == len(header) and row[0].isdecimal() and all(map(is_figure, row)))
+    kept = {int(row[0]): row for row in whole}
     if header:
-        write_whole(results, "".join(",".join(line) + "\n" for line in lines))
+        left = [header, *(row for epoch, row in sorted(kept.items()) if epoch <= epochs)]
+        write_whole(results, "".join(",".join(row) + "\n" for row in left))
+
+
+def is_figure(cell: str) -> bool:
+    """Return whether a cell of results.csv holds a number."""
+    try:
+        float(cell)
+    except ValueError:
+        return False
+    return True
 
 
 class SavingMixin(_Trainer):
