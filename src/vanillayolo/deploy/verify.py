@@ -72,7 +72,7 @@ def suppression_of(path: Path, file: ExportedFile, x: Tensor, **given: Any) -> S
     return Suppression(**known | shown | file.suppression)
 
 
-def compare(
+def compare_file(
     file: ExportedFile,
     reference: nn.Module,
     images: list[Tensor],
@@ -201,7 +201,7 @@ def verify(
     result.conf, best = surest(network, first, inside.conf + result.tolerance.score if inside else None)
     for size, batch in inputs.items():
         try:
-            result.records[size] = compare(file, network, batch, result.conf, result.tolerance, inside)
+            result.records[size] = compare_file(file, network, batch, result.conf, result.tolerance, inside)
         except VerificationError as error:
             raise VerificationError(f"{path.name} at {size}: {error}") from error
     if checked:

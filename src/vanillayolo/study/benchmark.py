@@ -24,11 +24,10 @@ from vanillayolo.atomic import whole_set
 from vanillayolo.data import make_scenes
 from vanillayolo.data.paths import cache_dir
 from vanillayolo.deploy.opened import merged_network
-from vanillayolo.deploy.quantize import FORMATS, Batches, QuantizeSettings, float_onnx
+from vanillayolo.deploy.quantize import INT8, Batches, QuantizeSettings, float_onnx
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm
-from vanillayolo.places import check_file, check_folder
-from vanillayolo.values import checked, shown
+from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import check_imgsz
@@ -39,7 +38,7 @@ from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.threads import available_cores
 
 from .cost import cost
-from .latency import BACKENDS, check_backends, in_words, load, machine, matmul_peak, measure, supported
+from .latency import BACKENDS, check_backends, in_words, load_average, machine, matmul_peak, measure, supported
 from .records import markdown
 
 #: What follows a model's name to have it in training form, its neck folded: how the published model is run.
@@ -172,7 +171,7 @@ def prepare(item: Subject, form: str, imgsz: int, folder: Path) -> Any:
         return None
     if form not in item.files:
         stem = f"{re.sub(r'[^a-z0-9]+', '-', item.name.lower())}-{imgsz}-{fingerprint(item.network)}"
-        ending = ".onnx" if form == "onnx" else FORMATS[form.removeprefix("int8-")].ending
+        ending = ".onnx" if form == "onnx" else INT8[form.removeprefix("int8-")].ending
         item.files[form] = folder / f"{stem}{ending}"
         if not item.files[form].exists():
             write_form(item.network, form, imgsz, item.files[form])
@@ -193,7 +192,7 @@ def write_form(network: Any, form: str, imgsz: int, path: Path) -> None:
         format = form.removeprefix("int8-")
         batches, settings = calibration(imgsz), QuantizeSettings()
         source, _ = float_onnx(copy.deepcopy(network), batches, settings, Path(folder), "float", format)
-        FORMATS[format].quantize(source, place, batches, settings)
+        INT8[format].quantize(source, place, batches, settings)
 
 
 def peaks() -> dict[str, float]:
@@ -233,7 +232,7 @@ def benchmark(
         raise UsageError(f"models={','.join(models)!r}: give one or more models, each once.")
     record: dict[str, Any] = {
         "date": date.today().isoformat(),
-        "machine": {**machine(), "load": load()},
+        "machine": {**machine(), "load": load_average()},
         "settings": {"imgsz": imgsz, "batch": 1, "rounds": rounds, "backends": list(backends)},
         "models": {},
     }
@@ -282,15 +281,3 @@ def render(record: Mapping[str, Any]) -> str:
         "share of peak: in ONNX Runtime, float32"
     )
     return f"{markdown(head, rows)}\n\n{about}"
-
-
-def check_places(path: str | Path | None, folder: str | Path | None) -> None:
-    """Raise UsageError, before any work, where a record or a folder of files cannot be written."""
-    if path is not None and not Path(path).parent.is_dir():
-        raise UsageError(
-            f"path={shown(str(path))}: the folder {shown(str(Path(path).parent))} does not exist; make it."
-        )
-    if path is not None:
-        check_file("path", path)
-    if folder is not None:
-        check_folder("folder", folder)
