@@ -21,9 +21,7 @@ from typing import Any
 import torch
 
 from vanillayolo.atomic import whole_set
-from vanillayolo.data import make_scenes
-from vanillayolo.data.paths import cache_dir
-from vanillayolo.deploy.opened import merged_network
+from vanillayolo.deploy.opened import example_images, merged_network
 from vanillayolo.deploy.quantize import INT8, Batches, QuantizeSettings, float_onnx
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm
@@ -32,7 +30,8 @@ from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.exporting import export_float
-from vanillayolo.yolo.inference import image_files, stock_model, trace_onnx
+from vanillayolo.yolo.files import xml_of
+from vanillayolo.yolo.inference import stock_model, trace_onnx
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.threads import available_cores
@@ -76,17 +75,12 @@ def torch_call(network: Any, imgsz: int) -> Call:
     return call
 
 
-def _xml(path: Path) -> Path:
-    """Return the file of an OpenVINO folder."""
-    return next(iter(path.glob("*.xml"))) if path.is_dir() else path
-
-
 TABLE: dict[str, Backend] = {
     "torch": Backend("torch", torch_call),
     **{name: Backend("onnx", call) for name, call in BACKENDS.items()},
     "onnxruntime-int8": Backend("int8-onnx", BACKENDS["onnxruntime"]),
-    "openvino-int8": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-f32"](_xml(path), imgsz)),
-    "openvino-int8-bf16": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-bf16"](_xml(path), imgsz)),
+    "openvino-int8": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-f32"](xml_of(path), imgsz)),
+    "openvino-int8-bf16": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-bf16"](xml_of(path), imgsz)),
 }
 DEFAULT = supported(("onnxruntime", "openvino-f32", "openvino-bf16", "onnxruntime-int8", "openvino-int8"))
 
@@ -124,7 +118,7 @@ def subject(name: str, imgsz: int) -> Subject:
     if path.suffix == ".onnx" or path.suffix == ".xml" or path.is_dir():
         if not path.exists() or (path.is_dir() and not any(path.glob("*.xml"))):
             raise UsageError(f"model {name!r}: no such exported file (.onnx, .xml or an OpenVINO folder).")
-        return Subject(name, None, {"onnx": _xml(path)})
+        return Subject(name, None, {"onnx": xml_of(path)})
     torch.manual_seed(0)
     network: Any
     if STOCK.fullmatch(plain):
@@ -146,8 +140,7 @@ def subject(name: str, imgsz: int) -> Subject:
 
 def calibration(imgsz: int, most: int = 8) -> Batches:
     """Return generated scenes to calibrate int8 files on: of these the time is measured, not the accuracy."""
-    scenes = make_scenes(cache_dir() / "scenes", train=1, val=8, size=320, seed=0)
-    return Batches(image_files(scenes.parent / "images" / "val")[:most], imgsz)
+    return Batches(example_images(most=most)[0], imgsz)
 
 
 def fingerprint(network: Any) -> str:
