@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from vanillayolo.nn import randomize_batchnorm
-from vanillayolo.study.latency import load, machine, measure
+from vanillayolo.study.latency import load_average, machine, measure
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.model import fold_stock
@@ -61,7 +61,7 @@ def begin(given: argparse.Namespace) -> dict[str, Any]:
     if all(old.get(k) == v for k, v in same.items()):
         return old
     command = " ".join(["python benchmarks/eager.py", *sys.argv[1:]])
-    return {"date": date.today().isoformat(), "command": command, **same, "load": load(), "milliseconds": {}}
+    return {"date": date.today().isoformat(), "command": command, **same, "load": load_average(), "milliseconds": {}}
 
 
 def main() -> int:

@@ -26,7 +26,7 @@ from vanillayolo import VanillaYOLO
 from vanillayolo.deploy.layer_report import layer_report
 from vanillayolo.deploy.onnx_graph import int8_convolutions, module_name
 from vanillayolo.deploy.opened import merged_network
-from vanillayolo.deploy.quantize import FORMATS, quantize_export
+from vanillayolo.deploy.quantize import INT8, quantize_export
 from vanillayolo.study.latency import machine
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo.exporting import export_float
@@ -36,7 +36,7 @@ from vanillayolo.yolo.inference import dataset_images
 OUT = Path(__file__).parent / "int8.json"
 #: What is compared: the format and the settings that differ from the defaults; None for the float32 file.
 CASES: dict[str, tuple[str, dict[str, Any]] | None] = {"float32": None}
-for _format in FORMATS:
+for _format in INT8:
     CASES |= {
         f"{_format} int8": (_format, {}),
         f"{_format} int8, not equalised": (_format, {"equalize": "off"}),
@@ -45,9 +45,9 @@ for _format in FORMATS:
         f"{_format} int8, no bias correction": (_format, {"bias_correction": False}),
         f"{_format} int8, neither": (_format, {"equalize": "off", "bias_correction": False}),
     }
-CASES |= {f"{_format} int8, 8-bit weights": (_format, {"weight_bits": 8}) for _format in FORMATS}
+CASES |= {f"{_format} int8, 8-bit weights": (_format, {"weight_bits": 8}) for _format in INT8}
 #: float32 and what `export int8=True` writes.
-MAIN = ["float32", *(f"{_format} int8" for _format in FORMATS)]
+MAIN = ["float32", *(f"{_format} int8" for _format in INT8)]
 
 
 def scores(file: Path, data: str, split: str, imgsz: int) -> dict[str, Any]:
@@ -65,7 +65,7 @@ def run_case(checkpoint: Path, case: tuple[str, dict[str, Any]] | None, given: A
         file = export_float(merged_network(checkpoint), folder, "float", given.imgsz)
     else:
         format, settings = case
-        path = folder / f"x{FORMATS[format].ending}"
+        path = folder / f"x{INT8[format].ending}"
         file = quantize_export(checkpoint, format, given.data, given.imgsz, path, **settings)
     record: dict[str, Any] = {"seconds_to_make": round(time.perf_counter() - begin, 1)}
     if case is not None:

@@ -10,7 +10,7 @@ from typing import Any
 
 from vanillayolo.atomic import write_whole
 from vanillayolo.errors import UsageError, closest
-from vanillayolo.places import check_file
+from vanillayolo.places import check_file, check_folder
 from vanillayolo.values import FLAG, check_values, checked
 
 #: What predict and track do on the command line where nothing else is said.
@@ -149,10 +149,8 @@ def yaml(model: str = "yolo11n-vanillanet", path: str | None = None) -> None:
         sys.stdout.write(text)
     elif Path(path).exists():
         raise UsageError(f"path={path}: exists; give another name or remove it.")
-    elif not Path(path).parent.is_dir():
-        raise UsageError(f"path={path}: no folder {Path(path).parent}; make it, or give another name.")
     else:
-        check_file("path", path)
+        check_file("path", path, make=False)
         print(write_whole(path, text))
 
 
@@ -164,7 +162,10 @@ def benchmark(
     from vanillayolo.study import benchmark as study
     from vanillayolo.study.records import write_record
 
-    study.check_places(path, folder)
+    if path is not None:
+        check_file("path", path, make=False)
+    if folder is not None:
+        check_folder("folder", folder)
     listed = {
         key: [str(x) for x in (value if isinstance(value, (list, tuple)) else str(value).split(","))]
         for key, value in (("models", models), ("backends", backends or study.DEFAULT))
@@ -181,11 +182,11 @@ def cost(target: str, models: Any, imgsz: int = 320, path: str | None = None, **
     """Ask a chip's own compiler: target=ethos-u55-256 models=best.pt,yolo11n [imgsz=320 data=FILE.yaml path=x.json]."""
     from vanillayolo.deploy.chip_cost import cost as run
     from vanillayolo.deploy.chip_cost import render
-    from vanillayolo.study.benchmark import check_places
     from vanillayolo.study.records import as_list, write_record
 
     _check_keys("cost", settings)
-    check_places(path, None)
+    if path is not None:
+        check_file("path", path, make=False)
     listed = [str(model) for model in as_list(models, "models")]
     record = run(target, listed, imgsz, **settings)
     record["command"] = _command("cost", {"target": target, "models": listed, "imgsz": imgsz, **settings})

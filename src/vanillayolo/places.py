@@ -75,9 +75,17 @@ def check_folder(key: str, folder: str | Path, file: str | Path | None = None) -
         ) from error
 
 
-def check_file(key: str, file: str | Path) -> None:
-    """Raise UsageError unless a file can be written; one that is there may be replaced."""
+def check_file(key: str, file: str | Path, make: bool = True) -> None:
+    """Raise UsageError unless a file can be written; one that is there may be replaced.
+
+    Args:
+        key: what to call it: the key that named it.
+        file: the file.
+        make: whether its folder is made; else it has to be there.
+    """
     path = Path(file)
+    if not make and not path.parent.is_dir():
+        raise UsageError(f"{key}={shown(str(file))}: the folder {shown(str(path.parent))} does not exist; make it.")
     if path.is_dir():
         raise UsageError(f"{key}={shown(str(file))}: is a folder; give the name of a file.")
     check_folder(key, path.parent, file)

@@ -10,6 +10,7 @@ import functools
 import inspect
 import math
 import os
+import reprlib
 import types
 import typing
 from collections.abc import Callable, Mapping
@@ -157,9 +158,11 @@ OWN: dict[str, dict[str, Kind]] = {
 ANNOTATED: dict[Any, Kind] = {bool: FLAG, int: whole(0), float: number(-MANY, MANY), str: TEXT, Path: PATH}
 
 
-def shown(value: object, most: int = 60) -> str:
-    """Return a value as a message shows it: short, in one line."""
-    text = repr(str(value) if isinstance(value, Path) else value)
+def shown(value: object, most: int = 80) -> str:
+    """Return a value as a message shows it: in one line, short however long or nested it is."""
+    brief = reprlib.Repr()
+    brief.maxlevel, brief.maxstring, brief.maxother = 2, most, most
+    text = brief.repr(str(value) if isinstance(value, Path) else value)
     return text if len(text) <= most else f"{text[: most - 3]}..."
 
 

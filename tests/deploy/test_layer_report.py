@@ -10,7 +10,7 @@ import pytest
 from vanillayolo.deploy import collapse
 from vanillayolo.deploy.layer_report import Sums, layer_report
 from vanillayolo.deploy.opened import merged_network
-from vanillayolo.deploy.quantize import FORMATS, quantize_export
+from vanillayolo.deploy.quantize import INT8, quantize_export
 from vanillayolo.errors import UsageError, VerificationError
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.inference import image_files
@@ -21,13 +21,13 @@ def images(painted: Path) -> list[Path]:
     return image_files(painted.parent / "images" / "val")[:2]
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", sorted(INT8))
 def test_every_convolution_has_its_noise(
     format: str, finished: Path, painted: Path, images: list[Path], tmp_path: Path
 ) -> None:
     for package in ("onnx", "onnxruntime", "openvino", "nncf"):
         pytest.importorskip(package, reason=f"needs {package}: pip install vanillayolo[export]")
-    path = tmp_path / f"x{FORMATS[format].ending}"
+    path = tmp_path / f"x{INT8[format].ending}"
     report = layer_report(quantize_export(finished, format, str(painted), 96, path), finished, images)
     assert report.images == 2
     backbone = [layer for layer in report.layers if layer.name.startswith("model.0.")]

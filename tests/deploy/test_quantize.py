@@ -16,7 +16,7 @@ from vanillayolo.deploy.layer_report import layer_report
 from vanillayolo.deploy.onnx_graph import decode_nodes, int8_convolutions, module_name, relu_before_pool
 from vanillayolo.deploy.opened import merged_network
 from vanillayolo.deploy.quantize import (
-    FORMATS,
+    INT8,
     Batches,
     QuantizeSettings,
     calibration_images,
@@ -35,7 +35,7 @@ def need(format: str) -> None:
         pytest.importorskip(package, reason=f"needs {package}: pip install vanillayolo[export]")
 
 
-@pytest.fixture(scope="session", params=sorted(FORMATS))
+@pytest.fixture(scope="session", params=sorted(INT8))
 def int8_file(request: pytest.FixtureRequest, finished: Path, painted: Path) -> Path:
     """An int8 file of ``finished`` in each format."""
     need(request.param)
@@ -98,9 +98,9 @@ def test_stock_ultralytics_opens_it_with_names_and_size(int8_file: Path, painted
 
 
 def test_modules_asked_for_stay_in_float(finished: Path, painted: Path, tmp_path: Path) -> None:
-    for format in FORMATS:
+    for format in INT8:
         need(format)
-        path = tmp_path / f"kept{FORMATS[format].ending}"
+        path = tmp_path / f"kept{INT8[format].ending}"
         settings: dict[str, Any] = {"keep_float": "model.0.stem,model.4", "equalize": "weights", "images": 2}
         quantize_export(finished, format=format, data=str(painted), imgsz=64, path=path, **settings)
         found = {module_name(k.removesuffix("/WithoutBiases")): v for k, v in int8_convolutions(path).items()}
@@ -123,10 +123,10 @@ def test_calibrated_on_the_training_split_only(painted: Path) -> None:
     assert [len(x) for x in batches.stacked(1)] == [1] * 5
 
 
-@pytest.mark.parametrize("format", sorted(FORMATS))
+@pytest.mark.parametrize("format", sorted(INT8))
 def test_height_and_width_may_differ(format: str, finished: Path, painted: Path, tmp_path: Path) -> None:
     need(format)
-    path = tmp_path / f"wide{FORMATS[format].ending}"
+    path = tmp_path / f"wide{INT8[format].ending}"
     quantize_export(finished, format, str(painted), [64, 96], path, images=2)
     image = sorted((painted.parent / "images" / "val").iterdir())[0]
     x = letterbox(read_image(image), (64, 96))
@@ -210,7 +210,7 @@ def test_biases_are_corrected_for_the_steps_that_nncf_rounds_to(
     kept = {"images": 2, "equalize": "off", "weight_bits": bits}
     path = quantize_export(finished, "openvino", str(painted), 96, tmp_path / "x", **kept)
     convs = [m for m in merged_network(finished).modules() if isinstance(m, nn.Conv2d)]
-    levels = FORMATS["openvino"].levels
+    levels = INT8["openvino"].levels
     expected = [rounded(c.weight.detach(), levels(c, bits)).flatten(1) for c in convs]
     constants = 0
     for op in openvino.Core().read_model(next(iter(path.glob("*.xml")))).get_ordered_ops():

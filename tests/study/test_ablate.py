@@ -13,7 +13,7 @@ from vanillayolo import cli
 from vanillayolo.errors import DataError
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.study import ablate
-from vanillayolo.study.ablate import CONFIGS, augmented, gather, load_data, load_split, run
+from vanillayolo.study.ablate import CONFIGS, augmented, gather_ablation, load_data, load_split, run
 from vanillayolo.study.ablation_networks import SHORTCUTS, Config, build
 from vanillayolo.study.ablation_report import ablation_report, compare_rows, statement, write_ablation
 from vanillayolo.study.paper import PAPER
@@ -130,7 +130,7 @@ def test_runs_are_kept_and_gathered(images: Path, tmp_path: Path, monkeypatch: p
     assert record["top1"] == record["top1_per_epoch"][-1]
     monkeypatch.setattr(ablate, "train_one", None)
     run(images, tmp_path / "out", seeds=(0, 1), **settings)  # all there: nothing is trained
-    result = gather(tmp_path / "out")
+    result = gather_ablation(tmp_path / "out")
     assert {name: list(runs) for name, runs in result["runs"].items()} == {
         "n0": ["0", "1"],
         "shallow-n0": ["0", "1"],

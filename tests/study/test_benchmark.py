@@ -7,11 +7,11 @@ import pytest
 
 from vanillayolo.cli import main
 from vanillayolo.errors import UsageError
+from vanillayolo.places import check_file
 from vanillayolo.study import benchmark as study
 from vanillayolo.study.benchmark import (
     TABLE,
     benchmark,
-    check_places,
     fingerprint,
     prepare,
     render,
@@ -117,7 +117,7 @@ def test_mistakes(tmp_path: Path, record: dict[str, object], capsys: pytest.Capt
     with pytest.raises(UsageError, match="once"):
         benchmark(["yolo11n", "yolo11n"], list(TABLE)[:1])
     with pytest.raises(UsageError, match="does not exist"):
-        check_places(tmp_path / "nowhere" / "x.json", None)
+        check_file("path", tmp_path / "nowhere" / "x.json", make=False)
     (tmp_path / "file").write_text("")
     words = ["backends=tensorrt", f"path={tmp_path / 'nowhere' / 'x.json'}", f"folder={tmp_path / 'file'}"]
     for word in words:  # before any work

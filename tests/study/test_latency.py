@@ -12,7 +12,7 @@ from vanillayolo.study.latency import (
     BACKENDS,
     check_backends,
     latency,
-    load,
+    load_average,
     machine,
     matmul_peak,
     measure,
@@ -43,7 +43,7 @@ def test_peak_is_a_rate() -> None:
 
 def test_the_machine_states_its_versions() -> None:
     assert {"torch", "ultralytics", "onnxruntime", "vanillayolo"} <= set(machine()["versions"])
-    assert (load() or 0.0) >= 0
+    assert (load_average() or 0.0) >= 0
 
 
 @pytest.mark.slow

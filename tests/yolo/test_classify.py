@@ -17,8 +17,8 @@ from vanillayolo.errors import DataError, ModelNameError, UsageError
 from vanillayolo.nn import VARIANTS, get_negative_slope, is_merged, randomize_batchnorm, vanillanet_variant
 from vanillayolo.yolo import VanillaClassificationModel
 from vanillayolo.yolo.architecture import classifier_yaml, dump_yaml
-from vanillayolo.yolo.classify import LOSSES
 from vanillayolo.yolo.presets import PAPER, PRESETS, with_preset
+from vanillayolo.yolo.recipe import LOSSES
 
 COLOURS = {"blue": (40, 60, 220), "green": (40, 200, 60), "red": (220, 50, 40)}
 

@@ -12,6 +12,7 @@ import yaml
 
 from vanillayolo.atomic import write_whole
 from vanillayolo.errors import DataError, closest
+from vanillayolo.values import shown
 
 from .coco_json import convert_coco
 from .data_yaml import (
@@ -23,7 +24,6 @@ from .data_yaml import (
     find_yaml,
     locate,
     read_yaml,
-    shown,
     split_entries,
 )
 from .label_files import LabelRules, check_labels, check_readable, list_images
@@ -87,12 +87,15 @@ def check_data(
     root = find_root(source, wanted, datasets_dir)
     rules = LabelRules(len(names), _keypoint_numbers(source))
     for split in splits:
-        owner = f"{source.file.name}: {split}"
-        places = [_existing(root, entry, owner) for entry in entries[split]]
-        images = [image for place in places for image in list_images(place, owner)]
-        check_labels(images, rules, owner, background=background)
-        check_readable(images, owner)
+        _check_split(f"{source.file.name}: {split}", root, entries[split], rules, background)
     return source.file if _resolves_alike(source, root) else _resolved_copy(source, root)
+
+
+def _check_split(owner: str, root: Path, entries: Sequence[str], rules: LabelRules, background: bool) -> None:
+    places = [_existing(root, entry, owner) for entry in entries]
+    images = [image for place in places for image in list_images(place, owner)]
+    check_labels(images, rules, owner, background=background)
+    check_readable(images, owner)
 
 
 def _all_there(source: DataYaml, entries: dict[str, list[str]], datasets_dir: Path | None) -> bool:

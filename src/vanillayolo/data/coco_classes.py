@@ -6,9 +6,10 @@ from collections import Counter
 from collections.abc import Sequence
 
 from vanillayolo.errors import DataError, closest
+from vanillayolo.values import shown
 
 from .coco_file import CocoFile
-from .data_yaml import DataYaml, class_names, shown
+from .data_yaml import DataYaml, class_names
 
 
 def coco_classes(source: DataYaml, files: Sequence[CocoFile]) -> tuple[list[str], list[dict[int, int]], list[str]]:

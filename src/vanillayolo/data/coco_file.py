@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, TypeGuard
 
 from vanillayolo.errors import DataError
+from vanillayolo.values import shown
 
 from .data_yaml import LONGEST_NAME
 from .paths import IMAGE_SUFFIXES, is_image_name
@@ -97,7 +98,7 @@ def read_coco(file: Path) -> CocoFile:
     for number, name in named.items():
         if not isinstance(name, str) or not 0 < len(name.strip()) <= LONGEST_NAME:
             raise DataError(
-                f"{file}: category {number} has the name {_short(name)}; give a text of 1 to {LONGEST_NAME} characters"
+                f"{file}: category {number} has the name {shown(name)}; give a text of 1 to {LONGEST_NAME} characters"
             )
     read = CocoFile(file, {n: _image(file, n, e) for n, e in images.items()}, {n: str(v) for n, v in named.items()}, [])
     read.parents.update(
@@ -113,7 +114,7 @@ def read_coco(file: Path) -> CocoFile:
 def _identity(file: Path, what: str, entry: object) -> int:
     number = entry.get("id") if isinstance(entry, dict) else None
     if not isinstance(number, int):
-        raise DataError(f"{file}: the {what} {_short(entry)} has no integer id")
+        raise DataError(f"{file}: the {what} {shown(entry)} has no integer id")
     return number
 
 
@@ -121,11 +122,11 @@ def _image(file: Path, number: int, entry: dict[str, Any]) -> CocoImage:
     name, width, height = entry.get("file_name"), entry.get("width"), entry.get("height")
     if not isinstance(name, str) or not is_image_name(name):
         raise DataError(
-            f"{file}: image {number} has the file_name {_short(name)}; allowed suffixes: {', '.join(IMAGE_SUFFIXES)}"
+            f"{file}: image {number} has the file_name {shown(name)}; allowed suffixes: {', '.join(IMAGE_SUFFIXES)}"
         )
     if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):
         raise DataError(
-            f"{file}: image {number} has the size {_short(width)} x {_short(height)}; width and height in pixels are "
+            f"{file}: image {number} has the size {shown(width)} x {shown(height)}; width and height in pixels are "
             "needed"
         )
     return CocoImage(name, float(width), float(height))
@@ -134,13 +135,13 @@ def _image(file: Path, number: int, entry: dict[str, Any]) -> CocoImage:
 def _box(coco: CocoFile, entry: object) -> CocoBox | None:
     """Return the box of an annotation, that around its polygons where it states none, or None where it has neither."""
     if not isinstance(entry, dict):
-        raise DataError(f"{coco.file}: the annotation {_short(entry)} is no object with image_id, category_id and bbox")
+        raise DataError(f"{coco.file}: the annotation {shown(entry)} is no object with image_id, category_id and bbox")
     number, image, category, bbox = (entry.get(key) for key in ("id", "image_id", "category_id", "bbox"))
     if not isinstance(image, int) or image not in coco.images:
-        raise DataError(f"{coco.file}: annotation {number} is of image {_short(image)}, which is not among the images")
+        raise DataError(f"{coco.file}: annotation {number} is of image {shown(image)}, which is not among the images")
     if not isinstance(category, int) or category not in coco.categories:
         raise DataError(
-            f"{coco.file}: annotation {number} is of category {_short(category)}, which is not among the categories"
+            f"{coco.file}: annotation {number} is of category {shown(category)}, which is not among the categories"
         )
     if bbox is None or bbox == []:
         bbox = _around(entry.get("segmentation"))
@@ -148,7 +149,7 @@ def _box(coco: CocoFile, entry: object) -> CocoBox | None:
             return None
     if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
         raise DataError(
-            f"{coco.file}: annotation {number} has the bbox {_short(bbox)}; left, top, width, height in pixels"
+            f"{coco.file}: annotation {number} has the bbox {shown(bbox)}; left, top, width, height in pixels"
         )
     left, top, width, height = map(float, bbox)
     return CocoBox(image, category, left, top, width, height, bool(entry.get("iscrowd")))
@@ -168,8 +169,3 @@ def _around(polygons: object) -> list[float] | None:
 def _is_number(value: object) -> TypeGuard[float]:
     # also false for nan, and for integers that no float holds
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
-
-
-def _short(value: object) -> str:
-    text = repr(value)
-    return text if len(text) <= 60 else text[:57] + "..."

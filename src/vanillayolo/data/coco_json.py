@@ -19,11 +19,12 @@ from typing import Any
 import yaml
 
 from vanillayolo.errors import DataError, closest
+from vanillayolo.values import shown
 
 from .coco_classes import coco_classes
 from .coco_file import CocoFile, read_coco
 from .coco_pictures import Size, box_frames, find_pictures
-from .data_yaml import SPLIT_KEYS, DataYaml, find_root, locate, path_of, read_yaml, shown, split_entries
+from .data_yaml import SPLIT_KEYS, DataYaml, find_root, locate, path_of, read_yaml, split_entries
 from .paths import cache_dir, label_path, staged_folder
 
 LOGGER = logging.getLogger(__name__)

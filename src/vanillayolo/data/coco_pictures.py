@@ -12,9 +12,9 @@ import numpy as np
 from PIL import Image
 
 from vanillayolo.errors import DataError
+from vanillayolo.values import shown
 
 from .coco_file import CocoBox, CocoFile
-from .data_yaml import shown
 from .label_files import WORKERS
 
 Size = tuple[float, float]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import reprlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,13 +12,12 @@ from typing import Any
 import yaml
 
 from vanillayolo.errors import DataError, closest, one_line
+from vanillayolo.values import is_path, shown
 
 YAML_SUFFIXES = (".yaml", ".yml")
 SPLIT_KEYS = ("train", "val", "test", "minival")  # the keys whose paths Ultralytics resolves
 #: More classes, or a longer name of one, than any dataset means.
 MOST_CLASSES, LONGEST_NAME = 100_000, 200
-#: What a file system takes: characters of a path, bytes of a part of it.
-LONGEST_PATH, LONGEST_PART = 4000, 255
 
 
 @dataclass(frozen=True)
@@ -35,13 +33,6 @@ class DataYaml:
     data: dict[str, Any]
 
 
-def shown(value: object) -> str:
-    """Return a value as a message shows it: short, however long or nested it is."""
-    brief = reprlib.Repr()
-    brief.maxlevel, brief.maxstring, brief.maxother = 2, 80, 80
-    return brief.repr(value)
-
-
 def path_of(text: object, owner: str) -> Path:
     """Return the path that a text names, with the home folder for ``~``.
 
@@ -51,7 +42,7 @@ def path_of(text: object, owner: str) -> Path:
     if not isinstance(text, (str, Path)):
         raise DataError(f"{owner} is {shown(text)}; give a path as text")
     name = str(text)
-    if "\0" in name or len(name) > LONGEST_PATH or any(len(os.fsencode(p)) > LONGEST_PART for p in name.split("/")):
+    if name.strip() and not is_path(name):
         raise DataError(f"{owner} is {shown(name)}, which is no path of a file system; correct it")
     return Path(os.path.expanduser(name))
 

@@ -15,6 +15,7 @@ import numpy as np
 from PIL import Image
 
 from vanillayolo.errors import DataError
+from vanillayolo.values import shown
 
 from .paths import IMAGE_SUFFIXES, is_image_name, label_path
 
@@ -228,7 +229,7 @@ def _row_fault(row: list[str], rules: LabelRules) -> str:
     try:
         values = [float(text) for text in row]
     except ValueError:
-        return f"'{_short(row)}' holds something that is no number"
+        return f"{shown(' '.join(row))} holds something that is no number"
     number, places = values[0], values[1:5] if box else values[1:]
     if number % 1 != 0:  # also true of nan and inf
         return f"class {row[0]} is no integer; classes run from 0 to {rules.classes - 1}"
@@ -236,15 +237,10 @@ def _row_fault(row: list[str], rules: LabelRules) -> str:
         return f"class {row[0]} is out of range; the data YAML has classes 0 to {rules.classes - 1}"
     # min and max would let a nan through
     if not all(-TOLERANCE <= place <= 1 + TOLERANCE for place in places):
-        return f"'{_short(row)}' lies outside 0..1; coordinates are shares of the image's width and height"
+        return f"{shown(' '.join(row))} lies outside 0..1; coordinates are shares of the image's width and height"
     # Ultralytics trains on the box around a polygon, which may be too wide although every point is within the tolerance
     if not box and max(max(axis) - min(axis) for axis in (places[::2], places[1::2])) > 1 + TOLERANCE - FLOAT32_STEP:
-        return f"'{_short(row)}' is wider or higher than its image"
+        return f"{shown(' '.join(row))} is wider or higher than its image"
     if box and min(places[2:]) < 0:
-        return f"'{_short(row)}' has a negative width or height"
+        return f"{shown(' '.join(row))} has a negative width or height"
     return ""
-
-
-def _short(row: list[str]) -> str:
-    text = " ".join(row)
-    return text if len(text) <= 60 else text[:57] + "..."

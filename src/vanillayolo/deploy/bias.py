@@ -14,6 +14,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from vanillayolo.nn.hooks import listening
+
 #: From a convolution, the steps on each side of 0 that a quantiser gives its weight.
 Levels = Callable[[nn.Conv2d], float]
 
@@ -36,22 +38,15 @@ def mean_inputs(network: nn.Module, images: Iterable[Tensor]) -> dict[str, Tenso
     sums: dict[str, Tensor] = {}
     count = 0
 
-    def watch(name: str, conv: nn.Module) -> Any:
-        def hook(_: nn.Module, inputs: tuple[Tensor, ...]) -> None:
-            seen = inputs[0].sum(0, keepdim=True)
-            sums[name] = sums[name] + seen if name in sums else seen
+    def note(name: str, inputs: tuple[Tensor, ...], _: Any) -> None:
+        seen = inputs[0].sum(0, keepdim=True)
+        sums[name] = sums[name] + seen if name in sums else seen
 
-        return conv.register_forward_pre_hook(hook)
-
-    modules = network.named_modules()
-    handles = [watch(name, m) for name, m in modules if isinstance(m, nn.Conv2d) and m.bias is not None]
-    try:
+    layers = [(name, m) for name, m in network.named_modules() if isinstance(m, nn.Conv2d) and m.bias is not None]
+    with listening(layers, note):
         for image in images:
             network(image)
             count += len(image)
-    finally:
-        for handle in handles:
-            handle.remove()
     return {name: value / count for name, value in sums.items()}
 
 

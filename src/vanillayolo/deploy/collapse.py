@@ -35,7 +35,7 @@ from vanillayolo.yolo.yaml_check import check_yaml
 
 from .description import FORMAT, check_description, check_weights_file, digest
 from .equality import Equality, LogitEquality
-from .opened import check_whole, example_images, known_data, open_checkpoint, origin_of
+from .opened import check_whole, example_images, known_data, open_checkpoint, origin_of, trained_size
 from .power import FAULTS, NO_BOX, OUTPUTS, REMEDY, Power, doubts, measure_power
 
 #: float32 weights against float64: a dozen layers of rounding at 6e-8 each stay well below this.
@@ -82,7 +82,7 @@ INTERFACES = {
 }
 
 
-def compare(
+def compare_networks(
     reference: nn.Module, other: nn.Module, images: list[Path], imgsz: int, task: str = "detect"
 ) -> Equality | LogitEquality:
     """Compare two networks of a task on images, each in its own precision."""
@@ -96,7 +96,7 @@ def compare(
 
 
 def equality_power(network: nn.Module, images: list[Path], imgsz: int, task: str) -> Power:
-    """Return the faults that :func:`compare` would have seen on the image with the highest score."""
+    """Return the faults that :func:`compare_networks` would have seen on the image with the highest score."""
     prepare, first = (cropped, 0) if task == "classify" else (letterbox, 4)
     inputs = [prepare(read_image(path, channels_of(network)), imgsz) for path in images]
     best = max(inputs, key=lambda x: float(raw_output(network, x)[:, first:].max()))
@@ -133,12 +133,7 @@ def collapse(
     model = open_checkpoint(model, "collapse takes a checkpoint (.pt)")
     network, task = student(model.model), str(model.task)
     origin = origin_of(model)
-    target = Path(path) if path else origin.with_name(f"{origin.stem}-collapsed.pt")
-    if target.suffix != ".pt":
-        raise UsageError(
-            f"path={shown(str(target))}: give a name that ends in .pt; .safetensors and .json go beside it."
-        )
-    check_file("path", target)
+    target = _target(path or origin.with_name(f"{origin.stem}-collapsed.pt"))
     if not getattr(network, "collapses", True):
         raise MergeError(f"{model.model_name}: a backbone of timm's does not collapse; export it (vanillayolo export).")
     if is_merged(network) and not isinstance(network, MergingMixin):
@@ -150,8 +145,7 @@ def collapse(
     stock = to_stock(merged)
     stock.args = {}  # the training's arguments hold paths of the machine it ran on
 
-    args = dict((model.ckpt or {}).get("train_args") or {})
-    size = imgsz or args.get("imgsz") or (224 if task == "classify" else 640)
+    size = imgsz or trained_size(model) or (224 if task == "classify" else 640)
     known = model.checked_data(data, ("val",)) if data else known_data(model)
     images, where = example_images(known, source, channels=channels_of(network))
     before, after = (sum(p.numel() for p in m.parameters()) for m in (network, merged))
@@ -161,7 +155,7 @@ def collapse(
         torch.save(checkpoint(stock, {"vanillayolo": record}, {"task": task, "imgsz": size}), content)
         (stage / target.name).write_bytes(content.getbuffer())
         reopened = torch.load(stage / target.name, map_location="cpu", weights_only=False)["model"]
-        equality = compare(reference, reopened.float().eval(), images, int(size), task)
+        equality = compare_networks(reference, reopened.float().eval(), images, int(size), task)
         if not equality.worst.relative <= TOLERANCE:
             raise MergeError(f"{origin}: the merged network differs ({equality}); nothing written. Please report this.")
         power = equality_power(reopened, images, int(size), task)
@@ -169,6 +163,14 @@ def collapse(
         _without_pickle(stock, record, task, stage / target.name)
     weights, text = target.with_suffix(".safetensors"), target.with_suffix(".json")
     return Collapsed(target, weights, text, equality, (before, after), power)
+
+
+def _target(path: str | Path) -> Path:
+    """Return where a checkpoint goes, after asking whether it can."""
+    if Path(path).suffix != ".pt":
+        raise UsageError(f"path={shown(str(path))}: give a name that ends in .pt; .safetensors and .json go beside it.")
+    check_file("path", path)
+    return Path(path)
 
 
 def _without_pickle(stock: Any, record: dict[str, Any], task: str, target: Path) -> None:

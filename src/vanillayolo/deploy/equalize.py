@@ -29,6 +29,7 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from vanillayolo.errors import UsageError, closest
+from vanillayolo.nn.hooks import listening
 
 aten = torch.ops.aten
 
@@ -156,20 +157,13 @@ def map_ranges(model: nn.Module, links: Sequence[Link], images: Iterable[Tensor]
     modules = dict(model.named_modules())
     ranges: dict[str, Tensor] = {}
 
-    def watch(link: Link) -> Any:
-        def hook(_: nn.Module, __: Any, out: Tensor) -> None:
-            seen = (out.clamp_min(0) if link.relu else out.abs()).amax((0, 2, 3))
-            ranges[link.writer] = torch.maximum(ranges[link.writer], seen) if link.writer in ranges else seen
+    def note(link: Link, _: Any, out: Tensor) -> None:
+        seen = (out.clamp_min(0) if link.relu else out.abs()).amax((0, 2, 3))
+        ranges[link.writer] = torch.maximum(ranges[link.writer], seen) if link.writer in ranges else seen
 
-        return modules[link.writer].register_forward_hook(hook)
-
-    handles = [watch(link) for link in links]
-    try:
+    with listening(((link, modules[link.writer]) for link in links), note):
         for image in images:
             model(image)
-    finally:
-        for handle in handles:
-            handle.remove()
     return ranges
 
 

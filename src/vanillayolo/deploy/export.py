@@ -59,7 +59,7 @@ class Exported:
         return f"{self.path}: not verified" if self.verification is None else f"{self.path}\n{self.verification}"
 
 
-def check_settings(format: str, settings: dict[str, Any]) -> Any:
+def asked_precision(format: str, settings: dict[str, Any]) -> Any:
     """Return the precision asked for (Ultralytics' ``quantize``), or refuse what the format has not.
 
     Raises:
@@ -129,7 +129,7 @@ def export(
             name.
     """
     format = check_format(format)
-    word = check_settings(format, settings)
+    word = asked_precision(format, settings)
     if word == 8 and not data:
         raise DataError("data is missing: int8 is calibrated on the training split of data=FILE.yaml.")
     check_packages(format)

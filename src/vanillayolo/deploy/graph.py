@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from vanillayolo.yolo.files import xml_of
+
 #: Operators that stand for numbers, not for work.
 CONSTANTS = {"Constant", "Parameter", "Result"}
 QUANTIZERS = {"QuantizeLinear", "DequantizeLinear", "FakeQuantize"}
@@ -23,8 +25,7 @@ def nodes(path: str | Path) -> Iterator[tuple[str, str]]:
     else:
         import openvino
 
-        xml = path if path.is_file() else next(path.glob("*.xml"))
-        for operation in openvino.Core().read_model(xml).get_ordered_ops():
+        for operation in openvino.Core().read_model(xml_of(path)).get_ordered_ops():
             yield operation.get_friendly_name(), operation.get_type_name()
 
 

@@ -19,6 +19,8 @@ import torch
 from torch import Tensor, nn
 
 from vanillayolo.errors import MergeError, UsageError, VerificationError
+from vanillayolo.nn.hooks import listening
+from vanillayolo.yolo.files import xml_of
 from vanillayolo.yolo.inference import letterbox, read_image
 from vanillayolo.yolo.pictures import channels_of
 from vanillayolo.yolo.stock import to_stock
@@ -122,7 +124,7 @@ def openvino_run(path: Path) -> tuple[Run, tuple[int, int], list[str]]:
     import openvino
 
     core = openvino.Core()
-    model = core.read_model(next(iter(path.glob("*.xml"))) if path.is_dir() else path)
+    model = core.read_model(xml_of(path))
     nodes: dict[str, Any] = {}
     for node in model.get_ordered_ops():
         if node.get_type_name() in ("Convolution", "GroupConvolution"):
@@ -150,15 +152,11 @@ def convolution_outputs(network: nn.Module, names: Sequence[str]) -> Iterator[di
     outputs: dict[str, Tensor] = {}
     modules = dict(network.named_modules())
 
-    def watch(name: str) -> Any:  # a copy: the activation behind may work in place
-        return modules[name].register_forward_hook(lambda _, __, out: outputs.__setitem__(name, out.clone()))
+    def note(name: str, _: Any, out: Tensor) -> None:
+        outputs[name] = out.clone()  # the activation behind may work in place
 
-    handles = [watch(name) for name in names]
-    try:
+    with listening(((name, modules[name]) for name in names), note):
         yield outputs
-    finally:
-        for handle in handles:
-            handle.remove()
 
 
 def reference_network(reference: str | Path, names: Sequence[str]) -> tuple[nn.Module, list[str]]:

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from vanillayolo.yolo.files import xml_of
+
 #: Operators that pass int8 values on: between a convolution and the quantiser of its input.
 PASSING = {"MaxPool", "Reshape", "Concat", "Resize", "Transpose", "Interpolate", "Convert", "Slice"}
 PASSING |= {"Split", "VariadicSplit", "StridedSlice"}
@@ -145,8 +147,7 @@ def _onnx_convolutions(path: Path) -> dict[str, bool]:
 def _openvino_convolutions(path: Path) -> dict[str, bool]:
     import openvino
 
-    path = next(iter(path.glob("*.xml"))) if path.is_dir() else path
-    network = openvino.Core().read_model(path)
+    network = openvino.Core().read_model(xml_of(path))
 
     def quantised(output: Any) -> bool:
         node = output.get_node()

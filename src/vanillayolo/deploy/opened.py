@@ -71,6 +71,11 @@ def origin_of(model: VanillaYOLO) -> Path:
     return Path(str(path or model.model_name or "model"))
 
 
+def trained_size(model: VanillaYOLO) -> Any:
+    """Return the ``imgsz`` of the checkpoint's training; None where it is not known."""
+    return ((model.ckpt or {}).get("train_args") or {}).get("imgsz")
+
+
 def known_data(model: VanillaYOLO) -> str | None:
     """Return the data YAML of the checkpoint's training where it and its images are still there."""
     data = (model.ckpt or {}).get("train_args", {}).get("data")

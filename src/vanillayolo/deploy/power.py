@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from vanillayolo.nn.hooks import listening
 from vanillayolo.yolo.inference import raw_output
 
 #: Faults of one layer, from the smallest: its weights 1 % larger, its heaviest channel 0, all of it 0.
@@ -100,10 +101,8 @@ def planted(layer: nn.Conv2d, fault: str) -> Iterator[None]:
 def row_outputs(network: nn.Module, x: Tensor) -> list[Any]:
     """Return what each row of Ultralytics' list of modules gives for an input."""
     outputs: list[Any] = []
-    handles = [row.register_forward_hook(lambda _, __, out: outputs.append(out)) for row in rows_of(network)]
-    raw_output(network, x)
-    for handle in handles:
-        handle.remove()
+    with listening(enumerate(rows_of(network)), lambda _, __, out: outputs.append(out)):
+        raw_output(network, x)
     return outputs
 
 
@@ -129,14 +128,12 @@ def multiply_adds(network: nn.Module, x: Tensor) -> float:
     """Return the multiply-adds of a network's convolutions for one input."""
     total = 0.0
 
-    def count(layer: Any, _: Any, out: Tensor) -> None:
+    def count(layer: nn.Conv2d, _: Any, out: Tensor) -> None:
         nonlocal total
         total += out[0, 0].numel() * layer.weight.numel()
 
-    handles = [layer.register_forward_hook(count) for layer in convolutions(network).values()]
-    raw_output(network, x)
-    for handle in handles:
-        handle.remove()
+    with listening(((layer, layer) for layer in convolutions(network).values()), count):
+        raw_output(network, x)
     return total
 
 

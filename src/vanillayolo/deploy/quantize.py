@@ -32,7 +32,7 @@ from vanillayolo.yolo.pictures import channels_of, usable_images
 from .bias import correct_biases
 from .equalize import METHODS, equalize
 from .onnx_graph import decode_nodes, depthwise_weights, matching, relu_before_pool
-from .opened import merged_network, open_checkpoint, origin_of
+from .opened import merged_network, open_checkpoint, origin_of, trained_size
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class Int8Format:
     equalize: str
 
 
-FORMATS: dict[str, Int8Format] = {
+INT8: dict[str, Int8Format] = {
     # NNCF halves the range, 127 steps for both sides together, but for depthwise convolutions, which sum no channels.
     # Their input has a scale for each channel, so that nothing in it needs to be equal, and no row of a weight has a
     # scale below a hundredth of the largest row's: what counts is that rows are alike, which equation 11 sees to.
@@ -241,15 +241,15 @@ def float_onnx(
         settings: what is done.
         folder: where the file goes.
         stem: its name without suffix.
-        format: key of :data:`FORMATS`: biases are corrected for how its library rounds.
+        format: key of :data:`INT8`: biases are corrected for how its library rounds.
     """
     import onnx
 
     torch.manual_seed(0)
-    method = settings.equalize or FORMATS[format].equalize
+    method = settings.equalize or INT8[format].equalize
     links = equalize(network, torch.zeros(1, batches.channels, *batches.size), method, batches.stacked())
     if settings.bias_correction:
-        levels = FORMATS[format].levels
+        levels = INT8[format].levels
         correct_biases(network, batches.stacked(), lambda conv: levels(conv, settings.weight_bits), settings.keep_float)
     path = export_float(network, folder, stem, batches.size)
     model = onnx.load(path)
@@ -285,14 +285,14 @@ def quantize_export(
         CheckpointError: when the checkpoint is missing or damaged.
         MergeError: when a slope is below 1.
     """
-    if format not in FORMATS:
-        raise UsageError(f"int8 has no format {format!r}: {closest(str(format), FORMATS)}")
+    if format not in INT8:
+        raise UsageError(f"int8 has no format {format!r}: {closest(str(format), INT8)}")
     chosen = QuantizeSettings.of(settings)
     if not data:
         raise DataError("int8 needs data=FILE.yaml: it is calibrated on images of the training split.")
     model = open_checkpoint(checkpoint, "int8 starts from a checkpoint (.pt)")
     origin, network = origin_of(model), merged_network(model)
-    size = imgsz or ((model.ckpt or {}).get("train_args") or {}).get("imgsz") or 640
+    size = imgsz or trained_size(model) or 640
     check_imgsz(size)
     channels = channels_of(network)
     modules = dict(network.named_modules())
@@ -300,9 +300,9 @@ def quantize_export(
         if name not in modules:
             raise UsageError(f"keep_float={name!r}: {closest(name, modules)}")
     files = calibration_images(resolve_data(data, ("train",)), chosen.images, channels)
-    target = Path(path) if path else origin.with_name(f"{origin.stem}{FORMATS[format].ending}")
+    target = Path(path) if path else origin.with_name(f"{origin.stem}{INT8[format].ending}")
     batches = Batches(files, size, channels)
     with tempfile.TemporaryDirectory() as folder, whole_set(target) as stage:
         source, _ = float_onnx(network, batches, chosen, Path(folder), origin.stem, format)
-        FORMATS[format].quantize(source, stage / target.name, batches, chosen)
+        INT8[format].quantize(source, stage / target.name, batches, chosen)
     return target

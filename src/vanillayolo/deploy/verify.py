@@ -74,7 +74,7 @@ def suppression_of(path: Path, file: ExportedFile, x: Tensor, **given: Any) -> S
     return Suppression(**known | shown | file.suppression)
 
 
-def compare(
+def compare_file(
     file: ExportedFile,
     reference: nn.Module,
     images: list[Tensor],
@@ -228,7 +228,7 @@ def verify(
     # A file with suppression inside has no box below its own threshold: there, only PyTorch has.
     result.conf, best = surest(network, first, inside.conf + result.tolerance.score if inside else None)
     for size, batch in inputs.items():
-        result.records[size] = compare(file, network, batch, result.conf, result.tolerance, inside)
+        result.records[size] = compare_file(file, network, batch, result.conf, result.tolerance, inside)
     if checked:
         add_map(result, path, network, sizes[0], checked, split, inside)
     if not result.breaches:  # a wrong file needs no proof of what would have been seen

@@ -224,7 +224,7 @@ def run(
     return root
 
 
-def gather(folder: str | Path) -> Record:
+def gather_ablation(folder: str | Path) -> Record:
     """Return all records of a folder as one: the protocol, the machine and, for every row, the runs by seed.
 
     Raises:

@@ -14,7 +14,7 @@ from scipy.stats import t as student_t
 
 from vanillayolo.atomic import write_whole
 
-from .ablate import CONFIGS, gather
+from .ablate import CONFIGS, gather_ablation
 from .paper import PAPER, SOURCE, PaperTable
 from .records import Record, markdown, spread, with_spread, write_record
 
@@ -141,6 +141,6 @@ def write_ablation(folder: str | Path, command: str | None = None) -> dict[str, 
         UsageError: when no run has finished.
     """
     root = Path(folder)
-    result = {**gather(root), "command": command}
+    result = {**gather_ablation(root), "command": command}
     text = write_whole(root / "ablate.md", ablation_report(result))
     return {"json": write_record(root / "ablate.json", result), "md": text}

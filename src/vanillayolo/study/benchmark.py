@@ -21,25 +21,23 @@ from typing import Any
 import torch
 
 from vanillayolo.atomic import whole_set
-from vanillayolo.data import make_scenes
-from vanillayolo.data.paths import cache_dir
-from vanillayolo.deploy.opened import merged_network
-from vanillayolo.deploy.quantize import FORMATS, Batches, QuantizeSettings, float_onnx
+from vanillayolo.deploy.opened import example_images, merged_network
+from vanillayolo.deploy.quantize import INT8, Batches, QuantizeSettings, float_onnx
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm
-from vanillayolo.places import check_file, check_folder
-from vanillayolo.values import checked, shown
+from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.exporting import export_float
-from vanillayolo.yolo.inference import image_files, stock_model, trace_onnx
+from vanillayolo.yolo.files import xml_of
+from vanillayolo.yolo.inference import stock_model, trace_onnx
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.threads import available_cores
 
 from .cost import cost
-from .latency import BACKENDS, check_backends, in_words, load, machine, matmul_peak, measure, supported
+from .latency import BACKENDS, check_backends, in_words, load_average, machine, matmul_peak, measure, supported
 from .records import markdown
 
 #: What follows a model's name to have it in training form, its neck folded: how the published model is run.
@@ -77,17 +75,12 @@ def torch_call(network: Any, imgsz: int) -> Call:
     return call
 
 
-def _xml(path: Path) -> Path:
-    """Return the file of an OpenVINO folder."""
-    return next(iter(path.glob("*.xml"))) if path.is_dir() else path
-
-
 TABLE: dict[str, Backend] = {
     "torch": Backend("torch", torch_call),
     **{name: Backend("onnx", call) for name, call in BACKENDS.items()},
     "onnxruntime-int8": Backend("int8-onnx", BACKENDS["onnxruntime"]),
-    "openvino-int8": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-f32"](_xml(path), imgsz)),
-    "openvino-int8-bf16": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-bf16"](_xml(path), imgsz)),
+    "openvino-int8": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-f32"](xml_of(path), imgsz)),
+    "openvino-int8-bf16": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-bf16"](xml_of(path), imgsz)),
 }
 DEFAULT = supported(("onnxruntime", "openvino-f32", "openvino-bf16", "onnxruntime-int8", "openvino-int8"))
 
@@ -125,7 +118,7 @@ def subject(name: str, imgsz: int) -> Subject:
     if path.suffix == ".onnx" or path.suffix == ".xml" or path.is_dir():
         if not path.exists() or (path.is_dir() and not any(path.glob("*.xml"))):
             raise UsageError(f"model {name!r}: no such exported file (.onnx, .xml or an OpenVINO folder).")
-        return Subject(name, None, {"onnx": _xml(path)})
+        return Subject(name, None, {"onnx": xml_of(path)})
     torch.manual_seed(0)
     network: Any
     if STOCK.fullmatch(plain):
@@ -147,8 +140,7 @@ def subject(name: str, imgsz: int) -> Subject:
 
 def calibration(imgsz: int, most: int = 8) -> Batches:
     """Return generated scenes to calibrate int8 files on: of these the time is measured, not the accuracy."""
-    scenes = make_scenes(cache_dir() / "scenes", train=1, val=8, size=320, seed=0)
-    return Batches(image_files(scenes.parent / "images" / "val")[:most], imgsz)
+    return Batches(example_images(most=most)[0], imgsz)
 
 
 def fingerprint(network: Any) -> str:
@@ -172,7 +164,7 @@ def prepare(item: Subject, form: str, imgsz: int, folder: Path) -> Any:
         return None
     if form not in item.files:
         stem = f"{re.sub(r'[^a-z0-9]+', '-', item.name.lower())}-{imgsz}-{fingerprint(item.network)}"
-        ending = ".onnx" if form == "onnx" else FORMATS[form.removeprefix("int8-")].ending
+        ending = ".onnx" if form == "onnx" else INT8[form.removeprefix("int8-")].ending
         item.files[form] = folder / f"{stem}{ending}"
         if not item.files[form].exists():
             write_form(item.network, form, imgsz, item.files[form])
@@ -193,7 +185,7 @@ def write_form(network: Any, form: str, imgsz: int, path: Path) -> None:
         format = form.removeprefix("int8-")
         batches, settings = calibration(imgsz), QuantizeSettings()
         source, _ = float_onnx(copy.deepcopy(network), batches, settings, Path(folder), "float", format)
-        FORMATS[format].quantize(source, place, batches, settings)
+        INT8[format].quantize(source, place, batches, settings)
 
 
 def peaks() -> dict[str, float]:
@@ -233,7 +225,7 @@ def benchmark(
         raise UsageError(f"models={','.join(models)!r}: give one or more models, each once.")
     record: dict[str, Any] = {
         "date": date.today().isoformat(),
-        "machine": {**machine(), "load": load()},
+        "machine": {**machine(), "load": load_average()},
         "settings": {"imgsz": imgsz, "batch": 1, "rounds": rounds, "backends": list(backends)},
         "models": {},
     }
@@ -282,15 +274,3 @@ def render(record: Mapping[str, Any]) -> str:
         "share of peak: in ONNX Runtime, float32"
     )
     return f"{markdown(head, rows)}\n\n{about}"
-
-
-def check_places(path: str | Path | None, folder: str | Path | None) -> None:
-    """Raise UsageError, before any work, where a record or a folder of files cannot be written."""
-    if path is not None and not Path(path).parent.is_dir():
-        raise UsageError(
-            f"path={shown(str(path))}: the folder {shown(str(Path(path).parent))} does not exist; make it."
-        )
-    if path is not None:
-        check_file("path", path)
-    if folder is not None:
-        check_folder("folder", folder)

@@ -22,6 +22,7 @@ from torch import Tensor, nn
 
 from vanillayolo.atomic import whole_file
 from vanillayolo.errors import UsageError
+from vanillayolo.nn.hooks import listening
 from vanillayolo.places import check_folder
 from vanillayolo.values import checked
 from vanillayolo.yolo.arguments import check_imgsz
@@ -116,19 +117,14 @@ def look(detector: nn.Module, image: np.ndarray, imgsz: int, wanted: str | int |
     names: Mapping[int, str] = scores.detector.names
     stages = stage_modules(scores.detector, imgsz)
     maps: dict[int, Tensor] = {}
-    handles = [
-        module.register_forward_hook(lambda m, inputs, output, stride=stride: maps.__setitem__(stride, output))
-        for stride, module in stages.items()
-    ]
     taps = [module for stride, module in stages.items() if stride >= 8]
-    with LayerCAM(scores, taps) as cam, torch.enable_grad():
+    keep = listening(stages.items(), lambda stride, _, output: maps.__setitem__(stride, output))
+    with keep, LayerCAM(scores, taps) as cam, torch.enable_grad():
         sums = scores(letterbox(image, imgsz).requires_grad_())
         assert scores.largest is not None
         index = class_index(names, wanted)
         index = int(scores.largest[0].argmax()) if index is None else index
         parts = [m[0].detach() for m in cam(index, sums)]
-    for handle in handles:
-        handle.remove()
     resized = [F.interpolate(m[None, None], (imgsz, imgsz), mode="bilinear")[0, 0] for m in parts]
     attention = torch.stack(resized).nan_to_num().mean(0)
     return Look(

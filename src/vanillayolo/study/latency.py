@@ -84,7 +84,7 @@ def matmul_peak(dtype: torch.dtype, size: int = 2048, seconds: float = 1.0) -> f
     return 2 * size**3 / min(times) / 1e9
 
 
-def load() -> float | None:
+def load_average() -> float | None:
     """Return how many processes wanted a core in the last minute, this one among them; None where no system says so."""
     return round(os.getloadavg()[0], 2) if hasattr(os, "getloadavg") else None
 

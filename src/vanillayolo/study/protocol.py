@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -201,20 +201,32 @@ def compare(
     for path in sorted(root.glob("*/seed*/record.json")):
         read_record(path, NEEDS)
     keep_settings(root / "protocol.json", {"data": Path(data).name, **shared})
-    for (model, seed), run in runs.items():
-        if not (run / "record.json").exists():
-            write_record(run / "record.json", run_one(model, seed, checked, run, shared))
-            print(f"{model} seed {seed}: {run / 'record.json'}", flush=True)
-    for run in runs.values() if tested else ():
-        record = read_record(run / "record.json")
-        if "test" not in record:
-            test = score(run / record["shipped"], checked, "test", imgsz, run)
-            write_record(run / "record.json", {**record, "test": test})
+    run_all(runs, checked, shared, tested)
     if timed:
         first = {m: runs[m, wanted[0]] for m in names}
         every = {**finished_models(root), **first}  # earlier calls' models too: one run, in turns
         measure_latency(root, every, imgsz, timed, rounds)
     return root
+
+
+def run_all(runs: Mapping[tuple[str, int], Path], data: str, settings: dict[str, Any], tested: bool) -> None:
+    """Train what has not ended yet; then, where there is a test split, score on it what has not been.
+
+    Args:
+        runs: folder by model and seed.
+        data: checked data YAML.
+        settings: of the training.
+        tested: whether the data have a test split.
+    """
+    for (model, seed), run in runs.items():
+        if not (run / "record.json").exists():
+            write_record(run / "record.json", run_one(model, seed, data, run, settings))
+            print(f"{model} seed {seed}: {run / 'record.json'}", flush=True)
+    for run in runs.values() if tested else ():
+        record = read_record(run / "record.json")
+        if "test" not in record:
+            test = score(run / record["shipped"], data, "test", settings["imgsz"], run)
+            write_record(run / "record.json", {**record, "test": test})
 
 
 def finished_models(root: Path) -> dict[str, Path]:

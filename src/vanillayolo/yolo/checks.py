@@ -35,7 +35,6 @@ from .checkpoints import (
     check_weights,
     newest_checkpoint,
 )
-from .classify import CLASSIFY_KEYS
 from .distillation import check_teacher
 from .kinds import KINDS
 from .merging import student
@@ -43,7 +42,7 @@ from .presets import with_preset
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .process import check_ranks
 from .saving import finish_run
-from .sections import TRAIN_KEYS, check_form
+from .sections import CLASSIFY_KEYS, TRAIN_KEYS, check_form
 from .sources import check_source
 
 #: Our keys of ``train``, by task.

@@ -3,27 +3,21 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
-from typing import Any, ClassVar
+from dataclasses import asdict
+from typing import Any
 
-import torch.nn.functional as F
 from torch import Tensor
 from ultralytics.models.yolo.classify import ClassificationTrainer
 from ultralytics.nn.tasks import ClassificationModel, temporary_modules
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
-
-from vanillayolo.errors import UsageError
-from vanillayolo.settings import Settings
-from vanillayolo.values import TEXT, Kind, is_number, one_of
+from ultralytics.utils import LOGGER, RANK, colorstr
 
 from .architecture import building, resolve
 from .deep_trainer import DeepTrainingMixin
 from .families import Yaml
 from .fine_tuning import check_stages
-from .lean_training import LeanTraining
 from .merging import MergingMixin
 from .modules import VanillaClassify, VanillaFeatures
+from .recipe import LOSSES, Recipe
 from .sections import SECTIONS
 
 #: Our YAML rows, put into Ultralytics' parser for the time of building only.
@@ -37,65 +31,11 @@ ROWS = {
 EMA_WARMUP = 2000
 
 
-def soft_targets(classes: Tensor, num_classes: int) -> Tensor:
-    """Return class numbers ``[batch]`` as targets ``[batch, classes]``; those that are targets already, as they are."""
-    return classes.float() if classes.dim() == 2 else F.one_hot(classes.long(), num_classes).float()
-
-
-#: What a classifier may be trained with: mean over the batch, of the classes' sum for ``bce`` divided by their number.
-LOSSES: dict[str, Callable[[Tensor, Tensor], Tensor]] = {
-    "ce": lambda logits, classes: F.cross_entropy(logits, soft_targets(classes, logits.shape[1])),
-    "bce": lambda logits, classes: F.binary_cross_entropy_with_logits(logits, soft_targets(classes, logits.shape[1])),
-}
-
-
-@dataclass(frozen=True)
-class Recipe(Settings):
-    """The settings of a classifier's training that Ultralytics has no keys for.
-
-    Attributes:
-        loss: ``ce`` (softmax and cross-entropy) or ``bce`` (a sigmoid for every class).
-        ema_decay: decay of the averaged weights; None: Ultralytics' 0.9999.
-        rand_augment: timm's name of a random augmentation (``rand-m7-mstd0.5-inc1``) in place of Ultralytics'.
-
-    Raises:
-        UsageError: for a value that does not exist.
-    """
-
-    SECTION = "recipe"
-    KINDS: ClassVar[dict[str, Kind]] = {
-        "loss": one_of(*LOSSES),
-        "ema_decay": Kind("a number between 0 and 1", lambda v: is_number(v) and 0 < v < 1),
-        "rand_augment": TEXT,
-    }
-    loss: str = "ce"
-    ema_decay: float | None = None
-    rand_augment: str | None = None
-
-    def __post_init__(self) -> None:
-        super().__post_init__()
-        if self.rand_augment is not None:
-            self.transform()
-
-    def transform(self) -> Any:
-        """Return timm's random augmentation of PIL images."""
-        from timm.data.auto_augment import rand_augment_transform
-
-        try:
-            if not str(self.rand_augment).startswith("rand"):
-                raise ValueError("it does not begin with rand")
-            return rand_augment_transform(str(self.rand_augment), {})
-        except (AssertionError, ValueError, KeyError) as error:
-            raise UsageError(
-                f"rand_augment={self.rand_augment!r}: give timm's notation, like rand-m7-mstd0.5-inc1 ({error})."
-            ) from None
-
-
 class ClassificationLoss:
     """The loss of a classifier, from its logits; Ultralytics' own takes class numbers only.
 
     Args:
-        loss: a key of :data:`LOSSES`.
+        loss: a key of :data:`vanillayolo.yolo.recipe.LOSSES`.
     """
 
     def __init__(self, loss: str) -> None:
@@ -126,8 +66,6 @@ class VanillaClassificationModel(MergingMixin, ClassificationModel):
         self, cfg: str | Yaml = "vanillanet-6-cls", ch: int = 3, nc: int | None = None, verbose: bool = True
     ) -> None:
         yaml_dict = resolve(cfg)
-        LeanTraining.from_dict(yaml_dict.get("lean_training"))  # refused before anything is built
-        Recipe.from_dict(yaml_dict.get("recipe"))
         yaml_dict["backbone"][0][3][0]["in_chans"] = ch
         with building(cfg, "vanillanet-6-cls"), temporary_modules(attributes=ROWS):
             super().__init__(yaml_dict, ch=ch, nc=nc, verbose=verbose)
@@ -138,10 +76,6 @@ class VanillaClassificationModel(MergingMixin, ClassificationModel):
         return ClassificationLoss(Recipe.from_dict(self.yaml.get("recipe")).loss)
 
 
-CLASSIFY_SECTIONS = {**SECTIONS, "recipe": tuple(Recipe.KINDS)}
-CLASSIFY_KEYS = (*(key for keys in CLASSIFY_SECTIONS.values() for key in keys), "freeze_stages")
-
-
 class VanillaClassificationTrainer(DeepTrainingMixin, ClassificationTrainer):
     """Ultralytics' classification trainer with deep training.
 
@@ -149,19 +83,12 @@ class VanillaClassificationTrainer(DeepTrainingMixin, ClassificationTrainer):
 
     Args:
         cfg: Ultralytics' default settings.
-        overrides: Ultralytics' arguments and ours (:data:`CLASSIFY_KEYS`).
+        overrides: Ultralytics' arguments and ours (:data:`vanillayolo.yolo.sections.CLASSIFY_KEYS`).
         _callbacks: Ultralytics' callbacks.
     """
 
-    sections = CLASSIFY_SECTIONS
-
-    def __init__(
-        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
-    ) -> None:
-        given = {key: (overrides or {}).get(key) for key in self.sections["recipe"]}
-        Recipe.from_dict({key: value for key, value in given.items() if value is not None})
-        super().__init__(cfg, overrides, _callbacks)
-        self._mixer: Any = None
+    sections = tuple(SECTIONS)
+    _mixer: Any = None
 
     @property
     def recipe(self) -> Recipe:

@@ -27,7 +27,7 @@ from .lean_training import LeanTraining
 from .merging import student
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .saving import SavingMixin
-from .sections import SECTIONS, check_form, check_own, section
+from .sections import COMMON, check_form, check_own, keys_of, section
 from .threads import use_free_cores
 
 #: Share of a ``time=`` run after which the slope is 1 whatever ``decay`` says, so that what it ends with can be merged.
@@ -43,10 +43,10 @@ class DeepTrainingMixin(LastBatchMixin, SavingMixin):
         _callbacks: Ultralytics' callbacks.
 
     Attributes:
-        sections: our keys by the key of the model's YAML that they travel under.
+        sections: keys of the model's YAML that our keys travel under.
     """
 
-    sections: dict[str, tuple[str, ...]] = SECTIONS
+    sections: tuple[str, ...] = COMMON
     model: Any
 
     def __init__(
@@ -54,7 +54,7 @@ class DeepTrainingMixin(LastBatchMixin, SavingMixin):
     ) -> None:
         overrides = dict(overrides or {})
         stages = overrides.pop("freeze_stages", None)
-        given = {key: overrides.pop(key, None) for keys in self.sections.values() for key in keys}
+        given = {key: overrides.pop(key, None) for name in self.sections for key in keys_of(name)}
         self.settings = {key: value for key, value in given.items() if value is not None}
         if stages:  # without, a resumed run keeps what its checkpoint holds
             overrides["freeze"] = freeze_entries(overrides.get("freeze"), stages)
@@ -108,7 +108,7 @@ class DeepTrainingMixin(LastBatchMixin, SavingMixin):
     def _write_sections(self, cfg: Yaml, weights: Any) -> None:
         """Write all of our keys but deep training's: those of fine-tuning belong to one run, the others stay."""
         for name in self.sections:
-            given = section(self.settings, name, self.sections)
+            given = section(self.settings, name)
             if name == "fine_tuning":
                 fresh = weights is not None and not self.resume  # a checkpoint's own are of the run that made it
                 kept = {} if fresh else cfg.pop(name, None) or {}

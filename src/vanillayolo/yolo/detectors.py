@@ -17,6 +17,7 @@ from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_lo
 from ultralytics.utils import YAML
 
 from vanillayolo.errors import CheckpointError, ModelNameError, one_line
+from vanillayolo.nn.hooks import listening
 
 from .architecture import is_model_name, load_yaml, near
 from .checkpoints import can_resume, is_undamaged, newest_checkpoint
@@ -186,16 +187,11 @@ def stage_modules(model: DetectionModel, imgsz: int = 256) -> dict[int, nn.Modul
         return {int(info["reduction"]): b for info, b in zip(backbone.feature_info, blocks, strict=True)}
     found: dict[int, nn.Module] = {}
 
-    def note(module: nn.Module, inputs: Any, output: Any) -> None:
+    def note(module: nn.Module, _: Any, output: Any) -> None:
         if isinstance(output, Tensor) and output.ndim == 4:
             found[imgsz // output.shape[-1]] = module
 
     rows = list(model.model)[: len(model.yaml["backbone"])]
-    handles = [row.register_forward_hook(note) for row in rows]
-    try:
-        with torch.no_grad():
-            model(torch.zeros(1, model.yaml.get("channels", 3), imgsz, imgsz))
-    finally:
-        for handle in handles:
-            handle.remove()
+    with listening(((row, row) for row in rows), note), torch.no_grad():
+        model(torch.zeros(1, model.yaml.get("channels", 3), imgsz, imgsz))
     return found

@@ -29,6 +29,12 @@ from vanillayolo.errors import UsageError, VerificationError, one_line
 from .exporting import with_distribution_mean
 
 
+def xml_of(path: str | Path) -> Path:
+    """Return the ``.xml`` file of an OpenVINO folder; a file stands for itself."""
+    path = Path(path)
+    return next(path.glob("*.xml")) if path.is_dir() else path
+
+
 class Float32OpenVINO(OpenVINOBackend):
     """OpenVINO that computes in float32: on processors with AMX its own choice is bfloat16, whatever the file holds."""
 
@@ -36,9 +42,7 @@ class Float32OpenVINO(OpenVINOBackend):
         """Load as Ultralytics does, then compile for float32."""
         super().load_model(weight)
         self.compile_model.keywords["config"]["INFERENCE_PRECISION_HINT"] = self.ov.Type.f32
-        folder = Path(weight)
-        xml = folder if folder.is_file() else next(folder.glob("*.xml"))
-        self.ov_compiled_model = self.compile_model(self.ov.Core().read_model(xml))
+        self.ov_compiled_model = self.compile_model(self.ov.Core().read_model(xml_of(weight)))
 
 
 @contextmanager

@@ -24,9 +24,7 @@ from vanillayolo.values import (
     whole,
 )
 
-from .classify import Recipe
-from .fine_tuning import FineTuning
-from .lean_training import LeanTraining
+from .sections import SECTIONS
 
 #: Keyword arguments of Ultralytics' methods that are not settings.
 METHOD_KEYS = {"source", "stream", "persist", "trainer", "validator", "predictor", "half", "int8", "prompts"}
@@ -89,8 +87,8 @@ ULTRALYTICS: dict[str, Kind] = {
 }
 #: Ours of ``train``; what else they have to be is said where they are read.
 OURS: dict[str, Kind] = {
+    **{key: kind | NONE for settings in SECTIONS.values() for key, kind in settings.KINDS.items()},
     **DeepTraining.KINDS,
-    **{key: kind | NONE for own in (LeanTraining, FineTuning, Recipe) for key, kind in own.KINDS.items()},
     "freeze_stages": NAMES | Kind("none", lambda v: v is None or v == []),
     "preset": TEXT | NONE,
 }

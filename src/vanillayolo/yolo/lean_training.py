@@ -17,11 +17,6 @@ from vanillayolo.values import FLAG, Kind, one_of
 
 #: Whether training on CPUs runs in bfloat16 where nobody says; None: where the CPU has instructions for it.
 BFLOAT16: bool | None = None
-#: Whether pairs become one convolution for the rest of a training where nobody says.
-JOIN = True
-#: How much a detector keeps where nobody says.
-LEAN = "auto"
-
 #: What x86 calls its instructions on pairs of bfloat16, of vectors and of tiles; without, bfloat16 is no faster.
 BFLOAT16_INSTRUCTIONS = ("avx512_bf16", "amx_bf16")
 
@@ -53,9 +48,9 @@ class LeanTraining(Settings):
         "join": FLAG,
     }
     WORDS: ClassVar[dict[str, dict[Any, Any]]] = {"lean": {False: "off"}, "bfloat16": {"auto": None}}  # a bare off
-    lean: str = LEAN
+    lean: str = "auto"
     bfloat16: bool | None = BFLOAT16
-    join: bool = JOIN
+    join: bool = True
 
     @property
     def wants_bfloat16(self) -> bool:

@@ -15,7 +15,6 @@ from vanillayolo.nn.layers import checkpointed, is_heard
 
 from .architecture import building, collapses, resolve, scaled_channels
 from .families import HeadStages, Yaml
-from .lean_training import LeanTraining
 from .merging import MergingMixin
 from .modules import TimmBackbone, VanillaBackbone, VanillaStage
 
@@ -105,7 +104,6 @@ class VanillaDetectionModel(MergingMixin, DetectionModel):
         self, cfg: str | Yaml = "yolo11n-vanillanet", ch: int = 3, nc: int | None = None, verbose: bool = True
     ):
         yaml_dict = resolve(cfg)
-        LeanTraining.from_dict(yaml_dict.get("lean_training"))  # refused before anything is built
         if yaml_dict["backbone"][0][2] in ("VanillaBackbone", "TimmBackbone"):
             yaml_dict["backbone"][0][3][0]["in_chans"] = ch
         with building(cfg, "yolo11n-vanillanet"), temporary_modules(attributes=PLACES):

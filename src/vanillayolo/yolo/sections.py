@@ -2,41 +2,46 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import DeepTraining
 from vanillayolo.nn.reparameterize import is_joined
+from vanillayolo.settings import Settings
 
 from .fine_tuning import FineTuning, freeze_entries, freezes_backbone
 from .lean_training import LeanTraining
+from .recipe import Recipe
 
-#: Our training keys by the key of the model's YAML that they travel under: Ultralytics' arguments are a closed list.
-SECTIONS: dict[str, tuple[str, ...]] = {
-    "deep_training": ("decay", "decay_shape"),
-    "lean_training": tuple(LeanTraining.KINDS),
-    "fine_tuning": tuple(FineTuning.KINDS),
-}
-#: ... and ``freeze_stages``, which becomes Ultralytics' own ``freeze``.
-TRAIN_KEYS = (*(key for keys in SECTIONS.values() for key in keys), "freeze_stages")
+#: Our settings by the key of the model's YAML that they travel under: Ultralytics' arguments are a closed list.
+SECTIONS: dict[str, type[Settings]] = {s.SECTION: s for s in (DeepTraining, LeanTraining, FineTuning, Recipe)}
 
 
-def section(settings: dict[str, Any], name: str, table: dict[str, tuple[str, ...]] | None = None) -> dict[str, Any]:
+def keys_of(name: str) -> tuple[str, ...]:
+    """Return the training keys of a section; where the slope starts is not the user's to say."""
+    return tuple(key for key in SECTIONS[name].KINDS if key != "start")
+
+
+#: Sections of every task; a classifier has its recipe besides.
+COMMON = ("deep_training", "lean_training", "fine_tuning")
+#: Our keys of ``train``; ``freeze_stages`` becomes Ultralytics' own ``freeze``.
+TRAIN_KEYS = (*(key for name in COMMON for key in keys_of(name)), "freeze_stages")
+CLASSIFY_KEYS = (*TRAIN_KEYS, *keys_of("recipe"))
+
+
+def section(settings: Mapping[str, Any], name: str) -> dict[str, Any]:
     """Return the settings, among those given, that belong under ``name`` in the model's YAML."""
-    return {key: settings[key] for key in (table or SECTIONS)[name] if settings.get(key) is not None}
+    return {key: settings[key] for key in keys_of(name) if settings.get(key) is not None}
 
 
 def check_own(settings: dict[str, Any], freeze: Any = None) -> None:
     """Raise UsageError for a value of ours that does not exist, or that asks to train a frozen backbone deep."""
-    given = section(settings, "deep_training")
-    DeepTraining.from_dict(given)
-    LeanTraining.from_dict(section(settings, "lean_training"))
-    FineTuning.from_dict(section(settings, "fine_tuning"))
-    freeze = freeze_entries(freeze, settings.get("freeze_stages"))
-    if given.get("decay") and freezes_backbone(freeze):
-        raise UsageError(
-            f"freeze={freeze} holds the backbone, decay={given['decay']} trains it deep: give one of them."
-        )
+    for name, own in SECTIONS.items():
+        own.from_dict(section(settings, name))
+    freeze, decay = freeze_entries(freeze, settings.get("freeze_stages")), settings.get("decay")
+    if decay and freezes_backbone(freeze):
+        raise UsageError(f"freeze={freeze} holds the backbone, decay={decay} trains it deep: give one of them.")
 
 
 def check_form(weights: Any, decay: float | None) -> None:

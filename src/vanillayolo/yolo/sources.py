@@ -15,8 +15,9 @@ from ultralytics.data.loaders import LoadImagesAndVideos
 from ultralytics.models.yolo.classify import ClassificationPredictor
 from ultralytics.utils import ONLINE
 
-from vanillayolo.data.data_yaml import path_of, shown
+from vanillayolo.data.data_yaml import path_of
 from vanillayolo.errors import DataError, UsageError, one_line
+from vanillayolo.values import shown
 
 from .datasets import read_image
 from .prediction import VanillaPredictor

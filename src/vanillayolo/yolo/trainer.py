@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from ultralytics.models.yolo.detect import DetectionTrainer
-from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
+from ultralytics.utils import LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import autocast
 
 from vanillayolo.nn import set_negative_slope
@@ -34,12 +34,8 @@ class VanillaTrainer(DeepTrainingMixin, DetectionTrainer):
         _callbacks: Ultralytics' callbacks.
     """
 
-    def __init__(
-        self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: dict[str, Any] | None = None
-    ) -> None:
-        super().__init__(cfg, overrides, _callbacks)
-        self._prediction: Prediction | None = None
-        self._told = False
+    _prediction: Prediction | None = None
+    _told = False
 
     def get_model(
         self, cfg: str | Yaml | None = None, weights: Any = None, verbose: bool = True

@@ -7,7 +7,7 @@ channels and strides are followed here from row to row.
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,12 +15,10 @@ import timm
 from ultralytics.utils.ops import make_divisible
 
 from vanillayolo.errors import ModelNameError, VanillaYOLOError, closest
-from vanillayolo.nn import DeepTraining
 from vanillayolo.values import Kind, shown
 
 from .families import NECKS, Row, Yaml
-from .fine_tuning import FineTuning
-from .lean_training import LeanTraining
+from .sections import SECTIONS
 from .yaml_tables import (
     BACKBONE,
     BACKBONES,
@@ -36,12 +34,6 @@ from .yaml_tables import (
     whole,
     word,
 )
-
-SECTIONS: dict[str, Callable[[Any], Any]] = {
-    "deep_training": DeepTraining.from_dict,
-    "lean_training": LeanTraining.from_dict,
-    "fine_tuning": FineTuning.from_dict,
-}
 
 
 @dataclass(frozen=True)
@@ -88,8 +80,8 @@ def check_yaml(cfg: object, source: str, stock: bool = False) -> Yaml:
         check_fields("key ", cfg, mine)
         check_fields("family: ", cfg.get("family") or {}, FAMILY)
         check_neck(cfg)
-        for key, read in SECTIONS.items():
-            read(cfg.get(key))
+        for key, settings in SECTIONS.items():
+            settings.from_dict(cfg.get(key))
         if task == "detect":
             check_scale(cfg)
         check_rows(cfg, task, stock)

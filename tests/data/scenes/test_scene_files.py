@@ -150,7 +150,7 @@ def test_a_set_that_is_there_is_left_and_other_files_are_refused(tmp_path: Path)
         ("format=voc", "format=voc: allowed: yolo, coco"),
         ("workers=0", "workers=0"),
         ("task=segmentation", "did you mean segment"),
-        ("size=big", "size=big: give a whole number"),
+        ("size=big", "size='big': give a whole number"),
         ("picures=5", "did you mean pictures"),
     ],
 )
