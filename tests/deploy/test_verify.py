@@ -12,12 +12,12 @@ from torch import nn
 
 from vanillayolo import VanillaYOLO, cli
 from vanillayolo.deploy import Exported, export, verify
-from vanillayolo.deploy.collapse import merged_network
 from vanillayolo.deploy.graph import precision
 from vanillayolo.deploy.layer_report import layer_report
+from vanillayolo.deploy.opened import merged_network
 from vanillayolo.deploy.power import FAULTS
 from vanillayolo.deploy.verification import TOLERANCES
-from vanillayolo.deploy.verify import batches, compare, comparison_images
+from vanillayolo.deploy.verify import batches, compare_file, comparison_images
 from vanillayolo.errors import CheckpointError, MergeError, UsageError, VerificationError
 from vanillayolo.nn import set_negative_slope
 from vanillayolo.yolo.inference import raw_output
@@ -138,7 +138,7 @@ def test_every_image_of_a_batch_is_compared(lively: Path) -> None:
     network = merged_network(lively)
     images, allowed = list(torch.rand(3, 1, 3, 64, 64)), TOLERANCES["float32"]
     assert torch.equal(batches(images, 2)[1], torch.cat([images[2], images[0]]))
-    record = compare(OfTwo(network), network, images, 0.25, allowed, None)  # type: ignore[arg-type]
+    record = compare_file(OfTwo(network), network, images, 0.25, allowed, None)  # type: ignore[arg-type]
     assert record.images == 4
     assert record.worst.relative > 1e-3
 
