@@ -105,13 +105,13 @@ class VanillaYOLO(Model):
         """Build from a name or a YAML file."""
         described = resolve(cfg)
         self.cfg, self.task, self.model_name = cfg, "classify" if is_classifier(described) else "detect", cfg
-        self._build(described, verbose)
+        self._build(described, verbose, cfg)
         self.overrides.update(model=cfg, task=self.task)
         self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
 
-    def _build(self, cfg: Any, verbose: bool = False) -> None:
-        """Build the network of a model YAML, for the task at hand."""
-        self.model = TASKS[str(self.task)]["model"](cfg, ch=cfg.get("channels", 3), verbose=verbose)
+    def _build(self, cfg: Any, verbose: bool = False, source: str | None = None) -> None:
+        """Build the network of a model YAML, for the task at hand; ``source``, its file or name, is named in errors."""
+        self.model = TASKS[str(self.task)]["model"](source or cfg, ch=cfg.get("channels", 3), verbose=verbose)
         self.model.task = self.task
         self.model.yaml_file = str(self.cfg or type(self.model).yaml_file)
 

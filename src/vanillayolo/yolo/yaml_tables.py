@@ -48,7 +48,7 @@ def is_scales(value: Any) -> bool:
     """Return whether a value is Ultralytics' table of depth, width and largest channels by letter."""
     names = ("depth", "width", "most")
     kinds = dict(zip(names, (number(10), number(10), whole(1, 1_000_000)), strict=True))
-    named = isinstance(value, dict) and all(isinstance(letter, str) for letter in value)
+    named = isinstance(value, dict) and bool(value) and all(isinstance(letter, str) for letter in value)
     rows: list[Any] = list(value.values()) if named else [None]
     return all(is_list(row) and len(row) == 3 and has_fields(dict(zip(names, row, strict=True)), kinds) for row in rows)
 
