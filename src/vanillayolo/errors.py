@@ -71,12 +71,12 @@ def closest(given: object, allowed: Iterable[str], most: int = 3, otherwise: str
         otherwise: the hint where none is.
     """
     names = list(allowed)
-    if not names:
-        return "it takes none"
     near = difflib.get_close_matches(str(given), names, n=most, cutoff=0.6)
     if near:
         return f"did you mean {', '.join(near)}?"
     if otherwise is not None:
         return otherwise
+    if not names:
+        return "it takes none"
     more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""
     return f"allowed: {', '.join(names[:LISTED])}{more}"
