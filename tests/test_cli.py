@@ -46,6 +46,8 @@ def test_no_words_is_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "data=nowhere.yaml", "decay=2"], "0 to 1"),
         (["train", "data=nowhere.yaml", "decay_shape=square"], "linear, cosine"),
         (["yaml", "path=nowhere/my.yaml"], "folder 'nowhere' does not exist"),
+        (["yaml", "model=best.pt"], "a checkpoint; give a name or a YAML"),
+        (["cfg", "foo=1"], "it takes none"),
         (["demo", "epochs=0"], "epochs=0"),
         (["demo", "model=yolo11n"], "'yolo11n'"),
         (["demo", "epohcs=3"], "did you mean epochs"),

@@ -144,6 +144,8 @@ def yaml(model: str = "yolo11n-vanillanet", path: str | None = None) -> None:
     """Print a model's YAML to edit (or write it: path=my.yaml); an edited one is accepted wherever a name is."""
     from vanillayolo.yolo.architecture import dump_yaml, resolve
 
+    if model.endswith(".pt"):
+        raise UsageError(f"yaml model={model}: a checkpoint; give a name or a YAML ('vanillayolo info' lists names).")
     text = dump_yaml(resolve(model))
     if path is None:
         sys.stdout.write(text)

@@ -76,5 +76,7 @@ def closest(given: object, allowed: Iterable[str], most: int = 3, otherwise: str
         return f"did you mean {', '.join(near)}?"
     if otherwise is not None:
         return otherwise
+    if not names:
+        return "it takes none"
     more = f", ... ({len(names)} in all)" if len(names) > LISTED else ""
     return f"allowed: {', '.join(names[:LISTED])}{more}"

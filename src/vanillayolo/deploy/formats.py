@@ -54,8 +54,8 @@ def check_format(format: object) -> str:
         raise UsageError(f"format={name}: left out, {LEFT_OUT[name]}; allowed: {', '.join(FORMATS)}.")
     if name not in FORMATS:
         raise UsageError(
-            f"format={format!r}: {closest(name, FORMATS)}; Ultralytics exports others from a collapsed checkpoint "
-            "('vanillayolo collapse')."
+            f"format={format!r}: {closest(name, FORMATS)} (Ultralytics exports others from a collapsed checkpoint, "
+            "which 'vanillayolo collapse' writes)."
         )
     return name
 

@@ -8,6 +8,7 @@ scale for each output channel, maps one scale each.
 from __future__ import annotations
 
 import itertools
+import logging
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -121,6 +122,7 @@ def quantize_openvino(source: Path, target: Path, batches: Batches, settings: Qu
     from nncf.quantization.advanced_parameters import OverflowFix
     from nncf.quantization.range_estimator import RangeEstimatorParametersSet
 
+    nncf.set_log_level(logging.WARNING)  # else a line for every operation that stays in float
     float_model = onnx.load(source)
     names = [node.name for node in float_model.graph.node]
     ignored = [*decode_nodes(float_model.graph), *matching(names, settings.keep_float)]

@@ -6,6 +6,10 @@ ONNX files take the mean of the box distributions in a form that ONNX Runtime co
 from __future__ import annotations
 
 import copy
+import logging
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +18,25 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.engine.exporter import Exporter
 from ultralytics.nn.modules.block import DFL
-from ultralytics.utils import YAML
+from ultralytics.utils import LOGGER, YAML
 
 from vanillayolo.nn.reparameterize import replace_modules
+
+
+@contextmanager
+def quiet(least: int = logging.WARNING) -> Iterator[None]:
+    """Let Ultralytics report warnings and errors only, or what is of another level at least.
+
+    Nor does torch say that functions which Ultralytics calls will be gone one day: nobody here can act on that.
+    """
+    level = LOGGER.level
+    LOGGER.setLevel(max(level, least))
+    try:
+        with warnings.catch_warnings():
+            warnings.filterwarnings("ignore", r"`torch\.jit\.", FutureWarning)
+            yield
+    finally:
+        LOGGER.setLevel(level)
 
 
 class DistributionMean(nn.Module):
@@ -87,7 +107,8 @@ def export_float(
     network.task = "detect"  # type: ignore[assignment]  # a network that no interface was around has none
     size = imgsz if isinstance(imgsz, int) else list(imgsz)
     settings = {"format": format, "imgsz": size, "batch": 1, "simplify": False, "device": "cpu", "mode": "export"}
-    return Path(str(Exporter(overrides=settings)(model=network)))
+    with quiet():  # it would advise on a file that lies in this folder for a moment
+        return Path(str(Exporter(overrides=settings)(model=network)))
 
 
 def write_metadata(folder: Path, metadata: dict[str, Any]) -> None:

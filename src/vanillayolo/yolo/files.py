@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import copy
-import logging
 import tempfile
-import warnings
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, fields
@@ -20,13 +18,12 @@ from ultralytics.engine.exporter import Exporter, export_formats
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.openvino import OpenVINOBackend
-from ultralytics.utils import LOGGER
 from ultralytics.utils.checks import check_version
 from ultralytics.utils.nms import non_max_suppression
 
 from vanillayolo.errors import UsageError, VerificationError, one_line
 
-from .exporting import with_distribution_mean
+from .exporting import quiet, with_distribution_mean
 
 
 def xml_of(path: str | Path) -> Path:
@@ -54,22 +51,6 @@ def float32_runtimes() -> Iterator[None]:
         yield
     finally:
         AutoBackend._BACKEND_MAP = before
-
-
-@contextmanager
-def quiet(least: int = logging.WARNING) -> Iterator[None]:
-    """Let Ultralytics report warnings and errors only, or what is of another level at least.
-
-    Nor does torch say that functions which Ultralytics calls will be gone one day: nobody here can act on that.
-    """
-    level = LOGGER.level
-    LOGGER.setLevel(max(level, least))
-    try:
-        with warnings.catch_warnings():
-            warnings.filterwarnings("ignore", r"`torch\.jit\.", FutureWarning)
-            yield
-    finally:
-        LOGGER.setLevel(level)
 
 
 @dataclass(frozen=True)

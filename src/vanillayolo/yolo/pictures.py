@@ -21,7 +21,7 @@ from vanillayolo.data.folders import SPLIT_FOLDERS
 from vanillayolo.data.label_files import is_readable
 from vanillayolo.errors import DataError, one_line
 
-from .files import quiet
+from .exporting import quiet
 
 #: How OpenCV reads pictures for a network of so many channels (Ultralytics' choice); others are read unchanged.
 READ_AS = {1: cv2.IMREAD_GRAYSCALE, 3: cv2.IMREAD_COLOR}

@@ -27,7 +27,7 @@ from vanillayolo.errors import CheckpointError, UsageError, VanillaYOLOError, Wr
 from vanillayolo.places import missing_folders, remove_empty
 
 from .checkpoints import can_resume, is_undamaged, newest_checkpoint
-from .files import quiet
+from .exporting import quiet
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Trainer
