@@ -106,6 +106,9 @@ EDITS: dict[str, Callable[[dict[str, Any]], Any]] = {
     "last_fitness": lambda c: c.update(best_fitness="good"),
     "last_stopper": lambda c: c.update(stopper=7),
     "last_list": lambda c: [1, 2],
+    "last_lr_nan": lambda c: c["optimizer"]["param_groups"][0].update(lr=float("nan")),
+    "last_device": lambda c: c["train_args"].update(device=99),
+    "last_scaler": lambda c: c.update(scaler=7),
 }
 
 
@@ -143,6 +146,7 @@ def make_place(root: Path) -> dict[str, str]:
     (root / "tracker_bad.yaml").write_text(yaml.safe_dump({"tracker_type": "nowhere", "track_high_thresh": "x"}))
     (root / "folder.pt").mkdir()
     records(root)
+    others = other_files(root)
     names = {
         **{"yaml": "yolo11n-small.yaml", "best": "slope1.pt", "slope0": "slope0.pt", "folder": "folder"},
         **{"text": "notes.txt", "torn": "torn.pt", "empty": "empty.pt", "state": "state.pt", "weights": "backbone.pth"},
@@ -150,7 +154,32 @@ def make_place(root: Path) -> dict[str, str]:
         **{"folder_pt": "folder.pt", "records_bad": "records_bad", "protocol_bad": "protocol_bad"},
         **{"protocol_nan": "protocol_nan", "ablate_nan": "ablate_nan", "ablate_bad": "ablate_bad"},
     }
+    names |= others
     return {**{k: str(root / v) for k, v in names.items()}, "data": str(data), "image": str(images[0]), "long": LONG}
+
+
+def other_files(root: Path) -> dict[str, str]:
+    """Write edited checkpoints, exported files of other programs, settings that cannot be; return names by key."""
+    import torch
+    from ultralytics.utils import ROOT
+
+    best, script = root / "slope1.pt", torch.jit.trace(torch.nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 8, 8))
+    edited(best, root / "bare.pt", lambda c: c["model"])
+    edited(best, root / "nameless.pt", lambda c: setattr(c["model"], "names", 7))
+    edited(best, root / "strideless.pt", lambda c: setattr(c["model"], "stride", "eight"))
+    for name, said in (("foreign", "{}"), ("listed", "[1, 2]")):
+        torch.jit.save(script, str(root / f"{name}.torchscript"), _extra_files={"config.txt": said})
+    (root / "torn.torchscript").write_bytes((root / "foreign.torchscript").read_bytes()[:500])
+    (root / "cfg_key.yaml").write_text("1: 2\n")
+    (root / "cfg_nan.yaml").write_text("lr0: .nan\n")
+    tracker = (ROOT / "cfg" / "trackers" / "bytetrack.yaml").read_text(encoding="utf-8")
+    (root / "tracker_far.yaml").write_text(tracker.replace("track_buffer: 30", "track_buffer: -1"))
+    return {
+        **{name: f"{name}.pt" for name in ("bare", "nameless", "strideless")},
+        **{name: f"{name}.torchscript" for name in ("foreign", "listed")},
+        **{name: f"{name}.yaml" for name in ("cfg_key", "cfg_nan", "tracker_far")},
+        "torn_script": "torn.torchscript",
+    }
 
 
 def add_trained(root: Path, names: dict[str, str]) -> dict[str, str]:

@@ -61,6 +61,17 @@ def test_no_words_is_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["settings", "runs_dri=here"], "did you mean runs_dir"),
         (["settings", "sync=perhaps"], "must be 'bool'"),
         (["predict", "model=yolo11n-vanillanet", "source=nowhere.jpg"], "nowhere.jpg"),
+        (["train", "name=run", "=3"], "no key stands before the sign"),
+        (["train", "name=run", "="], "no key stands before the sign"),
+        (["train", "=3"], "train KEY=VALUE"),
+        (["=", "train"], "no key stands before the sign"),
+        (["task=detect"], "allowed: demo, scenes, train"),
+        (["train", "mode=val"], "two commands"),
+        (["train", "epochs=1", "epochs=2"], "give it once"),
+        (["settings", "reset=maybe"], "true or false"),
+        (["settings", "runs_dir="], "a path"),
+        (["settings", "weights_dir=/dev/null"], "nothing can be written there"),
+        (["predict", "model=yolo11n-vanillanet", "device=mps"], "not on this machine"),
     ],
 )
 def test_a_mistake_is_one_line_and_code_2(

@@ -70,3 +70,7 @@ def test_settings_of_a_file_stand_below_those_of_the_command_line(tmp_path: Path
     file.write_text("- no settings\n")
     with pytest.raises(UsageError, match=r"no YAML of settings"):
         cli.parse(["train", f"cfg={file}"])
+    for text, told in (("epocs: 3", "did you mean epochs"), ("lr0: .nan", "lr0=nan: give"), ("1: 2", "no key 1")):
+        file.write_text(text)
+        with pytest.raises(UsageError, match=rf"mine\.yaml'.*{told}"):  # the file is named
+            cli.parse(["train", f"cfg={file}"])

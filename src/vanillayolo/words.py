@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from vanillayolo.errors import UsageError, closest
+from vanillayolo.values import shown
 from vanillayolo.yolo.keys import FLAGS, KEYS, TASK_WORDS, WITH_FILE, joined_words, settings_file
 
 #: Keys whose values are text, however they look.
@@ -44,16 +45,34 @@ def _command(words: list[str], commands: Mapping[str, Command]) -> str:
             words.remove(word)
             return mode
     first = next((word for word in words if word not in TASK_WORDS and "=" not in word), "")
-    raise UsageError(
-        f"no command {first!r}: {closest(first, commands)}" if first else "no command is given; see --help."
-    )
+    if first:
+        raise UsageError(f"no command {shown(first)}: {closest(first, commands)}")
+    valued = next((word for word in words if word.partition("=")[0] in commands), None)
+    if valued is not None:
+        raise UsageError(f"{shown(valued)}: a command takes no value; write {valued.partition('=')[0]} KEY=VALUE.")
+    raise UsageError(f"no command is given; allowed: {', '.join(commands)}; see --help.")
+
+
+def _joined(arguments: Sequence[str]) -> list[str]:
+    """Return the words with the spaces around ``=`` taken away.
+
+    Raises:
+        UsageError: for a sign that begins a word and has no key before it.
+    """
+    for before, word in zip(["=", *arguments], arguments, strict=False):
+        if word.startswith("=") and "=" in before:
+            raise UsageError(f"{shown(word)}: no key stands before the sign; write KEY=VALUE.")
+    return joined_words(arguments)
 
 
 def _setting(mode: str, word: str, function: Command, commands: Mapping[str, Command]) -> tuple[str, str]:
     """Return key and value of a word: ``key=value``, a task, or a flag that stands for true."""
     key, sign, value = word.partition("=")
     if sign and key:
-        return key.strip(), value.strip()
+        key, value = key.strip(), value.strip()
+        if key == "mode" and value != mode:
+            raise UsageError(f"{mode} mode={shown(value)}: two commands; give one of them.")
+        return key, value
     flags = {n for n, p in named(function).items() if isinstance(p.default, bool)}
     if word in flags or (is_open_ended(function) and word in FLAGS):
         return word, "true"
@@ -63,7 +82,7 @@ def _setting(mode: str, word: str, function: Command, commands: Mapping[str, Com
         raise UsageError(f"{mode} {word}: two commands; give one of them.")
     if word in named(function) or word in KEYS:
         raise UsageError(f"{mode}: {word} has no value; write {word}=VALUE.")
-    raise UsageError(f"{mode}: {word!r} is not key=value (write e.g. model=yolo11n-vanillanet).")
+    raise UsageError(f"{mode}: {shown(word)} is not key=value (write e.g. model=yolo11n-vanillanet).")
 
 
 def parse(arguments: Sequence[str], commands: Mapping[str, Command]) -> tuple[Command, dict[str, Any]]:
@@ -76,21 +95,21 @@ def parse(arguments: Sequence[str], commands: Mapping[str, Command]) -> tuple[Co
     Raises:
         UsageError: for an unknown command or key, or a word that is neither task nor flag nor key=value.
     """
-    words = [word.removeprefix("--").removesuffix(",") for word in joined_words(arguments)]
+    words = [word.removeprefix("--").removesuffix(",") for word in _joined(arguments)]
     mode = _command(words, commands)
     function = commands[mode]
     settings: dict[str, Any] = {}
     for word in words:
         key, value = _setting(mode, word, function, commands)
         if key in settings:
-            raise UsageError(f"{mode}: {key} is given twice.")
+            raise UsageError(f"{mode}: {shown(key)} is given twice; give it once.")
         settings[key] = value if key in TEXTS else parse_value(value)
     if mode in WITH_FILE and settings.get("cfg") is not None:
         settings = {**settings_file(settings.pop("cfg")), **settings}
     parameters = named(function)
     for key in settings:
         if key not in parameters and not is_open_ended(function):
-            raise UsageError(f"{mode} has no key {key!r}: {closest(key, parameters)}")
+            raise UsageError(f"{mode} has no key {shown(key)}: {closest(key, parameters)}")
     for name, parameter in parameters.items():
         if parameter.default is parameter.empty and name not in settings:
             raise UsageError(f"{mode}: {name}= is missing. {(function.__doc__ or '').splitlines()[0]}")

@@ -216,6 +216,7 @@ def test_the_pair_without_pickle_belongs_together_and_says_only_what_is_known(be
         ({"yaml": None}, "cannot be rebuilt"),
         ({"format": "other"}, "format 'other'"),
         ({"names": {**text["names"], "0": text["names"]["1"]}}, "edited"),
+        ({"stride": "x"}, "edited"),
         (
             {
                 "yaml": {

@@ -78,11 +78,15 @@ def test_a_tracker_has_what_ultralytics_reads(tmp_path: Path) -> None:
     good = (ROOT / "cfg" / "trackers" / "bytetrack.yaml").read_text(encoding="utf-8")
     path.write_text(good)
     check_tracker(path)
-    check_tracker("botsort.yaml")
+    for own in (ROOT / "cfg" / "trackers").glob("*.yaml"):
+        check_tracker(own)
     for text, told in (
         (good.replace("bytetrack", "bitetrack"), "did you mean bytetrack"),
         (good.replace("track_buffer", "buffer"), "lacks track_buffer"),
         (good.replace("match_thresh: 0.8", "match_thresh: x"), "match_thresh='x': give a number"),
+        (good.replace("match_thresh: 0.8", "match_thresh: 3"), "match_thresh=3: give a number from 0 to 1"),
+        (good.replace("track_buffer: 30", "track_buffer: -1"), "track_buffer=-1: give a number from 0"),
+        (good.replace("fuse_score: True", "fuse_score: perhaps"), "fuse_score='perhaps': give true or false"),
         ("no tracker\n", "tracker_type"),
     ):
         path.write_text(text)

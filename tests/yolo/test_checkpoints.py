@@ -8,8 +8,9 @@ import torch
 from ultralytics import __version__
 
 from vanillayolo.errors import CheckpointError
+from vanillayolo.nn.deep_training import deep_pairs
 from vanillayolo.yolo import VanillaYOLO
-from vanillayolo.yolo.checkpoints import can_resume, check_state, check_training_form
+from vanillayolo.yolo.checkpoints import can_resume, check_facts, check_state, check_training_form
 from vanillayolo.yolo.kinds import KINDS
 
 ASSETS = Path(__file__).parents[1] / "assets" / "0.1.0"
@@ -43,6 +44,9 @@ STATE: dict[str, Any] = {
         ({"train_args": {"epochs": 5, "lr0": float("nan")}}, "lr0=nan"),
         ({"train_args": {"epochs": 5, "imgsz": "big"}}, "imgsz='big'"),
         ({"train_args": {"epochs": 5, "nonsense": 1}}, "'nonsense'"),
+        ({"scaler": 7}, "scaler=7"),
+        ({"optimizer": {"state": {}, "param_groups": [{"lr": float("nan")}]}}, "param_groups.0.lr is not finite"),
+        ({"optimizer": {"state": {0: {"m": torch.tensor([torch.inf])}}, "param_groups": []}}, "state.0.m is not"),
     ],
 )
 def test_a_training_state_that_was_edited_is_one_line(edit: dict[str, Any], told: str) -> None:
@@ -99,3 +103,38 @@ def test_training_does_not_start_from_values_that_are_not_finite(
     with pytest.raises(CheckpointError, match=rf"last\.pt: {name} holds 1 of"):
         good.train(resume=str(tmp_path / "last.pt"))
     assert {p.name for p in tmp_path.iterdir()} <= {"bad.pt", "last.pt", "yolo11n-tiny.yaml"}
+
+
+@pytest.mark.parametrize(
+    ("key", "value"),
+    [
+        *(("names", names) for names in (None, 7, "abc", {0: "a"}, {0: None, 1: "b"}, {1: "a", 2: "b"}, ["a"])),
+        *(("stride", stride) for stride in (torch.zeros(3), "eight", 8, torch.tensor([8, torch.nan]))),
+        ("yaml", "nc: 3"),
+    ],
+)
+def test_facts_of_a_network_that_were_edited_are_told(tiny_yaml: Path, key: str, value: Any) -> None:
+    model = VanillaYOLO(tiny_yaml).model
+    check_facts(model, "best.pt")
+    setattr(model, key, value)
+    with pytest.raises(CheckpointError, match=rf"best\.pt: was changed \({key}=.*: must be"):
+        check_facts(model, "best.pt")
+
+
+def test_an_edited_slope_or_shape_is_told(tiny_yaml: Path) -> None:
+    model = VanillaYOLO(tiny_yaml).model
+    name, pair = next(iter(deep_pairs(model)))
+    for slope in ("one", float("nan"), 7.0):
+        pair.negative_slope = slope
+        with pytest.raises(CheckpointError, match=f"slope of {name}="):
+            check_facts(model, "best.pt")
+    pair.negative_slope = 0.0
+    check_facts(model, "best.pt")
+    next(m for m in model.modules() if isinstance(m, torch.nn.Conv2d)).weight.data = torch.zeros(1, 2, 3, 3)
+    with pytest.raises(CheckpointError, match=r"shape of .*weight=.*must be"):
+        check_facts(model, "best.pt")
+
+
+def test_what_is_no_network_of_ultralytics_is_told() -> None:
+    with pytest.raises(CheckpointError, match="holds Sequential, no detector"):
+        check_facts(torch.nn.Sequential(), "best.pt")

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -99,6 +100,27 @@ def test_exported_file_that_does_not_open_is_one_line(lively_data: Path, tmp_pat
         assert "\n" not in str(error.value)
     with pytest.raises(CheckpointError, match=r"\.pt"):
         model.train(data=str(lively_data), **where)
+    assert not (tmp_path / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("config", "told"),
+    [
+        ({}, r"gives \[1, 3, 640, 640\], where \[images, 4 \+ classes, anchors\]"),
+        ({"imgsz": [64, 64], "names": {0: "a"}, "task": "detect"}, r"where \[images, 4 \+ 1, anchors\]"),
+        ({"imgsz": [64, 64], "channels": 5, "task": "detect"}, "cannot be opened and run"),
+        ([1, 2], "not a loadable checkpoint"),
+    ],
+)
+def test_exported_file_of_another_program_is_one_line(
+    lively_data: Path, tmp_path: Path, config: object, told: str
+) -> None:
+    path = tmp_path / "other.torchscript"
+    network = torch.jit.trace(torch.nn.Conv2d(3, 3, 1), torch.zeros(1, 3, 8, 8))
+    torch.jit.save(network, str(path), _extra_files={"config.txt": json.dumps(config)} if config else {})
+    with pytest.raises(CheckpointError, match=rf"other\.torchscript: .*{told}") as error:
+        VanillaYOLO(path).val(data=str(lively_data), project=str(tmp_path / "runs"))
+    assert "\n" not in str(error.value)
     assert not (tmp_path / "runs").exists()
 
 

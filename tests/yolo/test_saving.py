@@ -211,6 +211,15 @@ def test_resume_checks_the_data_as_train_does(
     }
 
 
+@pytest.mark.slow
+def test_resume_asks_whether_the_device_is_there(moved: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    ckpt = torch.load(moved / "weights" / "last.pt", weights_only=False)
+    ckpt["train_args"]["device"] = 99
+    torch.save(ckpt, moved / "weights" / "last.pt")
+    assert resume(moved) == 2
+    assert "device=99: not on this machine" in one_line(capsys)
+
+
 # -- without a training
 
 

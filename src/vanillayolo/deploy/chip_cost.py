@@ -15,6 +15,7 @@ from vanillayolo.data import make_scenes
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.study.records import markdown
+from vanillayolo.values import FLAG, check_value
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.detectors import network as network_of
 from vanillayolo.yolo.detectors import open_detector
@@ -83,6 +84,7 @@ def cost(
         MergeError: for a checkpoint whose slope is below 1.
     """
     check_sizes(imgsz, images)
+    check_value("rewrite", rewrite, FLAG)
     row = check_target(target)
     bodies = {model: body_of(model) for model in models}
     inputs = calibration_images(data, imgsz, images)

@@ -150,7 +150,7 @@ def export(
         if word == 8:
             made = write_int8(model, folder / target.name, format, str(checked), settings)
         else:
-            asked = {k: v for k, v in settings.items() if k not in {"half", "int8"}}
+            asked = {k: v for k, v in settings.items() if k not in {"half", "int8"} and v is not None}
             asked |= {"format": format, "quantize": word, "task": str(model.task)}
             made = write_file(model.model, folder, origin.stem, asked, model.callbacks)
         result = None

@@ -29,6 +29,7 @@ from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import check_imgsz
+from vanillayolo.yolo.detectors import network as network_of
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.files import xml_of
 from vanillayolo.yolo.inference import stock_model, trace_onnx
@@ -126,7 +127,7 @@ def subject(name: str, imgsz: int) -> Subject:
     elif is_model_name(plain) or path.suffix in (".yaml", ".yml"):
         network = randomize_batchnorm(VanillaDetectionModel(plain, verbose=False))
     else:
-        loaded: Any = VanillaYOLO(plain).model
+        loaded: Any = network_of(VanillaYOLO(plain))
         network = loaded.float()
     if plain != name:
         network = fold_stock(network).eval()

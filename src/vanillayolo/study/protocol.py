@@ -112,7 +112,7 @@ def measure_latency(root: Path, runs: dict[str, Path], imgsz: int, backends: Seq
     """
     path = root / "latency.json"
     if path.exists():
-        known = read_record(path)
+        known = read_record(path, {"milliseconds": dict})
         same = {"imgsz": imgsz, "rounds": rounds}.items() <= known.items()
         if same and all(set(runs) == set(known["milliseconds"].get(b, {})) for b in backends):
             return known

@@ -31,7 +31,7 @@ def read_record(path: Path, needs: Needs | None = None) -> Record:
     """
     try:
         record = json.loads(path.read_text(encoding="utf-8"), parse_constant=_refuse_constant)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UsageError(f"{path}: not a readable record ({error}); remove it to make it anew.") from None
     if not isinstance(record, dict):
         raise UsageError(f"{path}: not a record; remove it to make it anew.")

@@ -12,7 +12,7 @@ from ultralytics.utils.torch_utils import select_device
 
 from vanillayolo.errors import UsageError, closest, one_line
 from vanillayolo.places import check_folder
-from vanillayolo.values import SIZE, check_value, check_values, is_number, shown
+from vanillayolo.values import FLAG, MANY, SHARE, SIZE, check_value, check_values, is_number, number, shown
 
 from .fine_tuning import check_stages, freeze_entries
 from .kinds import KINDS, METHOD_KEYS, OPTIMIZERS
@@ -86,7 +86,9 @@ def check_device(device: Any) -> None:
     if device is None:
         return
     try:
-        select_device(device, verbose=False)
+        chosen = select_device(device, verbose=False)
+        if str(device).lower().startswith("mps") and chosen.type != "mps":
+            raise ValueError("Ultralytics would take the CPU without a word")
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         there = ["cpu", *map(str, range(torch.cuda.device_count()))]
         raise UsageError(f"device={shown(device)}: not on this machine; allowed are {', '.join(there)}.") from error
@@ -207,8 +209,11 @@ def check_tracker(tracker: Any, has_maps: bool = True) -> None:
     for key, default in types[kind].items():
         if key not in given:
             raise UsageError(f"tracker={shown(str(path))}: lacks {key}; give it, for instance {key}: {default}.")
-        if is_number(default) and not is_number(given[key]):
-            raise UsageError(f"tracker={shown(str(path))}: {key}={shown(given[key])}: give a number, like {default}.")
+        if is_number(default):
+            kind = SHARE if key.endswith("_thresh") and default <= 1 else number(0, MANY)
+            check_value(f"tracker={shown(str(path))}: {key}", given[key], kind)
+        elif isinstance(default, bool):
+            check_value(f"tracker={shown(str(path))}: {key}", given[key], FLAG)
     if given.get("with_reid") and given.get("model", "auto") == "auto" and not has_maps:
         raise UsageError(
             f"tracker={shown(str(path))}: with_reid with model: auto needs the network's maps, which an exported file "

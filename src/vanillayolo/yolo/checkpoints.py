@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
+import math
 import zipfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import torch
 from ultralytics import __version__ as ultralytics_version
+from ultralytics.nn.tasks import BaseModel, DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, ROOT, YAML
 
 from vanillayolo.data.folders import class_folders
 from vanillayolo.errors import CheckpointError, DataError, UsageError
 from vanillayolo.nn import is_merged
-from vanillayolo.values import NONE, Kind, check_value, check_values, is_number, shown, whole
+from vanillayolo.nn.deep_training import deep_pairs
+from vanillayolo.values import NONE, SHARE, Kind, check_value, check_values, is_number, shown, whole
 
 from .merging import MergingMixin, student
 
@@ -37,6 +40,7 @@ STATE: dict[str, Kind] = {
     "updates": whole(0, 10**12) | NONE,
     "best_fitness": Kind("a number", is_number) | NONE,
     "optimizer": Kind("an optimizer's state", lambda v: isinstance(v, dict) and {"state", "param_groups"} <= set(v)),
+    "scaler": Kind("a dictionary", lambda v: isinstance(v, dict)) | NONE,
     "stopper": Kind("a dictionary", lambda v: isinstance(v, dict)) | NONE,
     "train_args": Kind("a dictionary", lambda v: isinstance(v, dict)),
 }
@@ -55,6 +59,49 @@ def check_finite(model: torch.nn.Module, name: str) -> None:
                 f"{name}: {key} holds {bad} of {tensor.numel()} values that are not finite (NaN or infinite); "
                 "give an earlier checkpoint of the run (save_period keeps some), or train again."
             )
+
+
+def check_facts(network: Any, name: str) -> None:
+    """Raise CheckpointError for what is no network of Ultralytics, or one whose facts were edited."""
+    if not isinstance(network, BaseModel):
+        raise CheckpointError(f"{name}: holds {type(network).__name__}, no detector or classifier; give a checkpoint.")
+    if isinstance(network, DetectionModel) and not hasattr(network.model[-1], "nc"):
+        raise CheckpointError(f"{name}: its last row finds no boxes; copy the checkpoint or train it again.")
+    strides = Kind("numbers from 1 on", lambda v: all(float(s) >= 1 for s in v))
+    facts = {
+        "yaml": (Kind("a mapping", lambda v: isinstance(v, dict)), getattr(network, "yaml", None)),
+        "names": (_names_of(getattr(network.model[-1], "nc", None)), getattr(network, "names", None)),
+        "stride": (strides, getattr(network, "stride", [1.0])),
+        **{f"slope of {key}": (SHARE, pair.negative_slope) for key, pair in deep_pairs(network)},
+        **{f"shape of {key}": (Kind(f"{need}", need.__eq__), shape) for key, need, shape in _shapes(network)},
+    }
+    for key, (kind, value) in facts.items():
+        try:
+            check_value(key, value, kind)
+        except UsageError as error:
+            told = str(error).replace(": give", ": must be").rstrip(".")
+            raise CheckpointError(f"{name}: was changed ({told}); copy it or train it again.") from error
+
+
+def _names_of(count: int | None) -> Kind:
+    """Return the kind of the names of so many classes; a classifier of Ultralytics does not say how many it has."""
+
+    def fits(names: Any) -> bool:
+        listed = dict(enumerate(names)) if isinstance(names, (list, tuple)) else names
+        if not isinstance(listed, dict):
+            return False
+        words = all(isinstance(word, (str, int)) for word in listed.values())
+        return words and set(listed) == set(range(len(listed) if count is None else count))
+
+    return Kind(f"one name for each of the {count or ''} classes, numbered from 0", fits)
+
+
+def _shapes(network: Any) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
+    """Yield the name of every convolution's weight, the shape that its layer states, and the shape that it has."""
+    for key, layer in network.named_modules():
+        if type(layer) is torch.nn.Conv2d:
+            stated = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
+            yield f"{key}.weight", stated, tuple(layer.weight.shape)
 
 
 def is_undamaged(path: Path) -> bool:
@@ -107,6 +154,16 @@ def can_resume(ckpt: dict[str, Any] | None) -> bool:
     return ckpt.get("optimizer") is not None and counted and 0 <= epoch < epochs - 1  # type: ignore[operator]
 
 
+def not_finite(state: Any, name: str = "") -> str | None:
+    """Return the path of the first number or tensor of an optimizer's state that is not finite."""
+    if isinstance(state, (dict, list, tuple)):
+        entries = state.items() if isinstance(state, dict) else enumerate(state)
+        return next(filter(None, (not_finite(value, f"{name}.{key}".lstrip(".")) for key, value in entries)), None)
+    if isinstance(state, torch.Tensor):
+        return None if not state.is_floating_point() or bool(state.isfinite().all()) else name
+    return name if isinstance(state, float) and not math.isfinite(state) else None
+
+
 def check_state(ckpt: dict[str, Any], name: str, kinds: Mapping[str, Kind]) -> None:
     """Raise CheckpointError for a training state that was edited, or is another program's.
 
@@ -120,6 +177,8 @@ def check_state(ckpt: dict[str, Any], name: str, kinds: Mapping[str, Kind]) -> N
     try:
         for key, kind in STATE.items():
             check_value(key, ckpt.get(key), kind)
+        if bad := not_finite(ckpt["optimizer"]):
+            raise UsageError(f"optimizer: {bad} is not finite")
         args = ckpt["train_args"]
         unknown = set(args) - set(DEFAULT_CFG_DICT) - NO_SETTINGS
         if unknown and ckpt.get("version") == ultralytics_version:  # other versions have other keys

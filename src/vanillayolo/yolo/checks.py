@@ -11,14 +11,14 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils import YAML
 from ultralytics.utils.torch_utils import select_device
 
-from vanillayolo.errors import CheckpointError, DataError, UsageError, one_line
+from vanillayolo.errors import CheckpointError, DataError, UsageError
 
 from .arguments import (
     check_classes,
+    check_device,
     check_rows,
     check_run_folder,
     check_tracker,
@@ -36,6 +36,7 @@ from .checkpoints import (
     newest_checkpoint,
 )
 from .distillation import check_teacher
+from .files import check_runs
 from .kinds import KINDS
 from .merging import student
 from .presets import with_preset
@@ -94,7 +95,7 @@ def checked_val(model: Any, validator: Any, kwargs: dict[str, Any]) -> dict[str,
     check_ranks("val")
     data = kwargs.get("data") or model.overrides.get("data") or data_of_file(model, kwargs)
     kwargs["data"] = model.checked_data(data, (kwargs.get("split") or "val",), background=True)
-    check_opens(model, kwargs.get("device"))
+    check_opens(model, kwargs)
     check_run_folder("val", model.task, kwargs)
     return kwargs
 
@@ -106,7 +107,7 @@ def check_predict(model: Any, source: Any, kwargs: dict[str, Any]) -> None:
     if source is not None:
         check_source(source)
     check_tracker(kwargs.get("tracker"), isinstance(model.model, nn.Module))
-    check_opens(model, kwargs.get("device"))
+    check_opens(model, kwargs)
     if any(kwargs.get(key) for key in ("save", "save_txt", "save_crop", "save_frames", "visualize")):
         check_run_folder("predict", model.task, kwargs)
 
@@ -124,14 +125,12 @@ def check_network(model: Any, kwargs: dict[str, Any]) -> None:
         check_rows(student(model.model), kwargs)
 
 
-def check_opens(model: Any, device: Any) -> None:
-    """Raise CheckpointError for an exported file that its library does not open."""
+def check_opens(model: Any, kwargs: dict[str, Any]) -> None:
+    """Raise CheckpointError for an exported file that its library does not open and run, or that predicts nothing."""
     if isinstance(model.model, nn.Module) or model.predictor is not None:
         return
-    try:
-        AutoBackend(str(model.model), device=select_device(device, verbose=False), verbose=False)
-    except Exception as error:  # every library has its own
-        raise CheckpointError(f"{model.model_name}: cannot be opened ({one_line(error)}); export it again.") from error
+    device = select_device(kwargs.get("device"), verbose=False)
+    check_runs(str(model.model), str(model.model_name), model.task, device, kwargs.get("imgsz"))
 
 
 def check_starting_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> None:
@@ -175,8 +174,13 @@ def resumed(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
     check_finite(trained, str(path or name))
     if path is None or not can_resume(ckpt):
         ended = path is not None and finish_run(path, ckpt)
-        reason = "its training has ended" if ended else "give last.pt of an interrupted run, or omit resume"
-        raise CheckpointError(f"{name}: nothing to resume; {reason}.")
+        reason = "its training has ended" if ended else "give last.pt of an interrupted run"
+        raise CheckpointError(f"{name}: nothing to resume; {reason}; to start anew from its weights, omit resume.")
+    if kwargs.get("device") is None:
+        try:
+            check_device(ckpt["train_args"].get("device"))
+        except UsageError as error:
+            raise UsageError(f"{path} was trained with {str(error).rstrip('.')}; give one as device=.") from error
     given = kwargs.get("data")
     try:
         data = model.checked_data(given or ckpt["train_args"].get("data") or "")

@@ -21,7 +21,7 @@ from ultralytics.nn.backends.openvino import OpenVINOBackend
 from ultralytics.utils.checks import check_version
 from ultralytics.utils.nms import non_max_suppression
 
-from vanillayolo.errors import UsageError, VerificationError, one_line
+from vanillayolo.errors import CheckpointError, UsageError, VerificationError, one_line
 
 from .exporting import quiet, with_distribution_mean
 
@@ -132,6 +132,40 @@ class ExportedFile:
             size = "x".join(map(str, x.shape))
             raise VerificationError(f"{self.name}: does not run on {size} ({reason}); export it again.") from error
         return torch.as_tensor(np.array(out[0] if isinstance(out, (tuple, list)) else out))
+
+
+def check_runs(path: str, name: str, task: str, device: torch.device, imgsz: Any = None) -> None:
+    """Raise CheckpointError unless an exported file opens, takes images and gives what its task asks for.
+
+    Args:
+        path: the file or folder.
+        name: what to call it.
+        task: ``detect`` or ``classify``.
+        device: where it is to run.
+        imgsz: pixels, for a file that does not say its size.
+    """
+    try:
+        with quiet():
+            backend = AutoBackend(path, device=device, verbose=False)
+            said = backend.metadata
+            size = said.get("imgsz") or imgsz or 640
+            height, width = (size, size) if isinstance(size, int) else (size[0], size[-1])
+            image = torch.zeros(int(said.get("batch") or 1), int(said.get("channels") or 3), height, width)
+            with torch.inference_mode():
+                found = backend(image.to(device))
+        shape = list((found[0] if isinstance(found, (list, tuple)) else found).shape)
+        classes = len(backend.names) if said.get("names") else None
+    except Exception as error:  # every library has its own
+        raise CheckpointError(f"{name}: cannot be opened and run ({one_line(error)}); export it again.") from error
+    if task == "classify":
+        fits, wanted = len(shape) == 2 and classes in (None, shape[1]), f"[images, {classes or 'classes'}]"
+    elif said.get("end2end"):
+        fits, wanted = len(shape) == 3 and shape[2] == 6, "[images, boxes, 6]"
+    else:
+        rows = shape[1] if len(shape) == 3 else 0
+        fits, wanted = rows > 4 and classes in (None, rows - 4), f"[images, 4 + {classes or 'classes'}, anchors]"
+    if not fits:
+        raise CheckpointError(f"{name}: gives {shape}, where {wanted} is to be; export it again.")
 
 
 class SingleLabelValidator(DetectionValidator):

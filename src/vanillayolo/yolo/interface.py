@@ -10,6 +10,7 @@ from ultralytics.engine.exporter import export_formats
 from ultralytics.engine.model import Model
 from ultralytics.models.yolo.classify import ClassificationValidator
 from ultralytics.models.yolo.detect import DetectionValidator
+from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from vanillayolo.atomic import whole_file
@@ -18,11 +19,12 @@ from vanillayolo.errors import CheckpointError, ModelNameError, UsageError, Vani
 from vanillayolo.values import THING, check_value
 
 from .architecture import is_classifier, is_model_name, resolve
-from .checkpoints import check_undamaged, check_weights
+from .checkpoints import check_facts, check_undamaged, check_weights
 from .checks import check_predict, checked_train, checked_val
 from .classify import VanillaClassificationModel, VanillaClassificationTrainer
 from .datasets import resolve_data
 from .entrances import deep
+from .merging import student
 from .model import VanillaDetectionModel
 from .offline import place_fonts
 from .pretrained import find_weights, fit_yaml, load_pretrained
@@ -145,6 +147,8 @@ class VanillaYOLO(Model):
             raise CheckpointError(f"{weights}: empty file; give a finished checkpoint, or train again.")
         check_undamaged(path)
         try:
+            if path.suffix != ".pt":
+                dict(BaseBackend.read_metadata(path))  # Ultralytics takes whatever stands there for a mapping
             super()._load(weights, task)
         except (ModelNameError, CheckpointError):
             raise
@@ -156,6 +160,8 @@ class VanillaYOLO(Model):
             ) from error
         if self.task not in TASKS:
             raise CheckpointError(f"{weights}: made for task={self.task}; VanillaYOLO detects and classifies.")
+        if isinstance(self.model, torch.nn.Module):
+            check_facts(student(self.model), weights)
 
     def load(self, weights: Any = "best.pt") -> VanillaYOLO:
         """Load weights, and the slope they belong to, into the network at hand.

@@ -10,10 +10,13 @@ from typing import Any
 from ultralytics.cfg import TASKS, merge_equals_args
 from ultralytics.utils import DEFAULT_CFG_DICT, DEFAULT_CFG_PATH
 
+from vanillayolo.errors import UsageError, closest
 from vanillayolo.nn import DeepTraining
+from vanillayolo.values import check_value, shown
 
 from .arguments import named_settings
 from .fine_tuning import FineTuning
+from .kinds import KINDS, METHOD_KEYS
 from .lean_training import LeanTraining
 
 TASK_WORDS = TASKS
@@ -50,9 +53,15 @@ def settings_file(file: object) -> dict[str, Any]:
     """Return the settings that a ``cfg=`` YAML gives, those that are empty left out.
 
     Raises:
-        UsageError: when it is no file of settings.
+        UsageError: when it is no file of settings, or holds a key or value that none of them has.
     """
     given = {k: v for k, v in named_settings({"cfg": file}).items() if k not in {"cfg", "mode", "save_dir"}}
+    known, where = {*DEFAULT_CFG_DICT, *METHOD_KEYS, *KINDS}, f"cfg={shown(str(file), 200)}"
+    for key, value in given.items():
+        if key not in known:
+            raise UsageError(f"{where}: has no key {shown(key)}: {closest(str(key), sorted(known))}")
+        if key in KINDS:
+            check_value(f"{where}: {key}", value, KINDS[key])
     if given.get("task") == DEFAULT_CFG_DICT["task"]:
         del given["task"]  # in a copy of the defaults, nobody's choice
     return given

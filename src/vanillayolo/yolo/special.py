@@ -11,6 +11,8 @@ from ultralytics.utils import DEFAULT_CFG_PATH, SETTINGS
 from ultralytics.utils.checks import collect_system_info
 
 from vanillayolo.errors import UsageError, closest
+from vanillayolo.places import check_folder
+from vanillayolo.values import FLAG, PATH, check_value
 
 from .lean_training import has_bfloat16_instructions
 from .threads import available_cores
@@ -44,11 +46,15 @@ def settings(reset: bool, values: dict[str, Any]) -> None:
     """Print Ultralytics' settings, after changing or resetting them.
 
     Raises:
-        UsageError: for a setting that does not exist, or a value of another type.
+        UsageError: for a setting that does not exist, a value of another type, or a folder that cannot be.
     """
+    check_value("reset", reset, FLAG)
     for key in values:
         if key not in SETTINGS:
             raise UsageError(f"settings has no key {key!r}: {closest(key, SETTINGS)}")
+        if key.endswith("_dir"):
+            check_value(key, values[key], PATH)
+            check_folder(key, values[key])
     if reset:
         SETTINGS.reset()
     try:

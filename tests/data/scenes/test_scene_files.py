@@ -139,6 +139,9 @@ def test_a_set_that_is_there_is_left_and_other_files_are_refused(tmp_path: Path)
         write_scenes(tmp_path / "moved", SceneSettings(**SMALL, seed=1))
     assert len(list((tmp_path / "moved").rglob("*.jpg"))) == SMALL["pictures"]
     assert [path.name for path in tmp_path.iterdir()] == ["moved"]
+    for place in ("/proc/x", data / "x", ""):
+        with pytest.raises(UsageError, match="folder="):
+            write_scenes(place, made)
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,8 @@ from vanillayolo.data.scenes.scene import Scenes
 from vanillayolo.data.scenes.settings import GENERATOR_VERSION, LICENCE, SceneSettings
 from vanillayolo.data.scenes.shapes import class_name
 from vanillayolo.errors import UsageError, closest
+from vanillayolo.places import check_folder
+from vanillayolo.values import PATH, check_value
 
 FORMATS = ("yolo", "coco")
 RECORD = "scenes.json"
@@ -44,12 +46,13 @@ def write_scenes(
         What to give to a training as ``data=``: the path of ``scenes.yaml``, or for classify the folder; absolute.
 
     Raises:
-        UsageError: if the settings do not go together.
+        UsageError: if the settings do not go together, or nothing can be written there.
         DataError: if the folder holds other files.
         WriteError: if it cannot be written.
     """
     settings = settings or SceneSettings()
     _check(settings, format, workers)
+    check_value("folder", folder, PATH)
     root = Path(folder).expanduser().absolute()
     data = root if settings.task == "classify" else root / "scenes.yaml"
     made_by = {"generator_version": GENERATOR_VERSION, "format": format, **asdict(settings)}
@@ -57,6 +60,7 @@ def write_scenes(
         if data != root:  # its absolute path is out of date in a folder that was moved
             write_whole(data, _yaml_text(root, settings, format))
         return data
+    check_folder("folder", root)
     with staged_folder(root, ()) as stage:
         written = _write_pictures(stage, settings, format, workers)
         if format == "coco":
