@@ -50,7 +50,7 @@ def test_every_name_resolves(name: str) -> None:
 
 @pytest.mark.parametrize(("key", "allowed"), [("series_init", "noise, identity"), ("pair_init", "noise, fan_in")])
 def test_an_unknown_start_lists_those_there_are(tiny_cfg: dict[str, Any], key: str, allowed: str) -> None:
-    with pytest.raises(ModelNameError, match=f"{key} 'dirac': allowed: {allowed}"):
+    with pytest.raises(ModelNameError, match=f"{key} 'dirac': give one of {allowed}"):
         resolve(tiny_cfg | {key: "dirac"})
 
 
@@ -74,7 +74,7 @@ def test_an_unknown_start_lists_those_there_are(tiny_cfg: dict[str, Any], key: s
     ],
 )
 def test_the_heads_stages_are_counted(tiny_cfg: dict[str, Any], stages: Any) -> None:
-    with pytest.raises(ModelNameError, match=r"head_stages .*: give whole numbers for box, class, act_num"):
+    with pytest.raises(ModelNameError, match=r"head_stages .*: give none, or whole numbers for box, class, act_num"):
         resolve(tiny_cfg | {"head_stages": stages})
 
 
