@@ -3,6 +3,7 @@ from __future__ import annotations
 import errno
 import resource
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -11,13 +12,15 @@ from vanillayolo.errors import UsageError
 from vanillayolo.places import advice, check_file, check_folder, missing_folders, remove_empty
 
 
-@pytest.fixture
+@contextmanager
 def no_room() -> Iterator[None]:
     """A limit of nothing on the size of files: to a process it is a full disk."""
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (0, before[1]))
-    yield
-    resource.setrlimit(resource.RLIMIT_FSIZE, before)
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)  # before pytest, whose output may be a file, writes again
 
 
 def test_places_that_can_be_written_pass_and_stay_as_they_are(tmp_path: Path) -> None:
@@ -43,8 +46,8 @@ def test_places_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["circle", "file"]
 
 
-def test_a_full_place_is_noticed(tmp_path: Path, no_room: None) -> None:
-    with pytest.raises(UsageError, match="ulimit"):
+def test_a_full_place_is_noticed(tmp_path: Path) -> None:
+    with no_room(), pytest.raises(UsageError, match="ulimit"):
         check_folder("project", tmp_path / "runs")
 
 
