@@ -25,10 +25,9 @@ OUT = Path(__file__).parent / "busy_machine.json"
 POLICIES: dict[str, dict[str, str]] = {
     "all cores": {},
     "all cores, passive waiting": {"OMP_WAIT_POLICY": "passive"},
-    "all cores, short waiting (1,000)": {"GOMP_SPINCOUNT": "1000"},
-    "all cores, short waiting (10,000)": {"GOMP_SPINCOUNT": "10000"},
+    "GOMP_SPINCOUNT=1000, all cores": {"GOMP_SPINCOUNT": "1000"},
+    "GOMP_SPINCOUNT=10000, all cores": {"GOMP_SPINCOUNT": "10000"},
     "free cores": {},
-    "ours": {},
     "one thread": {"OMP_NUM_THREADS": "1"},
 }
 SPIN = "while True: pass"
@@ -36,8 +35,6 @@ SPIN = "while True: pass"
 
 def steps(policy: str, given: argparse.Namespace) -> list[float]:
     """Train for the seconds given and return what every step took, seconds; the first fifth is not counted."""
-    if policy == "ours":  # before torch, whose OpenMP reads the environment once
-        import vanillayolo  # noqa: F401
     import torch
 
     from vanillayolo.study.latency import machine
@@ -60,7 +57,7 @@ def steps(policy: str, given: argparse.Namespace) -> list[float]:
     taken: list[float] = []
     begin = time.perf_counter()
     while time.perf_counter() - begin < given.seconds or len(taken) < 3:
-        if policy in ("free cores", "ours"):
+        if policy == "free cores":
             use_free_cores()
         start = time.perf_counter()
         loss, _ = model.loss(batch)

@@ -37,22 +37,5 @@ def chosen_threads() -> int | None:
     return torch.get_num_threads() if torch and torch.get_num_threads() not in usual else None
 
 
-def shorten_waiting() -> bool:
-    """Let threads that wait for each other sleep soon, and return whether torch, imported after this, will do so.
-
-    GNU's OpenMP spins for some 10 ms, longer than a busy core takes to come back to the thread that is waited for. The
-    user's own setting stays, and goes on to be none of ours.
-    """
-    told = {key: os.environ[key] for key in ("OMP_WAIT_POLICY", "GOMP_SPINCOUNT") if key in os.environ}
-    if "torch" in sys.modules:
-        return False
-    if not told:
-        os.environ["GOMP_SPINCOUNT"] = SPINS
-    return not told or told == {"GOMP_SPINCOUNT": SPINS}  # a parent process' of ours
-
-
-#: Rounds for which a waiting thread spins, some 50 microseconds: the gap between two parallel loops of a step.
-SPINS = "1000"
-WAITS_SHORT = shorten_waiting()
 #: The user's own number of threads; it holds for the whole process.
 USER_THREADS = chosen_threads()

@@ -86,33 +86,6 @@ def test_between_two_looks_nothing_changes(state: State, monkeypatch: pytest.Mon
     assert torch.get_num_threads() == 2
 
 
-def test_threads_that_wait_asleep_need_no_watch(state: State, monkeypatch: pytest.MonkeyPatch) -> None:
-    state.watches = False
-    monkeypatch.setattr(threads, "look", clock(2.0))
-    use_free_cores()
-    assert torch.get_num_threads() == 2
-
-
-@pytest.mark.parametrize(
-    ("told", "left", "short"),
-    [
-        ({}, {"GOMP_SPINCOUNT": "1000"}, True),
-        ({"GOMP_SPINCOUNT": "1000"}, {"GOMP_SPINCOUNT": "1000"}, True),  # a child process
-        ({"OMP_WAIT_POLICY": "active"}, {"OMP_WAIT_POLICY": "active"}, False),
-    ],
-)
-def test_waiting_is_shortened_before_torch_is_there(
-    monkeypatch: pytest.MonkeyPatch, told: dict[str, str], left: dict[str, str], short: bool
-) -> None:
-    found = dict(told)
-    monkeypatch.setattr(environment.os, "environ", found)
-    assert not environment.shorten_waiting()  # torch is there already
-    assert found == told
-    monkeypatch.delitem(sys.modules, "torch")
-    assert environment.shorten_waiting() == short
-    assert found == left
-
-
 def test_our_own_computing_is_not_taken_for_others(monkeypatch: pytest.MonkeyPatch) -> None:
     """A real look: a second of counting here is this process' own."""
     before = threads.look()

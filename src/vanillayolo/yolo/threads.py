@@ -2,8 +2,8 @@
 
 Every parallel loop ends when its last thread does. A thread without a core of its own keeps all others waiting, and
 spinning on the cores that it needs: beside busy processes a training step takes many times as long
-(``benchmarks/busy_machine.py``). Where waiting threads sleep soon, all cores do best beside others too; where torch was
-imported before us, or its OpenMP is not GNU's, as many threads as there are free cores do.
+(``benchmarks/busy_machine.json``). As many threads as there are free cores do best, on an idle machine too; threads
+that sleep while they wait (``OMP_WAIT_POLICY=passive``, ``GOMP_SPINCOUNT``) take half as long again on an idle one.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import psutil
 import torch
 from ultralytics.utils import torch_utils
 
-from vanillayolo.environment import USER_THREADS, WAITS_SHORT
+from vanillayolo.environment import USER_THREADS
 
 #: Seconds between two looks at the machine.
 INTERVAL = 2.0
@@ -34,14 +34,12 @@ class State:
         left: the number that torch had when we last looked; another one that is found is the user's.
         free: the number of cores that nobody else keeps busy.
         seen: time, the machine's and this process' own seconds of computing, at the last look.
-        watches: whether the machine has to be looked at.
     """
 
     limit: int | None
     left: int
     free: int
     seen: tuple[float, float, float]
-    watches: bool = True
 
 
 def cgroup_cores(root: Path = Path("/")) -> float:
@@ -84,15 +82,6 @@ def available_cores() -> int:
     return max(1, math.floor(min(len(own_cores()), cgroup_cores())))
 
 
-def obeys() -> bool:
-    """Return whether torch's threads wait as :mod:`vanillayolo.environment` has told GNU's OpenMP."""
-    try:
-        loaded = Path("/proc/self/maps").read_text(encoding="utf-8", errors="replace")
-    except OSError:
-        return False
-    return WAITS_SHORT and "libgomp" in loaded and "libiomp" not in loaded
-
-
 def look() -> tuple[float, float, float]:
     """Return the time, and the seconds of computing of all our cores and of this process, each since some beginning."""
     cores = psutil.cpu_times(percpu=True)
@@ -116,7 +105,7 @@ def wanted(threads: int, others: float, cores: int) -> int:
     return max(1, min(cores, fewer if fewer < threads else max(threads, more)))
 
 
-STATE = State(USER_THREADS, torch.get_num_threads(), available_cores(), look(), not obeys())
+STATE = State(USER_THREADS, torch.get_num_threads(), available_cores(), look())
 if USER_THREADS is None:
     os.environ.pop("OMP_NUM_THREADS", None)  # Ultralytics' own, which our child processes would take for the user's
 
@@ -139,7 +128,7 @@ def use_free_cores(engine: Any = None) -> None:
     device = getattr(engine, "device", None)
     if device is not None and torch.device(device).type != "cpu":
         return
-    if STATE.watches and STATE.limit is None and time.perf_counter() - STATE.seen[0] >= INTERVAL:
+    if STATE.limit is None and time.perf_counter() - STATE.seen[0] >= INTERVAL:
         before, STATE.seen = STATE.seen, look()
         seconds, busy, own = (now - then for now, then in zip(STATE.seen, before, strict=True))
         STATE.free = wanted(STATE.free, max(0.0, (busy - own) / seconds), available_cores())
