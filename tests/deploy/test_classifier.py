@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from shutil import copyfile
 
 import numpy as np
 import pytest
@@ -63,6 +64,13 @@ def test_file_has_the_merged_networks_probabilities(pictures: Path, tmp_path: Pa
     assert torch.allclose(theirs, ours, atol=1e-5)
     assert float(ours.max()) > 0.3  # not a quarter each, whatever the network computes
     assert not is_merged(model.model)
+
+
+@pytest.mark.parametrize("format", ["onnx", "openvino"])
+def test_a_network_for_a_microcontroller_is_shipped(pictures: Path, tmp_path: Path, format: str) -> None:
+    best = copyfile(Path(__file__).parents[1] / "assets" / "0.1.0" / "classifier.pt", tmp_path / "small.pt")
+    assert main(["export", f"model={best}", f"format={format}", "imgsz=32", f"source={pictures}"]) == 0
+    assert best.stat().st_size < 1e5  # below 0.1 MB, from which on Ultralytics believes in a file
 
 
 def test_file_of_other_weights_is_not_verified(pictures: Path, tmp_path: Path) -> None:

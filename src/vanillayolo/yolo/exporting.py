@@ -16,9 +16,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from ultralytics.engine import exporter
 from ultralytics.engine.exporter import Exporter
 from ultralytics.nn.modules.block import DFL
 from ultralytics.utils import LOGGER, YAML
+from ultralytics.utils.files import file_size
 
 from vanillayolo.nn.reparameterize import replace_modules
 
@@ -84,6 +86,20 @@ class MeanByConvolution(DistributionMean):
         return sums[:, 0] / sums[:, 1]
 
 
+@contextmanager
+def any_size() -> Iterator[None]:
+    """Let Ultralytics write files below 0.1 MB, which it takes for corrupt: networks for microcontrollers are smaller.
+
+    What is written is proven by its outputs (:func:`vanillayolo.deploy.verify`), not by its size.
+    """
+    least = 0.11  # MB
+    exporter.file_size = lambda path: max(file_size(path), least)
+    try:
+        yield
+    finally:
+        exporter.file_size = file_size
+
+
 def with_distribution_mean(network: nn.Module, format: str = "onnx") -> nn.Module:
     """Give a detector that becomes an ONNX file, in place, the faster mean of box distributions; return it."""
     return replace_modules(network, {DFL: DistributionMean}) if format == "onnx" else network
@@ -107,7 +123,7 @@ def export_float(
     network.task = "detect"  # type: ignore[assignment]  # a network that no interface was around has none
     size = imgsz if isinstance(imgsz, int) else list(imgsz)
     settings = {"format": format, "imgsz": size, "batch": 1, "simplify": False, "device": "cpu", "mode": "export"}
-    with quiet():  # it would advise on a file that lies in this folder for a moment
+    with quiet(), any_size():  # it would advise on a file that lies in this folder for a moment
         return Path(str(Exporter(overrides=settings)(model=network)))
 
 

@@ -23,7 +23,7 @@ from ultralytics.utils.nms import non_max_suppression
 
 from vanillayolo.errors import CheckpointError, UsageError, VerificationError, one_line
 
-from .exporting import quiet, with_distribution_mean
+from .exporting import any_size, quiet, with_distribution_mean
 
 
 def xml_of(path: str | Path) -> Path:
@@ -260,5 +260,5 @@ def write_file(network: nn.Module, folder: Path, stem: str, settings: dict[str, 
     network.pt_path = str(folder / f"{stem}.pt")  # type: ignore[assignment]  # the exporter names its file by it
     network.args = {"imgsz": args.get("imgsz", 640), "data": ""}  # type: ignore[assignment]  # it describes the file
     fixed = {"imgsz": args.get("imgsz", 640), "batch": 1, "verbose": False, "mode": "export", "task": "detect"}
-    with quiet():  # it would name the folder, which is not where the file will be
+    with quiet(), any_size():  # it would name the folder, which is not where the file will be
         return Path(str(DescribingExporter(overrides={**fixed, **settings}, _callbacks=callbacks)(model=network)))
