@@ -166,6 +166,46 @@ def batches(inputs: list[Tensor], size: int) -> list[Tensor]:
     return [torch.cat(rows[i : i + size]) for i in range(0, len(rows), size)]
 
 
+def compare_at_sizes(
+    result: Verification,
+    path: Path,
+    file: ExportedFile,
+    network: nn.Module,
+    files: list[Path],
+    sizes: list[tuple[int, int]],
+    **asked: Any,
+) -> tuple[Suppression | None, Tensor]:
+    """Compare a detector's file with its merged network at every size, and put the records into ``result``.
+
+    Args:
+        result: what is known of the file.
+        path: the file.
+        file: the same, opened.
+        network: the merged network.
+        files: the images.
+        sizes: heights and widths, pixels.
+        **asked: settings of suppression for a file that does not say its own.
+
+    Returns:
+        The suppression inside the file, and the image ``[1, channels, height, width]`` with most boxes.
+
+    Raises:
+        VerificationError: when channels or outputs are of other shapes than the network's.
+    """
+    channels = channels_of(network)
+    if file.channels != channels:
+        raise VerificationError(f"{path.name}: takes {file.channels} channels, {result.reference} takes {channels}.")
+    pictures = [read_image(p, channels) for p in files]
+    inputs = {f"{h}x{w}": [letterbox(picture, (h, w)) for picture in pictures] for h, w in sizes}
+    first = next(iter(inputs.values()))
+    inside = suppression_of(path, file, first[0], **asked)
+    # A file with suppression inside has no box below its own threshold: there, only PyTorch has.
+    result.conf, best = surest(network, first, inside.conf + result.tolerance.score if inside else None)
+    for size, batch in inputs.items():
+        result.records[size] = compare_file(file, network, batch, result.conf, result.tolerance, inside)
+    return inside, best
+
+
 @checked
 def verify(
     model: str | Path,
@@ -218,17 +258,9 @@ def verify(
     kind = precision(path, file.format, file.metadata)
     said = wrongly_said(file, network, "detect")
     result = Verification(path.name, origin, file.format, kind, file.suppressed, where, said=said)
-    channels = channels_of(network)
-    if file.channels != channels:
-        raise VerificationError(f"{path.name}: takes {file.channels} channels, {origin} takes {channels}.")
-    pictures = [read_image(p, channels) for p in files]
-    inputs = {f"{h}x{w}": [letterbox(picture, (h, w)) for picture in pictures] for h, w in sizes}
-    first = next(iter(inputs.values()))
-    inside = suppression_of(path, file, first[0], conf=conf, iou=iou, agnostic_nms=agnostic_nms)
-    # A file with suppression inside has no box below its own threshold: there, only PyTorch has.
-    result.conf, best = surest(network, first, inside.conf + result.tolerance.score if inside else None)
-    for size, batch in inputs.items():
-        result.records[size] = compare_file(file, network, batch, result.conf, result.tolerance, inside)
+    inside, best = compare_at_sizes(
+        result, path, file, network, files, sizes, conf=conf, iou=iou, agnostic_nms=agnostic_nms
+    )
     if checked:
         add_map(result, path, network, sizes[0], checked, split, inside)
     if not result.breaches:  # a wrong file needs no proof of what would have been seen
