@@ -30,7 +30,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import conftest  # sets the environment before Ultralytics is imported
+import conftest  # noqa: F401  # sets the environment before Ultralytics is imported
+from small import shrink
 
 #: Of processor time, after which a command is taken to be at work; of the clock, after which it waits for something.
 SECONDS, PATIENCE = 10, 120
@@ -126,7 +127,7 @@ def make_place(root: Path) -> dict[str, str]:
     data = make_scenes(root / "scenes", train=4, val=2, size=64, seed=1)
     images = sorted((root / "scenes" / "images" / "val").iterdir())
     small = root / "yolo11n-small.yaml"
-    small.write_text(dump_yaml({**conftest.shrink(model_yaml("yolo11n-vanillanet-5"), [16, 16, 24, 32]), "nc": 5}))
+    small.write_text(dump_yaml({**shrink(model_yaml("yolo11n-vanillanet-5"), [16, 16, 24, 32]), "nc": 5}))
     model = VanillaYOLO(small)
     for slope in (0.0, 1.0):
         set_negative_slope(model.model, slope)

@@ -260,13 +260,18 @@ def run_kills(
 
 def main() -> None:
     """Read the words of the command line and write the record after every training."""
+    global EPOCHS
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--epochs", type=int, default=EPOCHS, help="of a training")
     parser.add_argument("--out", type=Path, help="record; kills in it count")
     given = parser.parse_args()
+    EPOCHS = given.epochs
     before: Counter[str] = Counter()
+    old: dict[str, Any] = {}
     if given.out and given.out.exists():
-        before.update(json.loads(given.out.read_text(encoding="utf-8"))["counts"])
+        old = json.loads(given.out.read_text(encoding="utf-8"))
+        before.update(old["counts"])
 
     def note(counts: Counter[str]) -> None:
         total = before + counts
@@ -280,6 +285,7 @@ def main() -> None:
             "epochs of a training": EPOCHS,
             "counts": dict(total),
             "faults": sum(faults.values()),
+            **{key: text for key, text in old.items() if key == "note"},
         }
         print(json.dumps(record["counts"]), flush=True)
         if given.out:
