@@ -292,7 +292,11 @@ def test_letters_variants_necks_and_heads_keep_their_function() -> None:
     stock_neck = (model_yaml(f"yolo11{name}", neck="yolo11") for name in ("n-vanillanet", "m-vanillanet-6"))
     heads = ({"box": 2, "class": 2, "act_num": 1}, {"box": 0, "class": 1, "act_num": 0})
     heads = (model_yaml("yolo11n-vanillanet-6") | {"head_stages": stages} for stages in heads)
-    for name in ("yolo11n-vanillanet", "yolo11s-vanillanet-7", *stock_neck, *heads):
+    pool_first = model_yaml("yolo11n-vanillanet-6")
+    pool_first["backbone"][0][3][0]["pool_first"] = True
+    for row in (row for row in pool_first["head"] if row[2] == "VanillaStage"):
+        row[3].append(True)
+    for name in ("yolo11n-vanillanet", "yolo11s-vanillanet-7", *stock_neck, *heads, pool_first):
         model: Any = randomize_batchnorm(VanillaDetectionModel(name, verbose=False)).eval()
         reference = raw_output(copy.deepcopy(model).double(), noise(64).double())
         merged = model.fuse(verbose=False)

@@ -29,14 +29,20 @@ few = settings(max_examples=20, deadline=None)
 
 
 def stage(
-    cin: int = 6, cout: int = 9, stride: int = 2, n: int = 3, slope: float | None = 0.3, ada: bool = False
+    cin: int = 6,
+    cout: int = 9,
+    stride: int = 2,
+    n: int = 3,
+    slope: float | None = 0.3,
+    ada: bool = False,
+    first: bool = False,
 ) -> Any:
     """Return a stage in training with random weights, some of the normalisations' negative, in float64.
 
     A slope of None: joined.
     """
     generator = torch.Generator().manual_seed(0)
-    block = randomize_batchnorm(make_stage(cin, cout, stride, n, adaptive_pool=ada)).double()
+    block = randomize_batchnorm(make_stage(cin, cout, stride, n, adaptive_pool=ada, pool_first=first)).double()
     with torch.no_grad():
         for m in block.modules():
             if isinstance(m, nn.Conv2d):
@@ -90,6 +96,7 @@ def check(block: Any, x: Tensor, share: float, times: int = 1) -> None:
     height=st.integers(4, 11),
     width=st.integers(4, 11),
     ada=st.booleans(),
+    first=st.booleans(),
     last=st.booleans(),
 )
 @few
@@ -102,13 +109,14 @@ def test_a_stage_trains_as_the_plain_one(
     height: int,
     width: int,
     ada: bool,
+    first: bool,
     last: bool,
 ) -> None:
     x = image(2, cin, height, width)
     if last:
         x = x.contiguous(memory_format=torch.channels_last)
     # float64: rounding alone, times the condition of three normalisations over few pixels
-    check(stage(cin, cout, stride, n, slope, ada), x, 1e-8)
+    check(stage(cin, cout, stride, n, slope, ada, first), x, 1e-8)
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])

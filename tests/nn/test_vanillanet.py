@@ -242,8 +242,9 @@ def test_defaults_are_vanillanet_5() -> None:
     assert get_negative_slope(net) == 1.0
 
 
-def test_every_stage_may_have_its_own_series_and_merges() -> None:
-    net = VanillaNet((8, 8, 16), (1, 2), act_num=[0, 1, 3], num_classes=2).double()
+@pytest.mark.parametrize("first", [False, True])
+def test_every_stage_may_have_its_own_series_and_merges(first: bool) -> None:
+    net = VanillaNet((8, 8, 16), (1, 2), act_num=[0, 1, 3], num_classes=2, pool_first=first).double()
     assert [m.conv.kernel_size[0] for m in net.modules() if isinstance(m, SeriesActivation)] == [1, 3, 7]
     randomize_batchnorm(net.eval())
     x = torch.rand(2, 3, 32, 32, dtype=torch.float64)

@@ -69,7 +69,7 @@ def by_threes(pool: nn.MaxPool2d) -> nn.Module:
 
 def relu_before_pool(stage: Stage) -> nn.Module:
     """Give a merged stage, in place, its ReLU before its max pool: both orders are equal; return the stage."""
-    if isinstance(stage.pool, nn.MaxPool2d) and isinstance(stage.act, nn.Sequential):
+    if isinstance(stage.pool, nn.MaxPool2d) and not stage.pool_first and isinstance(stage.act, nn.Sequential):
         relu, depthwise = stage.act
         stage.pair, stage.act = nn.Sequential(stage.pair, relu), nn.Sequential(depthwise)  # type: ignore[assignment]
     return stage

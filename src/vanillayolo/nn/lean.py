@@ -28,6 +28,7 @@ from vanillayolo.errors import UsageError
 from .depthwise import input_gradient, weight_gradient
 from .layers import DeepPair, HalvingMaxPool2d, SeriesActivation, checkpointed, is_bare, is_heard, is_traced
 from .operators import (
+    Geometry,
     Statistics,
     aten,
     bias_gradient,
@@ -74,6 +75,7 @@ class Plan(NamedTuple):
         first: stride and padding of the first convolution; None in a joined pair.
         second: stride and padding of the second, or only, one.
         pool: the stage's pooling.
+        pool_first: whether it stands before the pair.
     """
 
     norms: tuple[nn.BatchNorm2d, ...]
@@ -81,6 +83,11 @@ class Plan(NamedTuple):
     first: tuple[list[int], list[int]] | None
     second: tuple[list[int], list[int]]
     pool: nn.Module
+    pool_first: bool
+
+    def pools(self, x: Tensor, first: bool) -> Geometry | None:
+        """Return the geometry of the pooling of ``x`` before the pair, or after it; None where there is none."""
+        return pool_geometry(self.pool, x) if first == self.pool_first else None
 
 
 def rectified_(x: Tensor, slope: float) -> Tensor:
@@ -108,9 +115,10 @@ class _LeanStage(torch.autograd.Function):
     def forward(ctx: Any, plan: Plan, x: Tensor, *params: Any) -> Tensor:
         w1, b1, g1, o1, w2, b2, g2, o2, wd, g3, o3 = params
         *norms, norm2, norm3 = plan.norms
-        hidden, measured = x, []
+        entering, _ = pooled(x, plan.pools(x, first=True))
+        hidden, measured = entering, []
         if plan.first is not None:
-            z1 = convolve(x, w1, b1, *plan.first)
+            z1 = convolve(entering, w1, b1, *plan.first)
             measured = [measure(norms[0], z1)]
             hidden = rectified_(normalize_(z1, measured[0], g1, o1), plan.slope)
             del z1  # every map goes as soon as it may: the next one needs the memory
@@ -118,7 +126,7 @@ class _LeanStage(torch.autograd.Function):
         z2 = convolve(hidden, turned(w2, sign), turned(b2, sign), *plan.second)
         del hidden
         s2 = measure(norm2, z2, sign)
-        r, _ = pooled(z2, pool_geometry(plan.pool, z2))
+        r, _ = pooled(z2, plan.pools(z2, first=False))
         del z2
         r = normalize_(r, s2, g2.abs(), o2).relu_()
         u = depthwise(r, wd)
@@ -140,14 +148,16 @@ class _LeanStage(torch.autograd.Function):
         *first, s2, s3 = (
             Statistics(kept[2 * i], kept[2 * i + 1], ctx.of_batch[i], norm.eps) for i, norm in enumerate(plan.norms)
         )
-        hidden = z1 = x
+        before = plan.pools(x, first=True)
+        entering, chosen = pooled(x, before)
+        hidden = z1 = entering
         if plan.first is not None:
-            z1 = convolve(x, w1, b1, *plan.first)
+            z1 = convolve(entering, w1, b1, *plan.first)
             hidden = rectified_(normalize_(z1, first[0], g1, o1, torch.empty_like(z1)), plan.slope)
         sign = falling(g2)
         w2_turned = turned(w2, sign)
         z2 = convolve(hidden, w2_turned, turned(b2, sign), *plan.second)
-        geometry = pool_geometry(plan.pool, z2)
+        geometry = plan.pools(z2, first=False)
         r, index = pooled(z2, geometry)
         r = normalize_(r, s2, g2.abs(), o2, None if geometry else torch.empty_like(r)).relu_()
 
@@ -174,8 +184,10 @@ class _LeanStage(torch.autograd.Function):
                 grad = aten.leaky_relu_backward.grad_input(grad, hidden, plan.slope, True, grad_input=grad)
             del hidden
             grad, grad_g1, grad_o1 = normalize_backward(grad, z1, first[0], g1)
-            back, grad_w1 = convolve_backward(grad, x, w1, *plan.first, [need_x, need_w1])
+            back, grad_w1 = convolve_backward(grad, entering, w1, *plan.first, [need_x, need_w1])
             of_first = (grad_w1, bias_gradient(first[0], g1, grad_o1), grad_g1, grad_o1)
+        if back is not None:
+            back = pooled_backward(back, x, before, chosen)
         grads = (back, *of_first, *second, grad_wd, grad_g3, grad_o3)
         return None, *(
             None if g is None or not need else g.to(t.dtype)
@@ -223,11 +235,11 @@ def lean_forward(stage: Any, x: Tensor) -> Tensor:
     geometry = (list(pair.conv1.stride), list(pair.conv1.padding))
     if pair.is_joined:
         layers = [pair.conv1, pair.norm2]
-        plan = Plan((pair.norm2, activation.norm), 1.0, None, geometry, stage.pool)
+        plan = Plan((pair.norm2, activation.norm), 1.0, None, geometry, stage.pool, stage.pool_first)
     else:
         layers = [pair.conv1, pair.norm1, pair.conv2, pair.norm2]
         norms = (pair.norm1, pair.norm2, activation.norm)
-        plan = Plan(norms, pair.negative_slope, geometry, ([1, 1], [0, 0]), stage.pool)
+        plan = Plan(norms, pair.negative_slope, geometry, ([1, 1], [0, 0]), stage.pool, stage.pool_first)
     params = [p for layer in layers for p in (layer.weight, layer.bias)]
     missing = [None] * (8 - len(params))
     tail = (activation.conv.weight, activation.norm.weight, activation.norm.bias)

@@ -65,6 +65,7 @@ class Stage(nn.Module):
         pool: the pooling, or Identity.
         channels: channels out.
         act_num: the paper's n of the series activation.
+        pool_first: pool the pair's input and not, as the paper does, its output: a quarter of the pair's operations.
 
     Attributes:
         lean: how much is kept for the backward pass, one of ``vanillayolo.nn.lean.LEAN_MODES``; a plain attribute, of
@@ -72,11 +73,13 @@ class Stage(nn.Module):
     """
 
     lean: str = "off"
+    pool_first: bool = False  # of checkpoints from before there was a choice
 
-    def __init__(self, pair: nn.Module, pool: nn.Module, channels: int, act_num: int) -> None:
+    def __init__(self, pair: nn.Module, pool: nn.Module, channels: int, act_num: int, pool_first: bool = False) -> None:
         super().__init__()
         self.pair = pair
         self.pool = pool
+        self.pool_first = pool_first
         self.act = SeriesActivation(channels, act_num)
 
     def forward(self, x: Tensor) -> Tensor:
@@ -89,10 +92,13 @@ class Stage(nn.Module):
 
     def plain(self, x: Tensor) -> Tensor:
         """Compute layer by layer, each keeping what torch's autograd wants."""
-        return self.act(self.pool(self.pair(x)))
+        x = self.pair(self.pool(x)) if self.pool_first else self.pool(self.pair(x))
+        return self.act(x)
 
 
-def make_stage(in_channels: int, channels: int, stride: int, act_num: int, adaptive_pool: bool = False) -> Stage:
+def make_stage(
+    in_channels: int, channels: int, stride: int, act_num: int, adaptive_pool: bool = False, pool_first: bool = False
+) -> Stage:
     """Return a stage of 1x1 convolutions that halves the resolution where ``stride`` is 2.
 
     Raises:
@@ -101,7 +107,8 @@ def make_stage(in_channels: int, channels: int, stride: int, act_num: int, adapt
     if stride not in (1, 2):
         raise UsageError(f"stage stride {stride}: VanillaNet has stages of stride 1 and 2.")
     halving = HalvingMaxPool2d() if adaptive_pool else nn.MaxPool2d(2)
-    return Stage(DeepPair(in_channels, channels), halving if stride == 2 else nn.Identity(), channels, act_num)
+    pool = halving if stride == 2 else nn.Identity()
+    return Stage(DeepPair(in_channels, channels), pool, channels, act_num, pool_first)
 
 
 class Classifier(nn.Module):
@@ -140,6 +147,7 @@ class VanillaNet(nn.Module):
         num_classes: classes; 0 for pooled features.
         in_chans: channels of the image.
         adaptive_pool: the authors' variant for larger maps: stem of stride 3, pooling to ``ceil(size / 2)``.
+        pool_first: stages pool before their pair; see :class:`Stage`.
         global_pool: ``avg`` or ``""``.
         drop_rate: dropout before the classifier.
         negative_slope: slope of the leaky ReLU inside the pairs: 1 (mergeable, the function of finished weights); deep
@@ -161,6 +169,7 @@ class VanillaNet(nn.Module):
         num_classes: int = 1000,
         in_chans: int = 3,
         adaptive_pool: bool = False,
+        pool_first: bool = False,
         global_pool: str = "avg",
         drop_rate: float = 0.0,
         negative_slope: float = 1.0,
@@ -186,7 +195,7 @@ class VanillaNet(nn.Module):
         self.feature_info = [first]
         stages = []
         for i, step in enumerate(strides):
-            stages.append(make_stage(dims[i], dims[i + 1], step, series[i + 1], adaptive_pool))
+            stages.append(make_stage(dims[i], dims[i + 1], step, series[i + 1], adaptive_pool, pool_first))
             stride *= step
             self.feature_info.append({"num_chs": dims[i + 1], "reduction": stride, "module": f"stages.{i}"})
         self.stages = nn.Sequential(*stages)

@@ -90,11 +90,14 @@ class VanillaStage(Stage):
         channels: channels out.
         stride: 1, or 2 to halve the map.
         act_num: the paper's n.
+        pool_first: whether the map is halved before the pair.
     """
 
-    def __init__(self, in_channels: int, channels: int, stride: int = 1, act_num: int = 2) -> None:
+    def __init__(
+        self, in_channels: int, channels: int, stride: int = 1, act_num: int = 2, pool_first: bool = False
+    ) -> None:
         pool = nn.MaxPool2d(2) if stride == 2 else nn.Identity()
-        super().__init__(DeepPair(in_channels, channels), pool, channels, act_num)
+        super().__init__(DeepPair(in_channels, channels), pool, channels, act_num, pool_first)
         init_weights(self)
 
     @property

@@ -57,9 +57,13 @@ class StockRows:
         """Append the rows of a merged stage and return the number of the last."""
         conv, depthwise = stage.pair, stage.act[1]
         kernel, stride, padding = (pair[0] for pair in (conv.kernel_size, conv.stride, conv.padding))
+        pools = isinstance(stage.pool, nn.MaxPool2d)
+        if pools and stage.pool_first:
+            self.add("nn.MaxPool2d", [2], source)
+            source = -1
         row = self.add("Conv", [conv.out_channels, kernel, stride, padding, 1, 1, False], source)
         self.prefixes[f"{prefix}.pair."] = f"model.{row}.conv."
-        if isinstance(stage.pool, nn.MaxPool2d):
+        if pools and not stage.pool_first:
             self.add("nn.MaxPool2d", [2])
         self.add("nn.ReLU", [])
         row = self.add("DWConv", [depthwise.out_channels, depthwise.kernel_size[0], 1, 1, False])

@@ -99,6 +99,7 @@ BACKBONE = {
     "strides": several(word(1, 2)),
     "act_num": ACT_NUM | several(ACT_NUM),
     "adaptive_pool": FLAG,
+    "pool_first": FLAG,
     "in_chans": IMAGE_CHANNELS,
 }
 
@@ -130,7 +131,9 @@ CLASSES = word("nc")
 #: Our modules, and of Ultralytics' and torch's those of the necks and of collapsed detectors.
 MODULES: dict[str, Module] = {
     **dict.fromkeys(("VanillaBackbone", "TimmBackbone", "VanillaFeatures"), Module({"settings": TABLE})),
-    "VanillaStage": Module({"channels": CHANNELS, "stride": word(1, 2), "act_num": ACT_NUM}, scaled=True),
+    "VanillaStage": Module(
+        {"channels": CHANNELS, "stride": word(1, 2), "act_num": ACT_NUM, "pool_first": FLAG}, scaled=True
+    ),
     "Index": Module({"channels": CHANNELS, "level": whole(0, 2)}, needed=2),
     "Conv": Module({**CONV, "padding": PADDING, "groups": GROUPS, "dilation": KERNEL, "act": FLAG}, scaled=True),
     "DWConv": Module({**CONV, "dilation": KERNEL, "act": FLAG}, scaled=True),
