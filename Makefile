@@ -2,6 +2,9 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# A test process for every core; each works through its own half and then helps the other. WORKERS=0: one process.
+WORKERS ?= logical
+PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # Tests and demo fetch nothing, install nothing by themselves and leave the user's own Ultralytics settings alone.
 QUIET := YOLO_OFFLINE=1 YOLO_AUTOINSTALL=false YOLO_CONFIG_DIR=$(CURDIR)/$(VENV)/config MPLBACKEND=Agg
 
@@ -11,11 +14,11 @@ demo: $(VENV)/installed
 	$(QUIET) $(BIN)/vanillayolo demo
 
 test: lint
-	$(QUIET) $(BIN)/python -m pytest
+	$(QUIET) $(PYTEST)
 
 # What a developer runs between two edits: everything but the tests that train or export.
 quick: lint
-	$(QUIET) $(BIN)/python -m pytest -m "not slow"
+	$(QUIET) $(PYTEST) -m "not slow"
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check src tests benchmarks examples
