@@ -25,13 +25,13 @@ import torch
 from vanillayolo import VanillaYOLO
 from vanillayolo.deploy.layer_report import layer_report
 from vanillayolo.deploy.onnx_graph import int8_convolutions, module_name
-from vanillayolo.deploy.opened import merged_network
 from vanillayolo.deploy.quantize import INT8, quantize_export
 from vanillayolo.study.latency import machine
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.files import float32_runtimes
 from vanillayolo.yolo.inference import dataset_images
+from vanillayolo.yolo.opened import merged_network
 
 OUT = Path(__file__).parent / "int8.json"
 #: What is compared: the format and the settings that differ from the defaults; None for the float32 file.

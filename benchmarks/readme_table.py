@@ -17,9 +17,10 @@ from typing import Any
 
 from vanillayolo.study.ablation_report import ablation_tables, statement
 from vanillayolo.study.benchmark import render, share_of_peak
-from vanillayolo.study.records import markdown, spread, with_spread
+from vanillayolo.study.records import spread, with_spread
 from vanillayolo.study.report import accuracy_table, cost_table, latency_text, protocol_text
 from vanillayolo.study.results import judged_split
+from vanillayolo.tables import markdown
 from vanillayolo.yolo.families import INITS
 
 ROOT = Path(__file__).parents[1]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import importlib
 import pkgutil
 import re
@@ -65,3 +66,51 @@ def test_the_wheel_alone_has_all_it_needs(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert str(empty) in done.stdout
     assert (tmp_path / "demo" / "detections.png").is_file()
+
+
+#: Floors of the house, the lowest first: what a module imports stands on its own floor or below.
+FLOORS = (
+    ("environment", "errors", "values", "settings", "tables", "valid_json", "places", "atomic", "locks"),
+    ("nn", "data"),
+    ("yolo",),
+    ("deploy",),
+    ("study",),
+    ("interface", ""),
+    ("commands", "words", "cli", "__main__"),
+)
+
+
+def imported_modules() -> dict[str, set[str]]:
+    """Return the modules of ours that each module imports, in functions too, but not for types alone."""
+    source = ROOT / "src"
+    files = {".".join(p.relative_to(source).with_suffix("").parts): p for p in source.rglob("*.py")}
+    names = {name.removesuffix(".__init__"): path for name, path in files.items()}
+    graph: dict[str, set[str]] = {name: set() for name in names}
+    for name, path in names.items():
+        package = name.split(".")[: None if path.name == "__init__.py" else -1]
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        for test in ast.walk(tree):
+            if isinstance(test, ast.If) and isinstance(test.test, ast.Name) and test.test.id == "TYPE_CHECKING":
+                test.body = []
+        for node in ast.walk(tree):
+            if isinstance(node, ast.Import):
+                graph[name] |= {alias.name for alias in node.names} & names.keys()
+            if isinstance(node, ast.ImportFrom):
+                base = ".".join([*package[: len(package) - node.level + 1], *filter(None, [node.module])])
+                base = base if node.level else str(node.module)
+                for alias in node.names:
+                    graph[name] |= {f"{base}.{alias.name}" if f"{base}.{alias.name}" in names else base} & names.keys()
+    return graph
+
+
+def test_imports_go_down_and_in_no_circle() -> None:
+    graph = imported_modules()
+    floor = {name: number for number, names in enumerate(FLOORS) for name in names}
+    for module, imported in graph.items():
+        mine = floor[[*module.split("."), ""][1]]
+        above = [other for other in imported if floor[[*other.split("."), ""][1]] > mine]
+        assert not above, f"{module} imports {above}, from a floor above"
+    left = dict(graph)
+    while ends := [module for module, imported in left.items() if not imported & left.keys() - {module}]:
+        left = {module: imported for module, imported in left.items() if module not in ends}
+    assert not left, f"a circle is among {sorted(left)}"

@@ -6,7 +6,8 @@
 
 from . import environment, errors, nn  # the environment first: what follows changes it
 from .errors import VanillaYOLOError
-from .yolo import VanillaDetectionModel, VanillaTrainer, VanillaYOLO
+from .interface import VanillaYOLO
+from .yolo import VanillaDetectionModel, VanillaTrainer
 
 __version__ = "0.1.0"
 

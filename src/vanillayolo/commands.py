@@ -66,7 +66,7 @@ def export(model: str, task: str | None = None, **settings: Any) -> None:
     from vanillayolo import VanillaYOLO
     from vanillayolo.deploy import export as run
 
-    print(run(VanillaYOLO(model, task=task) if task else model, **settings))
+    print(run(VanillaYOLO(model, task=task), **settings))
 
 
 @checked
@@ -86,12 +86,14 @@ def verify(
     """Compare a file with its checkpoint: model=best.onnx reference=best.pt [data=FILE.yaml source=... layers=True]."""
     from vanillayolo.deploy import verify as run
     from vanillayolo.deploy.layer_report import layer_report
-    from vanillayolo.deploy.verify import comparison_images
+    from vanillayolo.yolo.opened import open_checkpoint
 
-    result = run(model, reference, data, source, imgsz, split, images, conf, iou, agnostic_nms)
+    opened = open_checkpoint(reference, "the reference is a checkpoint (.pt)")
+    result = run(model, opened, data, source, imgsz, split, images, conf, iou, agnostic_nms)
     result.save(Path(model))
     if layers:
-        print(layer_report(model, reference, comparison_images(reference, data, source, split, images)[0]), end="\n\n")
+        files, _ = opened.images(opened.checked_data(data, (split,)) if data else None, source, images)
+        print(layer_report(model, opened, files), end="\n\n")
     print(result)
     result.check(proven=True)
 

@@ -21,7 +21,7 @@ from vanillayolo.deploy.graph import operators
 from vanillayolo.deploy.onnx_graph import suppression_settings
 from vanillayolo.errors import DataError, MergeError, UsageError, VerificationError
 from vanillayolo.nn import randomize_batchnorm, set_negative_slope
-from vanillayolo.yolo import files
+from vanillayolo.yolo import VanillaModel, files
 from vanillayolo.yolo.architecture import dump_yaml
 from vanillayolo.yolo.files import ExportedFile, missing_packages
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image
@@ -67,14 +67,20 @@ CASES: list[Any] = [
 @pytest.mark.slow
 @pytest.mark.parametrize(("format", "settings"), CASES, ids=lambda v: v if isinstance(v, str) else "-".join(v))
 def test_every_format_computes_what_pytorch_does(
-    format: str, settings: dict[str, Any], best: Path, lively_data: Path
+    format: str, settings: dict[str, Any], best: Path, lively_data: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     needs(format)
+    opened: list[Any] = []
+    load = VanillaModel._load
+    monkeypatch.setattr(
+        VanillaModel, "_load", lambda self, file, **kw: (opened.append(file), load(self, file, **kw))[1]
+    )
     source = lively_data.parent / "images" / "val"
     settings = {"imgsz": 64, "source": source, "simplify": False, **settings}
     if format != "onnx":
         del settings["simplify"]
     result = export(best, format=format, **settings)
+    assert opened == [str(best)]  # once, for writing and for proving
     assert result.path == best.with_name(f"best{FORMATS[format].ending}")
     assert result.record is not None
     assert names(best.parent) == {"best.pt", result.path.name, result.record.name}

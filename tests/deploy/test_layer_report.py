@@ -9,11 +9,11 @@ import pytest
 
 from vanillayolo.deploy import collapse
 from vanillayolo.deploy.layer_report import Sums, layer_report
-from vanillayolo.deploy.opened import merged_network
 from vanillayolo.deploy.quantize import INT8, quantize_export
 from vanillayolo.errors import UsageError, VerificationError
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.inference import image_files
+from vanillayolo.yolo.opened import merged_network
 
 
 @pytest.fixture(scope="module")

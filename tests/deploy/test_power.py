@@ -10,7 +10,6 @@ import torch
 from torch import nn
 
 from vanillayolo import VanillaYOLO
-from vanillayolo.deploy.opened import example_images, merged_network
 from vanillayolo.deploy.power import (
     FAULTS,
     Power,
@@ -26,6 +25,7 @@ from vanillayolo.deploy.verification import TOLERANCES, Verification
 from vanillayolo.deploy.verify import judge_of, surest
 from vanillayolo.nn import set_negative_slope
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image
+from vanillayolo.yolo.opened import example_images, merged_network
 
 
 def power_of(checkpoint: Path, source: Path, kind: str = "float32") -> tuple[Power, nn.Module, dict[str, Any]]:

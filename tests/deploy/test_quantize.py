@@ -14,7 +14,6 @@ from vanillayolo import VanillaYOLO
 from vanillayolo.deploy.bias import correct_biases, mean_inputs, rounded
 from vanillayolo.deploy.layer_report import layer_report
 from vanillayolo.deploy.onnx_graph import decode_nodes, int8_convolutions, module_name, relu_before_pool
-from vanillayolo.deploy.opened import merged_network
 from vanillayolo.deploy.quantize import (
     INT8,
     Batches,
@@ -26,6 +25,7 @@ from vanillayolo.errors import CheckpointError, DataError, MergeError, UsageErro
 from vanillayolo.nn import set_negative_slope
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image
+from vanillayolo.yolo.opened import merged_network
 
 NEEDED = {"openvino": ("onnx", "openvino", "nncf"), "onnx": ("onnx", "onnxruntime")}
 

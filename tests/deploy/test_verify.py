@@ -14,13 +14,14 @@ from vanillayolo import VanillaYOLO, cli
 from vanillayolo.deploy import Exported, export, verify
 from vanillayolo.deploy.graph import precision
 from vanillayolo.deploy.layer_report import layer_report
-from vanillayolo.deploy.opened import merged_network
 from vanillayolo.deploy.power import FAULTS
+from vanillayolo.deploy.running import batches
 from vanillayolo.deploy.verification import TOLERANCES
-from vanillayolo.deploy.verify import batches, compare_file, comparison_images
+from vanillayolo.deploy.verify import compare_file
 from vanillayolo.errors import CheckpointError, MergeError, UsageError, VerificationError
 from vanillayolo.nn import set_negative_slope
 from vanillayolo.yolo.inference import raw_output
+from vanillayolo.yolo.opened import merged_network, open_checkpoint
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Real files
@@ -93,7 +94,7 @@ def test_faults_in_the_file_are_found_as_its_power_says(exported: Exported, live
     nan = with_fault(exported.path, tmp_path / "nan.onnx", lambda w: np.full_like(w, np.nan), 5)
     assert "not finite" in verify(nan, lively, images=2).verdict
     with pytest.raises(VerificationError, match="not finite"):
-        layer_report(nan, lively, comparison_images(lively, images=1)[0])
+        layer_report(nan, lively, open_checkpoint(lively).images(most=1)[0])
 
 
 def with_metadata(file: Path, target: Path, **said: str) -> Path:

@@ -7,9 +7,9 @@ import pytest
 import torch
 from ultralytics import __version__
 
+from vanillayolo import VanillaYOLO
 from vanillayolo.errors import CheckpointError
 from vanillayolo.nn.deep_training import deep_pairs
-from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.checkpoints import can_resume, check_facts, check_state, check_training_form
 from vanillayolo.yolo.kinds import KINDS
 

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from vanillayolo import VanillaYOLO
 from vanillayolo.errors import UsageError
-from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.sources import check_source, is_live
 
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from vanillayolo.data import make_scenes
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import randomize_batchnorm
-from vanillayolo.study.records import markdown
+from vanillayolo.tables import markdown
 from vanillayolo.values import FLAG, check_value
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.detectors import network as network_of

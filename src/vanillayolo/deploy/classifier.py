@@ -9,16 +9,14 @@ from typing import Any
 from torch import Tensor
 
 from vanillayolo.errors import UsageError, VerificationError
-from vanillayolo.yolo import VanillaYOLO
 from vanillayolo.yolo.inference import cropped, raw_output, read_image
-from vanillayolo.yolo.pictures import channels_of
+from vanillayolo.yolo.opened import Opened
 
 from .equality import ProbabilityEquality
 from .graph import precision
-from .opened import example_images, known_data, merged_network, origin_of
 from .power import FAULTS, OUTPUTS, Judge, doubts, measure_power
+from .running import batches, input_sizes, open_file, wrongly_said
 from .verification import Verification
-from .verify import batches, input_sizes, open_file, wrongly_said
 
 #: By precision of the file, how far a probability may be from PyTorch's. It is a softmax, so its own scale is 1.
 TOLERANCES = {"float32": 1e-4, "float16": 0.03}
@@ -73,7 +71,7 @@ class ClassifierVerification(Verification):
 
 def verify_classifier(
     path: Path,
-    checkpoint: VanillaYOLO,
+    checkpoint: Opened,
     data: str | None = None,
     source: str | Path | None = None,
     imgsz: Any = None,
@@ -93,10 +91,8 @@ def verify_classifier(
         UsageError: for a size that is not square, or a precision that is not compared.
         VerificationError: when the file gives another number of classes.
     """
-    network = merged_network(checkpoint)
-    channels = channels_of(network)
-    known = checkpoint.checked_data(data, ("val",)) if data else known_data(checkpoint)
-    files, where = example_images(known, source, images, channels)
+    network = checkpoint.merged()
+    files, where = checkpoint.images(checkpoint.checked_data(data) if data else None, source, images)
     file = open_file(path)
     sizes = [size for size in input_sizes(file, imgsz, path.name) if size[0] == size[1]]  # the centre crop is square
     if not sizes:
@@ -104,12 +100,12 @@ def verify_classifier(
     kind = precision(path, file.format, file.metadata)
     if kind not in TOLERANCES:
         raise UsageError(f"{path.name}: {kind}; a classifier is compared in {' and '.join(TOLERANCES)}.")
-    origin = origin_of(checkpoint).name
+    origin = checkpoint.origin.name
     said = wrongly_said(file, network, "classify")
     result = ClassifierVerification(path.name, origin, file.format, kind, False, where, said=said)
     for size in sizes:
         record = result.records[f"{size[0]}x{size[1]}"] = ProbabilityEquality()
-        inputs = [cropped(read_image(image, channels), size[0]) for image in files]
+        inputs = [cropped(read_image(image, checkpoint.channels), size[0]) for image in files]
         for x in batches(inputs, file.batch):
             expected, got = raw_output(network, x), file(x)
             if got.shape != expected.shape:

@@ -20,7 +20,7 @@ from vanillayolo.nn import is_merged
 from vanillayolo.places import check_file
 from vanillayolo.valid_json import json_text
 from vanillayolo.values import checked, shown
-from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo import VanillaModel
 from vanillayolo.yolo.inference import (
     checkpoint,
     cropped,
@@ -29,13 +29,13 @@ from vanillayolo.yolo.inference import (
     read_image,
 )
 from vanillayolo.yolo.merging import MergingMixin, student
+from vanillayolo.yolo.opened import Opened, open_checkpoint
 from vanillayolo.yolo.pictures import channels_of
 from vanillayolo.yolo.stock import build_stock, to_stock
 from vanillayolo.yolo.yaml_check import check_yaml
 
 from .description import FORMAT, check_description, check_weights_file, digest
 from .equality import Equality, LogitEquality
-from .opened import check_whole, example_images, known_data, open_checkpoint, origin_of, trained_size
 from .power import FAULTS, NO_BOX, OUTPUTS, REMEDY, Power, doubts, measure_power
 
 #: float32 weights against float64: a dozen layers of rounding at 6e-8 each stay well below this.
@@ -111,7 +111,7 @@ def equality_power(network: nn.Module, images: list[Path], imgsz: int, task: str
 
 @checked
 def collapse(
-    model: VanillaYOLO | str | Path,
+    model: Opened | VanillaModel | str | Path,
     path: str | Path | None = None,
     source: str | Path | None = None,
     data: str | None = None,
@@ -130,24 +130,22 @@ def collapse(
         MergeError: when a slope is below 1, the network has no stock form, or the result is not equal.
         CheckpointError: when the file is missing or damaged.
     """
-    model = open_checkpoint(model, "collapse takes a checkpoint (.pt)")
-    network, task = student(model.model), str(model.task)
-    origin = origin_of(model)
+    opened = open_checkpoint(model, "collapse takes a checkpoint (.pt)")
+    network, task, origin = student(opened.network), opened.task, opened.origin
     target = _target(path or origin.with_name(f"{origin.stem}-collapsed.pt"))
     if not getattr(network, "collapses", True):
-        raise MergeError(f"{model.model_name}: a backbone of timm's does not collapse; export it (vanillayolo export).")
+        raise MergeError(f"{origin}: a backbone of timm's does not collapse; export it (vanillayolo export).")
     if is_merged(network) and not isinstance(network, MergingMixin):
         return _already_collapsed(origin, Path(path) if path else None)
-    check_whole(model)
+    opened.check_whole()
     reference = copy.deepcopy(network).double().eval()
     merged: Any = copy.deepcopy(network).float().eval()
     merged.fuse(verbose=False)
     stock = to_stock(merged)
     stock.args = {}  # the training's arguments hold paths of the machine it ran on
 
-    size = imgsz or trained_size(model) or (224 if task == "classify" else 640)
-    known = model.checked_data(data, ("val",)) if data else known_data(model)
-    images, where = example_images(known, source, channels=channels_of(network))
+    size = imgsz or opened.imgsz or (224 if task == "classify" else 640)
+    images, where = opened.images(opened.checked_data(data) if data else None, source)
     before, after = (sum(p.numel() for p in m.parameters()) for m in (network, merged))
     record = {"format": FORMAT, "parameters": {"training": before, "merged": after}}
     with whole_set(target) as stage:

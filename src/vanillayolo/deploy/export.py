@@ -11,14 +11,14 @@ from vanillayolo.atomic import whole_set
 from vanillayolo.errors import DataError, UsageError, closest
 from vanillayolo.places import check_folder
 from vanillayolo.values import FLAG, NONE, PATH, Kind, check_values, checked, whole
-from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo import VanillaModel
 from vanillayolo.yolo.arguments import check_device
 from vanillayolo.yolo.files import format_settings, quantize_word, write_file
 from vanillayolo.yolo.kinds import KINDS
+from vanillayolo.yolo.opened import Opened, open_checkpoint
 
 from .classifier import OF_DETECTORS
 from .formats import FORMATS, check_format, check_packages, int8_formats
-from .opened import check_whole, open_checkpoint, origin_of
 from .quantize import QuantizeSettings, quantize_export
 from .verification import Verification
 from .verify import verify
@@ -82,7 +82,7 @@ def asked_precision(format: str, settings: dict[str, Any]) -> Any:
     return word
 
 
-def write_int8(model: VanillaYOLO, target: Path, format: str, data: str, settings: dict[str, Any]) -> Path:
+def write_int8(model: Opened, target: Path, format: str, data: str, settings: dict[str, Any]) -> Path:
     """Write an int8 file calibrated on the training split."""
     kept = {k: v for k, v in settings.items() if k not in {"half", "int8", "quantize", "device", "verbose", "batch"}}
     return Path(quantize_export(model, format=format, data=data, path=target, **kept))
@@ -108,7 +108,7 @@ def unverified(target: Path, ending: str) -> Path:
 
 @checked
 def export(
-    model: VanillaYOLO | str | Path, format: str = "torchscript", data: str | None = None, **settings: Any
+    model: Opened | VanillaModel | str | Path, format: str = "torchscript", data: str | None = None, **settings: Any
 ) -> Exported:
     """Write the merged network in another format beside its checkpoint, and compare the file with PyTorch.
 
@@ -133,30 +133,30 @@ def export(
     if word == 8 and not data:
         raise DataError("data is missing: int8 is calibrated on the training split of data=FILE.yaml.")
     check_packages(format)
-    model = open_checkpoint(model, "export takes a checkpoint (.pt)")
-    if model.task == "classify":
+    opened = open_checkpoint(model, "export takes a checkpoint (.pt)")
+    if opened.task == "classify":
         check_classifier(word, settings)
-    check_whole(model)
-    checked = model.checked_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
+    opened.check_whole()
+    checked = opened.checked_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
     comparison = {k: settings.pop(k) for k in ("source", "split") if k in settings}
     proven = settings.pop("verify", True)
 
-    origin = origin_of(model)
+    origin = opened.origin
     ending = FORMATS[format].int8 if word == 8 else FORMATS[format].ending
     target = origin.with_name(f"{origin.stem}{ending}") if origin.suffix == ".pt" else Path(f"{origin.stem}{ending}")
     check_folder("the checkpoint's folder", target.parent)
     with whole_set(target) as stage, tempfile.TemporaryDirectory(dir=stage) as name:
         folder = Path(name)
         if word == 8:
-            made = write_int8(model, folder / target.name, format, str(checked), settings)
+            made = write_int8(opened, folder / target.name, format, str(checked), settings)
         else:
             asked = {k: v for k, v in settings.items() if k not in {"half", "int8"} and v is not None}
-            asked |= {"format": format, "quantize": word, "task": str(model.task)}
-            made = write_file(model.model, folder, origin.stem, asked, model.callbacks)
+            asked |= {"format": format, "quantize": word, "task": opened.task}
+            made = write_file(opened.network, folder, origin.stem, asked, opened.callbacks)
         result = None
         if proven:
             inside = {k: settings[k] for k in ("conf", "iou", "agnostic_nms") if settings.get("nms") and k in settings}
-            result = verify(made, model, checked, **comparison, **inside)
+            result = verify(made, opened, checked, **comparison, **inside)
             target = unverified(target, ending) if result.breaches else target
             result.file = target.name
             result.save(stage / target.name)

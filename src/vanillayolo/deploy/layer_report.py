@@ -22,12 +22,12 @@ from vanillayolo.errors import MergeError, UsageError, VerificationError
 from vanillayolo.nn.hooks import listening
 from vanillayolo.yolo.files import xml_of
 from vanillayolo.yolo.inference import letterbox, read_image
+from vanillayolo.yolo.opened import Opened, open_checkpoint
 from vanillayolo.yolo.pictures import channels_of
 from vanillayolo.yolo.stock import to_stock
 
 from .equalize import find_links
 from .onnx_graph import int8_convolutions, module_name
-from .opened import merged_network
 
 #: Runs an image ``[1, 3, height, width]`` and returns the convolutions' outputs by module name.
 Run = Callable[[np.ndarray], dict[str, np.ndarray]]
@@ -159,13 +159,13 @@ def convolution_outputs(network: nn.Module, names: Sequence[str]) -> Iterator[di
         yield outputs
 
 
-def reference_network(reference: str | Path, names: Sequence[str]) -> tuple[nn.Module, list[str]]:
+def reference_network(reference: Opened, names: Sequence[str]) -> tuple[nn.Module, list[str]]:
     """Return the merged network of a checkpoint in the form (ours or stock rows) whose names the file has.
 
     Raises:
         VerificationError: when neither has them.
     """
-    network = merged_network(reference)
+    network = reference.merged()
     forms = [network]
     with contextlib.suppress(MergeError, AttributeError, KeyError):  # stock already, or without a stock form
         forms.append(to_stock(network))
@@ -173,7 +173,7 @@ def reference_network(reference: str | Path, names: Sequence[str]) -> tuple[nn.M
     best = max(range(len(forms)), key=lambda i: len(shared[i]))
     if not shared[best]:
         raise VerificationError(
-            f"{reference}: none of the file's {len(names)} convolutions has the name of one of the network's; "
+            f"{reference.origin}: none of the file's {len(names)} convolutions has the name of one of the network's; "
             "give the checkpoint that the file was made from."
         )
     return forms[best], shared[best]
@@ -204,7 +204,7 @@ class Sums:
         return 10 * math.log10(max(signal, 1e-300) / noise), min(shift / noise, 1.0)
 
 
-def layer_report(model: str | Path, reference: str | Path, images: Sequence[Path]) -> LayerReport:
+def layer_report(model: str | Path, reference: Opened | str | Path, images: Sequence[Path]) -> LayerReport:
     """Compare every convolution's output in an int8 (or other) file with the float32 network's.
 
     Where equalisation can have moved scales (:func:`vanillayolo.deploy.equalize.find_links`), the gain of each channel
@@ -225,7 +225,7 @@ def layer_report(model: str | Path, reference: str | Path, images: Sequence[Path
     if not images:
         raise UsageError("layers: no images to compare on; give data= or source=.")
     run, size, names = (onnx_run if path.suffix == ".onnx" else openvino_run)(path)
-    network, shared = reference_network(reference, names)
+    network, shared = reference_network(open_checkpoint(reference), names)
     channels = channels_of(network)
     scaled = {link.writer for link in find_links(network, torch.zeros(1, channels, *size))}
     sums = {name: Sums() for name in shared}

@@ -23,17 +23,16 @@ from vanillayolo.atomic import whole_set
 from vanillayolo.errors import DataError, UsageError, closest
 from vanillayolo.settings import Settings
 from vanillayolo.values import FLAG, NAMES, Kind, one_of, whole
-from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo import VanillaModel
 from vanillayolo.yolo.arguments import check_imgsz
-from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.exporting import export_float, write_metadata
 from vanillayolo.yolo.inference import dataset_images, letterbox, read_image
-from vanillayolo.yolo.pictures import channels_of, usable_images
+from vanillayolo.yolo.opened import Opened, open_checkpoint
+from vanillayolo.yolo.pictures import usable_images
 
 from .bias import correct_biases
 from .equalize import METHODS, equalize
 from .onnx_graph import decode_nodes, depthwise_weights, matching, relu_before_pool
-from .opened import merged_network, open_checkpoint, origin_of, trained_size
 
 
 @dataclass(frozen=True)
@@ -261,7 +260,7 @@ def float_onnx(
 
 
 def quantize_export(
-    checkpoint: VanillaYOLO | str | Path,
+    checkpoint: Opened | VanillaModel | str | Path,
     format: str = "openvino",
     data: str | None = None,
     imgsz: int | Sequence[int] | None = None,
@@ -292,18 +291,17 @@ def quantize_export(
     chosen = QuantizeSettings.of(settings)
     if not data:
         raise DataError("int8 needs data=FILE.yaml: it is calibrated on images of the training split.")
-    model = open_checkpoint(checkpoint, "int8 starts from a checkpoint (.pt)")
-    origin, network = origin_of(model), merged_network(model)
-    size = imgsz or trained_size(model) or 640
+    opened = open_checkpoint(checkpoint, "int8 starts from a checkpoint (.pt)")
+    origin, network = opened.origin, opened.merged()
+    size = imgsz or opened.imgsz or 640
     check_imgsz(size)
-    channels = channels_of(network)
     modules = dict(network.named_modules())
     for name in chosen.keep_float:
         if name not in modules:
             raise UsageError(f"keep_float={name!r}: {closest(name, modules)}")
-    files = calibration_images(resolve_data(data, ("train",)), chosen.images, channels)
+    files = calibration_images(opened.checked_data(data, ("train",)), chosen.images, opened.channels)
     target = Path(path) if path else origin.with_name(f"{origin.stem}{INT8[format].ending}")
-    batches = Batches(files, size, channels)
+    batches = Batches(files, size, opened.channels)
     with tempfile.TemporaryDirectory() as folder, whole_set(target) as stage:
         source, _ = float_onnx(network, batches, chosen, Path(folder), origin.stem, format)
         INT8[format].quantize(source, stage / target.name, batches, chosen)

@@ -6,42 +6,23 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
 from torch import Tensor, nn
 
-from vanillayolo.errors import CheckpointError, UsageError, VerificationError, one_line
-from vanillayolo.values import checked, shown
-from vanillayolo.yolo import VanillaYOLO
-from vanillayolo.yolo.arguments import check_imgsz
-from vanillayolo.yolo.datasets import resolve_data
+from vanillayolo.errors import UsageError, VerificationError
+from vanillayolo.values import checked
+from vanillayolo.yolo import VanillaModel
 from vanillayolo.yolo.files import ExportedFile, Suppression, mean_average_precision
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image, suppress
+from vanillayolo.yolo.opened import Opened, open_checkpoint
 from vanillayolo.yolo.pictures import channels_of
 
+from .classifier import verify_classifier
 from .equality import Equality
-from .formats import check_packages, format_of
 from .graph import precision
 from .onnx_graph import suppression_settings
-from .opened import example_images, known_data, merged_network, open_checkpoint, origin_of
 from .power import Judge, measure_power
+from .running import batches, input_sizes, open_file, wrongly_said
 from .verification import MeanAveragePrecision, Tolerance, Verification
-
-
-def input_sizes(file: ExportedFile, imgsz: Any, name: str) -> list[tuple[int, int]]:
-    """Return the sizes to compare at: the file's own; another, not square, where it takes any."""
-    if imgsz is not None:
-        check_imgsz(imgsz)
-        size = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
-        if file.imgsz is not None and not file.dynamic and size != file.imgsz:
-            raise UsageError(f"imgsz={imgsz}: {name} was made for {file.imgsz[0]}x{file.imgsz[1]} pixels only.")
-    elif file.imgsz is None:
-        raise UsageError(f"{name} does not say its size; give imgsz=.")
-    else:
-        size = file.imgsz
-    if not file.dynamic:
-        return [size]
-    return [size, (max(32, size[0] * 3 // 4 // 32 * 32), max(32, size[1] // 2 // 32 * 32))]
-
 
 #: Score that every trained detector reaches somewhere on images of its own kind.
 UNTRAINED = 0.01
@@ -123,49 +104,6 @@ def judge_of(result: Verification, inside: Suppression | None) -> Judge:
     return judge
 
 
-def comparison_images(
-    reference: VanillaYOLO | str | Path,
-    data: str | Path | None = None,
-    source: str | Path | None = None,
-    split: str = "val",
-    images: int = 8,
-) -> tuple[list[Path], str]:
-    """Return the images that a file and its checkpoint are compared on, and where they are from.
-
-    Args:
-        reference: the checkpoint, whose training's own data serve where nothing else is given.
-        data: data YAML whose validation images serve.
-        source: image or folder instead.
-        split: another split of ``data`` that has to be there.
-        images: how many, at most.
-    """
-    model = open_checkpoint(reference, "the reference is a checkpoint (.pt)")
-    known = resolve_data(data, ("val", split)) if data else None if source else known_data(model)
-    return example_images(known, source, images, channels_of(model.model))
-
-
-def wrongly_said(file: ExportedFile, network: Any, task: str) -> list[str]:
-    """Return what a file says to those who run it and its checkpoint does not, three lines at most."""
-    right = facts(task, int(max(network.stride)), network.names)
-    said = facts(*(file.metadata.get(key) for key in ("task", "stride", "names")))
-    told = {key.split()[0] for key in said}  # another's file may say less
-    wrong = [key for key in {**right, **said} if key.split()[0] in told and said.get(key) != right.get(key)]
-    return [f"it says {key} {shown(said.get(key))}, not {shown(right.get(key))}" for key in wrong[:3]]
-
-
-def facts(task: Any, stride: Any, names: Any) -> dict[str, Any]:
-    """Return what of these is known, the names of classes one by one, whether they come as a list or a mapping."""
-    classes = names.items() if isinstance(names, dict) else enumerate(names or ())
-    known = {"task": task, "stride": stride, **{f"class {number}": str(name) for number, name in classes}}
-    return {key: value for key, value in known.items() if value is not None}
-
-
-def batches(inputs: list[Tensor], size: int) -> list[Tensor]:
-    """Return inputs ``[1, ...]`` in batches of a size, in their order; the last is filled up with the first ones."""
-    rows = [inputs[i % len(inputs)] for i in range(-(-len(inputs) // size) * size)]
-    return [torch.cat(rows[i : i + size]) for i in range(0, len(rows), size)]
-
-
 def compare_at_sizes(
     result: Verification,
     path: Path,
@@ -209,7 +147,7 @@ def compare_at_sizes(
 @checked
 def verify(
     model: str | Path,
-    reference: VanillaYOLO | str | Path,
+    reference: Opened | VanillaModel | str | Path,
     data: str | None = None,
     source: str | Path | None = None,
     imgsz: Any = None,
@@ -246,15 +184,13 @@ def verify(
         raise UsageError(f"model={str(model)!r}: no such file; give an exported file or folder.")
     checkpoint = open_checkpoint(reference, "the reference is a checkpoint (.pt)")
     if checkpoint.task == "classify":
-        from .classifier import verify_classifier  # it stands on this module
-
         return verify_classifier(path, checkpoint, data, source, imgsz, images)
-    network = merged_network(checkpoint)
-    checked = resolve_data(data, ("val", split)) if data else None
-    files, where = comparison_images(checkpoint, checked, source, split, images)
+    network = checkpoint.merged()
+    checked = checkpoint.checked_data(data, ("val", split)) if data else None
+    files, where = checkpoint.images(checked, source, images)
     file = open_file(path)
     sizes = input_sizes(file, imgsz, path.name)
-    origin = origin_of(checkpoint).name
+    origin = checkpoint.origin.name
     kind = precision(path, file.format, file.metadata)
     said = wrongly_said(file, network, "detect")
     result = Verification(path.name, origin, file.format, kind, file.suppressed, where, said=said)
@@ -283,18 +219,3 @@ def add_map(
         return
     file_map, network_map = (mean_average_precision(m, data, size[0], split, inside) for m in (path, network))
     result.map = MeanAveragePrecision(data, split, size[0], file_map, network_map)
-
-
-def open_file(path: Path) -> ExportedFile:
-    """Open an exported file for running.
-
-    Raises:
-        UsageError: for a checkpoint, or when its library is not installed.
-        CheckpointError: when the file is damaged.
-    """
-    format = format_of(path)
-    check_packages(format, run_only=True)
-    try:
-        return ExportedFile(path)
-    except Exception as error:  # each library raises types of its own for a damaged file
-        raise CheckpointError(f"{path}: cannot be opened as {format} ({one_line(error)}); export it again.") from error

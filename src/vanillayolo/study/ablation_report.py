@@ -13,10 +13,11 @@ from typing import Any
 from scipy.stats import t as student_t
 
 from vanillayolo.atomic import write_whole
+from vanillayolo.tables import markdown
 
 from .ablate import CONFIGS, gather_ablation
 from .paper import PAPER, SOURCE, PaperTable
-from .records import Record, markdown, spread, with_spread, write_record
+from .records import Record, spread, with_spread, write_record
 
 CONFIDENCE = 0.95
 

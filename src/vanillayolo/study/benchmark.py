@@ -21,25 +21,24 @@ from typing import Any
 import torch
 
 from vanillayolo.atomic import whole_set
-from vanillayolo.deploy.opened import example_images, merged_network
 from vanillayolo.deploy.quantize import INT8, Batches, QuantizeSettings, float_onnx
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm
+from vanillayolo.tables import markdown
 from vanillayolo.values import checked
-from vanillayolo.yolo import VanillaDetectionModel, VanillaYOLO
+from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import check_imgsz
-from vanillayolo.yolo.detectors import network as network_of
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.files import xml_of
 from vanillayolo.yolo.inference import stock_model, trace_onnx
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.model import fold_stock
+from vanillayolo.yolo.opened import example_images, open_checkpoint
 from vanillayolo.yolo.threads import available_cores
 
 from .cost import cost
 from .latency import BACKENDS, check_backends, in_words, load_average, machine, matmul_peak, measure, supported
-from .records import markdown
 
 #: What follows a model's name to have it in training form, its neck folded: how the published model is run.
 TRAINING_FORM = ":training"
@@ -127,13 +126,11 @@ def subject(name: str, imgsz: int) -> Subject:
     elif is_model_name(plain) or path.suffix in (".yaml", ".yml"):
         network = randomize_batchnorm(VanillaDetectionModel(plain, verbose=False))
     else:
-        loaded: Any = network_of(VanillaYOLO(plain))
-        network = loaded.float()
+        opened = open_checkpoint(plain)
+        network = opened.network.float() if plain != name else opened.merged()
     if plain != name:
         network = fold_stock(network).eval()
-    elif path.suffix == ".pt":
-        network = merged_network(plain)
-    else:
+    elif path.suffix != ".pt":
         network = network.eval().fuse(verbose=False)
     counted = cost(network, imgsz)
     return Subject(name, network, {}, counted.parameters, counted.gflops)

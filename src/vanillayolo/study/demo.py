@@ -16,7 +16,7 @@ from vanillayolo.deploy import Collapsed, collapse
 from vanillayolo.errors import UsageError
 from vanillayolo.places import check_folder
 from vanillayolo.values import checked
-from vanillayolo.yolo import VanillaYOLO
+from vanillayolo.yolo import VanillaModel
 
 #: Chosen so that two cores finish in less than four minutes, all included, with a detector worth looking at.
 SCENES: dict[str, Any] = {"train": 320, "val": 32, "size": 160, "seed": 0}
@@ -94,7 +94,7 @@ def demo(folder: str | Path = "demo", model: str = "yolo11n-vanillanet", epochs:
         epochs: length of the training.
     """
     begin = time.perf_counter()
-    detector = VanillaYOLO(model)  # what cannot run is told before anything is written
+    detector = VanillaModel(model)  # what cannot run is told before anything is written
     if detector.task != "detect":
         raise UsageError(f"model={model}: made for task={detector.task}; give a detector, like yolo11n-vanillanet.")
     root = Path(folder).resolve()
@@ -105,13 +105,13 @@ def demo(folder: str | Path = "demo", model: str = "yolo11n-vanillanet", epochs:
     common: dict[str, Any] = {"project": str(root), "exist_ok": True, "verbose": False}
     imgsz = TRAINING["imgsz"]
 
-    untrained = VanillaYOLO(model).val(data=str(data), imgsz=imgsz, name="val-untrained", plots=False, **common)
+    untrained = VanillaModel(model).val(data=str(data), imgsz=imgsz, name="val-untrained", plots=False, **common)
     detector.train(data=str(data), name="train", **{**TRAINING, "epochs": epochs}, **common)
     best = Path(detector.trainer.best)
     trained = detector.metrics.box.map
 
     result = collapse(best)
-    deployed = VanillaYOLO(result.checkpoint)
+    deployed = VanillaModel(result.checkpoint)
     metrics = deployed.val(data=str(data), imgsz=imgsz, name="val", **common)
     images = sorted((data.parent / "images" / "val").iterdir())[:6]
     deployed.predict([str(p) for p in images], imgsz=imgsz, name="predict", save=True, **common)

@@ -20,10 +20,9 @@ import numpy as np
 import torch
 
 from vanillayolo.errors import UsageError, closest
+from vanillayolo.tables import markdown
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.threads import available_cores
-
-from .records import markdown
 
 PACKAGES = ("vanillayolo", "torch", "ultralytics", "timm", "onnxruntime", "openvino", "nncf", "numpy")
 

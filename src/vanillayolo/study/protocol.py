@@ -32,7 +32,7 @@ from vanillayolo.yolo.detectors import (
     training_network,
 )
 from vanillayolo.yolo.inference import trace_onnx
-from vanillayolo.yolo.interface import VanillaYOLO
+from vanillayolo.yolo.interface import VanillaModel
 from vanillayolo.yolo.memory import activation_bytes
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.pretrained import find_weights
@@ -139,7 +139,7 @@ def check_models(models: Sequence[str], settings: dict[str, Any]) -> None:
         find_weights(settings["weights"])
     for model in models:
         opened = open_detector(model)
-        if isinstance(opened, VanillaYOLO):
+        if isinstance(opened, VanillaModel):
             check_training(network(opened), model, settings)
         else:
             network(opened)

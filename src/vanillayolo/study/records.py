@@ -106,9 +106,3 @@ def with_spread(figure: Mapping[str, Any], digits: int = 3, unit: float = 1.0) -
     """Return a figure of :func:`spread` as ``mean ± standard deviation``."""
     text = f"{figure['mean'] * unit:.{digits}f}"
     return text if figure["std"] is None else f"{text} ± {figure['std'] * unit:.{digits}f}"
-
-
-def markdown(header: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
-    """Return a Markdown table whose first column is text and whose others are numbers."""
-    lines = [header, ["---", *("---:" for _ in header[1:])], *rows]
-    return "\n".join("| " + " | ".join(map(str, line)) + " |" for line in lines)

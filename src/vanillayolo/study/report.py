@@ -8,9 +8,10 @@ from html import escape
 from pathlib import Path
 
 from vanillayolo.atomic import write_whole
+from vanillayolo.tables import markdown
 
 from .plots import BACKEND_NAMES, METRIC_NAMES, PLOTS, write_plots
-from .records import Record, markdown, with_spread, write_record
+from .records import Record, with_spread, write_record
 from .results import METRICS, gather, judged_split, milliseconds
 
 Table = tuple[list[str], list[list[str]]]

@@ -2,7 +2,7 @@
 
 from .architecture import classifier_names, model_names, model_yaml
 from .classify import VanillaClassificationModel, VanillaClassificationTrainer
-from .interface import VanillaYOLO
+from .interface import VanillaModel
 from .model import VanillaDetectionModel
 from .registration import CHECKPOINT_CLASSES
 from .trainer import VanillaTrainer
@@ -12,8 +12,8 @@ __all__ = [
     "VanillaClassificationModel",
     "VanillaClassificationTrainer",
     "VanillaDetectionModel",
+    "VanillaModel",
     "VanillaTrainer",
-    "VanillaYOLO",
     "classifier_names",
     "model_names",
     "model_yaml",

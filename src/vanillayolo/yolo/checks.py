@@ -35,6 +35,7 @@ from .checkpoints import (
     check_weights,
     newest_checkpoint,
 )
+from .datasets import task_data
 from .distillation import check_teacher
 from .files import check_runs
 from .kinds import KINDS
@@ -78,9 +79,9 @@ def checked_train(model: Any, trainer: Any, kwargs: dict[str, Any]) -> dict[str,
     if teacher := (args if resumes else kwargs).get("distill_model"):
         check_teacher(teacher, network)
     if isinstance(kwargs.get("data"), (list, tuple)):
-        kwargs["data"] = [model.checked_data(data) for data in kwargs["data"]]
+        kwargs["data"] = [task_data(model.task, data) for data in kwargs["data"]]
     elif not resumes:
-        kwargs["data"] = model.checked_data(kwargs.get("data") or data_of_file(model, kwargs))
+        kwargs["data"] = task_data(model.task, kwargs.get("data") or data_of_file(model, kwargs))
     if (count := classes_of(kwargs.get("data"))) is not None:
         check_classes(kwargs.get("classes"), count)
     if not resumes:  # that stays in its own folder
@@ -94,7 +95,7 @@ def checked_val(model: Any, validator: Any, kwargs: dict[str, Any]) -> dict[str,
     check_network(model, kwargs)
     check_ranks("val")
     data = kwargs.get("data") or model.overrides.get("data") or data_of_file(model, kwargs)
-    kwargs["data"] = model.checked_data(data, (kwargs.get("split") or "val",), background=True)
+    kwargs["data"] = task_data(model.task, data, (kwargs.get("split") or "val",), background=True)
     check_opens(model, kwargs)
     check_run_folder("val", model.task, kwargs)
     return kwargs
@@ -183,7 +184,7 @@ def resumed(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
             raise UsageError(f"{path} was trained with {str(error).rstrip('.')}; give one as device=.") from error
     given = kwargs.get("data")
     try:
-        data = model.checked_data(given or ckpt["train_args"].get("data") or "")
+        data = task_data(model.task, given or ckpt["train_args"].get("data") or "")
     except DataError as error:
         hint = "" if given else " Where the run's data have moved, give data=."
         raise DataError(f"resume: {error}{hint}") from error

@@ -20,7 +20,7 @@ from ultralytics.utils import LOGGER, ONLINE, ROOT, SAFE_LOAD, SETTINGS, YAML
 from ultralytics.utils.patches import imread
 
 from vanillayolo.atomic import whole_file
-from vanillayolo.data import cache_dir, check_data
+from vanillayolo.data import cache_dir, check_data, check_folders
 from vanillayolo.data.data_yaml import path_of
 from vanillayolo.errors import DataError, WriteError
 
@@ -113,6 +113,15 @@ def resolve_data(data: str | Path, splits: tuple[str, ...] = ("train", "val"), *
             f"put it under {SETTINGS['datasets_dir']} or give the path of your data YAML."
         )
     return str(packaged) if SAFE_LOAD else str(data)  # by its bare name Ultralytics would find another file of it too
+
+
+def task_data(task: str, data: Any, splits: tuple[str, ...] = ("train", "val"), *, background: bool = False) -> str:
+    """Return data of a task, checked; ``background``: a split may have no labels at all.
+
+    Raises:
+        DataError: when there is nothing to train on.
+    """
+    return str(check_folders(data, splits)) if task == "classify" else resolve_data(data, splits, background=background)
 
 
 class WithoutDownloads(YAML):

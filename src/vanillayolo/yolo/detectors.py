@@ -21,7 +21,7 @@ from vanillayolo.nn.hooks import listening
 
 from .architecture import is_model_name, load_yaml, near
 from .checkpoints import can_resume, is_undamaged, newest_checkpoint
-from .interface import VanillaYOLO
+from .interface import VanillaModel
 from .model import ROWS, VanillaDetectionModel
 from .modules import VanillaBackbone
 from .saving import SavingMixin
@@ -44,15 +44,15 @@ def open_detector(model: str | Path) -> Model:
     name = str(model)
     path = Path(name)
     if path.suffix == ".pt":
-        opened = VanillaYOLO(path)
+        opened = VanillaModel(path)
         return opened if isinstance(opened.model, VanillaDetectionModel) else _with_all_cores(YOLO(path))
     if is_model_name(name):
-        return VanillaYOLO(name)
+        return VanillaModel(name)
     if path.suffix in {".yaml", ".yml"} and path.is_file():
         rows = {row[2] for row in load_yaml(path)["backbone"]}
-        return VanillaYOLO(path) if rows & OUR_ROWS else _stock(name)
+        return VanillaModel(path) if rows & OUR_ROWS else _stock(name)
     if name.startswith("yolo11") and ("-vanilla" in name or "-timm" in name):
-        return VanillaYOLO(name)  # raises, naming the closest
+        return VanillaModel(name)  # raises, naming the closest
     return _stock(f"{name}.yaml")
 
 
@@ -150,7 +150,7 @@ class StockTrainer(SavingMixin, DetectionTrainer):
 
 
 def _trainer(detector: Model) -> type[BaseTrainer]:
-    return VanillaTrainer if isinstance(detector, VanillaYOLO) else StockTrainer
+    return VanillaTrainer if isinstance(detector, VanillaModel) else StockTrainer
 
 
 def score(file: Path, data: str, split: str, imgsz: int, folder: Path) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""``VanillaYOLO``: used as ``ultralytics.YOLO``, with deep training inside and user mistakes told in one line."""
+"""What ``VanillaYOLO`` is without its files for others: deep training inside, user mistakes told in one line."""
 
 from __future__ import annotations
 
@@ -14,7 +14,6 @@ from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import DEFAULT_CFG_DICT
 
 from vanillayolo.atomic import whole_file
-from vanillayolo.data import check_folders
 from vanillayolo.errors import CheckpointError, ModelNameError, UsageError, VanillaYOLOError, closest, one_line
 from vanillayolo.values import THING, check_value
 
@@ -22,7 +21,6 @@ from .architecture import is_classifier, is_model_name, resolve
 from .checkpoints import check_facts, check_undamaged, check_weights
 from .checks import check_predict, checked_train, checked_val
 from .classify import VanillaClassificationModel, VanillaClassificationTrainer
-from .datasets import resolve_data
 from .entrances import deep
 from .merging import student
 from .model import VanillaDetectionModel
@@ -51,8 +49,8 @@ TASKS: dict[str, dict[str, Any]] = {
 }
 
 
-class VanillaYOLO(Model):
-    """A YOLO11 detector with a VanillaNet backbone, or VanillaNet itself as a classifier.
+class VanillaModel(Model):
+    """A network of ours, before it is exported or collapsed: what builds, loads, trains, validates and predicts.
 
     Args:
         model: a model name (``yolo11n-vanillanet``, ``vanillanet-6-cls``), an edited model YAML, a checkpoint, or an
@@ -163,7 +161,7 @@ class VanillaYOLO(Model):
         if isinstance(self.model, torch.nn.Module):
             check_facts(student(self.model), weights)
 
-    def load(self, weights: Any = "best.pt") -> VanillaYOLO:
+    def load(self, weights: Any = "best.pt") -> VanillaModel:
         """Load weights, and the slope they belong to, into the network at hand.
 
         Raises:
@@ -178,16 +176,16 @@ class VanillaYOLO(Model):
         return self
 
     @staticmethod
-    def opened(file: str | Path) -> VanillaYOLO:
+    def opened(file: str | Path) -> VanillaModel:
         """Return a checkpoint, opened by this class itself: a class derived from it may take other arguments."""
-        return VanillaYOLO(file)
+        return VanillaModel(file)
 
     def save(self, filename: str | Path = "saved_model.pt") -> None:
         """Write the network at hand as a checkpoint, whole."""
         with whole_file(filename) as temporary:
             super().save(temporary)
 
-    def reset_weights(self) -> VanillaYOLO:
+    def reset_weights(self) -> VanillaModel:
         """Start anew: the same architecture, freshly initialised, ready for deep training from slope 0."""
         self._check_is_pytorch_model()
         names = self.model.names
@@ -237,30 +235,6 @@ class VanillaYOLO(Model):
         with called_from_python():
             return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
 
-    def export(self, **kwargs: Any) -> str:
-        """Write the merged network in another format, verified; see :func:`vanillayolo.deploy.export`."""
-        from vanillayolo.deploy import export  # deploy/ stands above yolo/: imported when asked for
-
-        notice_choice()
-        self._check_is_pytorch_model()
-        return str(export(self, **kwargs).path)
-
-    def collapse(self, path: str | Path | None = None, **kwargs: Any) -> Any:
-        """Write the merged network in stock classes; see :func:`vanillayolo.deploy.collapse`."""
-        from vanillayolo.deploy import collapse  # deploy/ stands above yolo/: imported when asked for
-
-        return collapse(self, path, **kwargs)
-
     def tune(self, *args: Any, **kwargs: Any) -> Any:
         """Refused: Ultralytics' tuner starts its own command line, which cannot build these networks."""
         raise UsageError("tune: Ultralytics' tuner starts the stock command; loop over train(...) with your settings.")
-
-    def checked_data(self, data: Any, splits: tuple[str, ...] = ("train", "val"), *, background: bool = False) -> str:
-        """Return data of the task at hand, checked; ``background``: a split may have no labels at all.
-
-        Raises:
-            DataError: when there is nothing to train on.
-        """
-        if self.task == "classify":
-            return str(check_folders(data, splits))
-        return resolve_data(data, splits, background=background)

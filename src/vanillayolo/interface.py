@@ -1,0 +1,38 @@
+"""``VanillaYOLO``: used as ``ultralytics.YOLO``. The top floor: it alone joins what trains with what is shipped."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from .deploy import Collapsed, collapse, export
+from .yolo.interface import VanillaModel
+from .yolo.opened import open_checkpoint
+from .yolo.threads import notice_choice
+
+
+class VanillaYOLO(VanillaModel):
+    """A YOLO11 detector with a VanillaNet backbone, or VanillaNet itself as a classifier.
+
+    Args:
+        model: a model name (``yolo11n-vanillanet``, ``vanillanet-6-cls``), an edited model YAML, a checkpoint, or an
+            exported file.
+        task: what the model is for; the model's own where not given.
+        verbose: print the table of layers.
+        weights: official ImageNet weights for a new network, a file or a name (``vanillanet_6.pth``).
+
+    Raises:
+        ModelNameError: for a name or YAML that describes no network.
+        CheckpointError: for a file that is missing or damaged, or weights that do not fit.
+        UsageError: for a task that is not the model's.
+    """
+
+    def export(self, **kwargs: Any) -> str:
+        """Write the merged network in another format, verified; see :func:`vanillayolo.deploy.export`."""
+        notice_choice()
+        self._check_is_pytorch_model()
+        return str(export(open_checkpoint(self), **kwargs).path)
+
+    def collapse(self, path: str | Path | None = None, **kwargs: Any) -> Collapsed:
+        """Write the merged network in stock classes; see :func:`vanillayolo.deploy.collapse`."""
+        return collapse(open_checkpoint(self, "collapse takes a checkpoint (.pt)"), path, **kwargs)

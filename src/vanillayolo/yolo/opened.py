@@ -1,0 +1,135 @@
+"""A checkpoint as exporting and comparing need it, opened once: whole, merged; where it is from, what suits it."""
+
+from __future__ import annotations
+
+import copy
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from torch import nn
+
+from vanillayolo.data import make_scenes
+from vanillayolo.data.paths import cache_dir
+from vanillayolo.errors import CheckpointError, DataError
+from vanillayolo.nn.reparameterize import check_mergeable
+
+from .checkpoints import check_finite
+from .datasets import task_data
+from .interface import VanillaModel
+from .pictures import channels_of, dataset_images, image_files, usable_images
+
+
+@dataclass(frozen=True)
+class Opened:
+    """A checkpoint that is open.
+
+    Attributes:
+        network: the network inside, in the form that it was saved in.
+        task: what it is for.
+        origin: the file that it is from, else its name.
+        train_args: Ultralytics' arguments of its training; empty where they are not known.
+        callbacks: Ultralytics' callbacks.
+    """
+
+    network: Any
+    task: str
+    origin: Path
+    train_args: dict[str, Any]
+    callbacks: Any = None
+
+    @property
+    def imgsz(self) -> Any:
+        """The ``imgsz`` of the training; None where it is not known."""
+        return self.train_args.get("imgsz")
+
+    @property
+    def channels(self) -> int:
+        """How many channels its images have."""
+        return channels_of(self.network)
+
+    def check_whole(self) -> None:
+        """Raise unless the network can be merged.
+
+        Raises:
+            MergeError: when a slope is below 1.
+            CheckpointError: for a weight that is not finite.
+        """
+        check_mergeable(self.network)
+        check_finite(self.network, str(self.origin))
+
+    def merged(self) -> Any:
+        """Return a merged copy of the network in evaluation mode, float32.
+
+        Raises:
+            CheckpointError: for a weight that is not finite.
+            MergeError: when a slope is below 1.
+        """
+        self.check_whole()
+        return copy.deepcopy(self.network).float().eval().fuse(verbose=False)
+
+    def checked_data(self, data: Any, splits: tuple[str, ...] = ("val",)) -> str:
+        """Return data of its task, checked."""
+        return task_data(self.task, data, splits)
+
+    def images(
+        self, data: str | None = None, source: str | Path | None = None, most: int = 8
+    ) -> tuple[list[Path], str]:
+        """Return at most ``most`` images to compare on, and where they are from.
+
+        The source given, else the validation images of (checked) data, else those of the training's own data where
+        they are still there, else scenes of the package's own making.
+        """
+        if source is None and data is None:
+            data = self.train_args.get("data")
+            try:
+                data = str(data) if data and dataset_images(str(data)) else None
+            except DataError:
+                data = None
+        return example_images(data, source, most, self.channels)
+
+
+def open_checkpoint(model: Opened | VanillaModel | str | Path, told: str = "give a checkpoint (.pt)") -> Opened:
+    """Return a checkpoint, opened where it is a file.
+
+    Args:
+        model: an opened checkpoint, a trained network or its file.
+        told: what to say of an exported file.
+
+    Raises:
+        CheckpointError: for a file that is no checkpoint.
+    """
+    if isinstance(model, Opened):
+        return model
+    model = model if isinstance(model, VanillaModel) else VanillaModel(model)
+    if not isinstance(model.model, nn.Module):
+        raise CheckpointError(f"{model.model_name}: an exported file; {told}.")
+    # after a training the network names its own file; the interface still names what the training started from
+    origin = getattr(model.model, "pt_path", None) or model.ckpt_path or model.model_name or "model"
+    train_args = (model.ckpt or {}).get("train_args") or {}
+    return Opened(model.model, str(model.task), Path(str(origin)), train_args, model.callbacks)
+
+
+def merged_network(checkpoint: Opened | VanillaModel | str | Path) -> Any:
+    """Return a merged copy of a checkpoint's network; see :meth:`Opened.merged`."""
+    return open_checkpoint(checkpoint).merged()
+
+
+def example_images(
+    data: str | None = None, source: str | Path | None = None, most: int = 8, channels: int = 3
+) -> tuple[list[Path], str]:
+    """Return at most ``most`` images to compare on, and where they are from.
+
+    The source given, else the validation images of the data, else scenes of the package's own making.
+
+    Raises:
+        DataError: where there is none that a network of so many channels takes.
+    """
+    if source is not None:
+        return usable_images(image_files(source), most, channels), str(source)
+    if data is not None:
+        return usable_images(dataset_images(data), most, channels), str(data)
+    if channels not in (1, 3):
+        raise DataError(f"the network takes {channels} channels: give source= or data= with such images to compare on.")
+    scenes = make_scenes(cache_dir() / "scenes", train=1, val=8, size=320, seed=0)
+    return image_files(scenes.parent / "images" / "val")[:most], "generated scenes"
