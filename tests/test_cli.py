@@ -65,7 +65,7 @@ def test_no_words_is_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "name=run", "="], "no key stands before the sign"),
         (["train", "=3"], "train KEY=VALUE"),
         (["=", "train"], "no key stands before the sign"),
-        (["task=detect"], "allowed: demo, scenes, train"),
+        (["task=detect"], "allowed: demo, scenes, pretrain, train"),
         (["train", "mode=val"], "two commands"),
         (["train", "epochs=1", "epochs=2"], "give it once"),
         (["settings", "reset=maybe"], "true or false"),

@@ -57,6 +57,12 @@ def test_the_wheel_alone_has_all_it_needs(tmp_path: Path) -> None:
     names = zipfile.ZipFile(wheel).namelist()
     assert {"vanillayolo/py.typed", "vanillayolo/cli.py", "vanillayolo/nn/vanillanet.py"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
+    sizes = {
+        entry.filename: entry.file_size for entry in zipfile.ZipFile(wheel).infolist() if "/weights/" in entry.filename
+    }
+    assert {name.rpartition(".")[0] + ".json" for name in sizes} <= set(sizes)
+    assert max(sizes.values(), default=0) <= 7e6
+    assert wheel.stat().st_size <= 30e6
     empty = tmp_path / "site"
     zipfile.ZipFile(wheel).extractall(empty)
     script = f"import sys; sys.path.insert(0, {str(empty)!r}); import vanillayolo, vanillayolo.cli as c; " + (

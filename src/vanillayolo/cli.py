@@ -17,6 +17,7 @@ from vanillayolo.yolo.keys import VERBS, explained
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": commands.demo,
     "scenes": commands.scenes,
+    "pretrain": commands.pretrain,
     "train": commands.train,
     "val": commands.val,
     "predict": commands.predict,

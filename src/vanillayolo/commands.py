@@ -218,6 +218,14 @@ def scenes(folder: str, format: str = "yolo", workers: int | None = None, **sett
     print(summary(data))
 
 
+def pretrain(model: str = "yolo11n-vanillanet", **settings: Any) -> None:
+    """Make weights from generated pictures, or go on making them: model=NAME pictures=200000 imgsz=160."""
+    from vanillayolo.study.pretrain import pretrain as run
+    from vanillayolo.study.pretrain import summary
+
+    print(summary(run(model, **settings)))
+
+
 def compare(models: str, data: str, folder: str = "runs/compare", **settings: Any) -> None:
     """Train and measure models alike: models=yolo11n,yolo11n-vanillanet data=FILE.yaml seeds=0,1,2 epochs=60."""
     from vanillayolo.study.protocol import compare as run
@@ -293,6 +301,7 @@ BEHIND = {
     "demo": "study.demo",
     "scenes": "data.scenes:SceneSettings",
     "cost": "deploy.chip_cost:cost",
+    "pretrain": "study.pretrain",
     "compare": "study.protocol",
     "ablate": "study.ablate:run",
     "features": "study.features",

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import math
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 
@@ -20,3 +22,10 @@ def finite_or_null(value: Any) -> Any:
 def json_text(value: Any, indent: int | None = 1) -> str:
     """Return plain data as the text of a JSON file; numbers that are not finite become null."""
     return json.dumps(finite_or_null(value), indent=indent, allow_nan=False) + "\n"
+
+
+def digest(weights: Path, description: Mapping[str, Any]) -> str:
+    """Return the SHA-256, in hexadecimal, of a weights file and of all that its JSON says but this (``sha256``)."""
+    said = {key: value for key, value in description.items() if key != "sha256"}
+    text = json.dumps(json.loads(json_text(said)), sort_keys=True)  # as it is read again: keys are text
+    return hashlib.sha256(weights.read_bytes() + text.encode("utf-8")).hexdigest()

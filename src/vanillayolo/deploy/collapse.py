@@ -18,7 +18,7 @@ from vanillayolo.atomic import whole_set, write_whole
 from vanillayolo.errors import CheckpointError, MergeError, UsageError, one_line
 from vanillayolo.nn import is_merged
 from vanillayolo.places import check_file
-from vanillayolo.valid_json import json_text
+from vanillayolo.valid_json import digest, json_text
 from vanillayolo.values import checked, shown
 from vanillayolo.yolo import VanillaModel
 from vanillayolo.yolo.inference import (
@@ -34,7 +34,7 @@ from vanillayolo.yolo.pictures import channels_of
 from vanillayolo.yolo.stock import build_stock, to_stock
 from vanillayolo.yolo.yaml_check import check_yaml
 
-from .description import FORMAT, check_description, check_weights_file, digest
+from .description import FORMAT, check_description, check_weights_file
 from .equality import Equality, LogitEquality
 from .power import FAULTS, NO_BOX, OUTPUTS, REMEDY, Power, doubts, measure_power
 

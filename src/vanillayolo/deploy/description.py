@@ -5,13 +5,11 @@ Its ``yaml`` is held to stock rows by :mod:`vanillayolo.yolo.yaml_check`, so tha
 
 from __future__ import annotations
 
-import hashlib
-import json
 import warnings
 from pathlib import Path
 from typing import Any
 
-from vanillayolo.valid_json import json_text
+from vanillayolo.valid_json import digest
 
 FORMAT = "vanillayolo-merged-1"
 KEYS = {"format", "parameters", "equality", "yaml", "names", "stride", "input", "output", "sha256"}
@@ -31,13 +29,6 @@ def check_description(description: Any) -> dict[str, Any]:
     if description.get("format") != FORMAT:
         raise ValueError(f"format {str(description.get('format'))[:40]!r}, not {FORMAT}")
     return description
-
-
-def digest(weights: Path, description: dict[str, Any]) -> str:
-    """Return the SHA-256, in hexadecimal, of the weights and of all that the description says but this."""
-    said = {key: value for key, value in description.items() if key != "sha256"}
-    text = json.dumps(json.loads(json_text(said)), sort_keys=True)  # as it is read again: keys are text
-    return hashlib.sha256(weights.read_bytes() + text.encode("utf-8")).hexdigest()
 
 
 def check_weights_file(weights: Path, description: dict[str, Any]) -> None:

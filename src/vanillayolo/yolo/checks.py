@@ -25,6 +25,7 @@ from .arguments import (
     check_training,
     check_verb,
     classes_of,
+    named_settings,
 )
 from .checkpoints import (
     can_resume,
@@ -40,6 +41,7 @@ from .distillation import check_teacher
 from .files import check_runs
 from .kinds import KINDS
 from .merging import student
+from .own_weights import check_depth, is_own, packaged_weights, read_weights
 from .presets import with_preset
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .process import check_ranks
@@ -71,6 +73,7 @@ def checked_train(model: Any, trainer: Any, kwargs: dict[str, Any]) -> dict[str,
     if model.task == "classify" and (preset := kwargs.pop("preset", None)) and not resumes:
         kwargs = with_preset(str(preset), network.yaml.get("family", {}).get("variant"), kwargs)
     check_task(model, kwargs)
+    choose_weights(model, network, kwargs)
     check_starting_weights(model, network, kwargs)
     check_training(network, name, kwargs)
     if resumes:
@@ -134,6 +137,21 @@ def check_opens(model: Any, kwargs: dict[str, Any]) -> None:
     check_runs(str(model.model), str(model.model_name), model.task, device, kwargs.get("imgsz"))
 
 
+def choose_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> None:
+    """Let a new network start from the weights that come with the package, or from a file of such.
+
+    ``pretrained=False`` starts from noise; a ``.safetensors`` file is what ``weights`` names.
+    """
+    if kwargs.get("resume") or kwargs.get("weights") or model.task != "detect":
+        return
+    default = named_settings(kwargs).get("pretrained", model.overrides.get("pretrained", True))
+    pretrained = kwargs.get("pretrained", default)
+    if isinstance(pretrained, (str, Path)) and Path(pretrained).suffix == ".safetensors":
+        kwargs |= {"weights": str(pretrained), "pretrained": True}
+    elif pretrained is True and not model.ckpt and (file := packaged_weights(network.yaml)):
+        kwargs["weights"] = str(file)
+
+
 def check_starting_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> None:
     """Raise unless what ``weights`` and ``pretrained`` name fits the network, and is the only one to start from.
 
@@ -145,6 +163,9 @@ def check_starting_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> 
         raise UsageError(f"weights={weights}: {model.model_name} has weights already; omit one of them.")
     if weights and not kwargs.get("resume"):
         file = find_weights(weights)
+        if is_own(file):
+            check_depth(read_weights(file)[0], kwargs.get("decay"), file)
+            return
         load_pretrained(model.task_map[model.task]["model"](fit_yaml(network.yaml, file), verbose=False), file)
     if named:
         check_weights(model.opened(pretrained).model, f"pretrained={pretrained}")

@@ -29,6 +29,8 @@ from .sections import TRAIN_KEYS, section
 from .threads import use_free_cores
 from .trainer import VanillaTrainer
 
+#: The trainer of our detectors, and that of Ultralytics' own.
+Trainers = tuple[type[BaseTrainer], type[BaseTrainer]]
 OUR_ROWS = {cls.__name__ for cls in ROWS}
 
 
@@ -121,7 +123,9 @@ def settings_for(detector: Model, settings: Mapping[str, Any]) -> dict[str, Any]
     return {key: value for key, value in settings.items() if key not in ours}
 
 
-def train_detector(model: str, data: str, run: Path, settings: Mapping[str, Any]) -> Path:
+def train_detector(
+    model: str, data: str, run: Path, settings: Mapping[str, Any], trainers: Trainers | None = None
+) -> Path:
     """Train a detector, or finish what an earlier call began, and return ``best.pt``.
 
     Args:
@@ -129,28 +133,26 @@ def train_detector(model: str, data: str, run: Path, settings: Mapping[str, Any]
         data: data YAML.
         run: folder of the run.
         settings: Ultralytics' settings, and ours, which only networks with deep training are given.
+        trainers: to train ours and Ultralytics' own detectors with, instead of the usual ones.
     """
+    ours, stock = trainers or (VanillaTrainer, StockTrainer)
     best = run / "weights" / "best.pt"
     with contextlib.suppress(CheckpointError):  # no whole checkpoint of the run: it begins again
         last, ckpt = newest_checkpoint(run / "weights" / "last.pt", lambda path: open_detector(path).ckpt or {})
         if can_resume(ckpt):
             begun = open_detector(last)
-            begun.train(resume=True, trainer=_trainer(begun))
+            begun.train(resume=True, trainer=ours if isinstance(begun, VanillaModel) else stock)
         if is_undamaged(best):
             return best
     detector = open_detector(model)
     given = settings_for(detector, settings)
     where = {"project": str(run.parent), "name": run.name, "exist_ok": True}
-    detector.train(data=data, **where, **given, trainer=_trainer(detector))
+    detector.train(data=data, **where, **given, trainer=ours if isinstance(detector, VanillaModel) else stock)
     return best
 
 
 class StockTrainer(SavingMixin, DetectionTrainer):
     """Ultralytics' detection trainer, whose files are written whole."""
-
-
-def _trainer(detector: Model) -> type[BaseTrainer]:
-    return VanillaTrainer if isinstance(detector, VanillaModel) else StockTrainer
 
 
 def score(file: Path, data: str, split: str, imgsz: int, folder: Path) -> dict[str, Any]:

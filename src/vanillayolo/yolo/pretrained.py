@@ -1,4 +1,4 @@
-"""Official ImageNet weights for classifiers and detectors: where the file is, and into which rows it goes."""
+"""Weights that a new network starts from: the authors' of ImageNet, or a whole detector's of our own making."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 import torch
 from torch import nn
-from ultralytics.utils import LOGGER, ONLINE
+from ultralytics.utils import LOGGER, ONLINE, colorstr
 
 from vanillayolo.data import cache_dir
 from vanillayolo.errors import CheckpointError, closest, one_line
@@ -18,6 +18,7 @@ from vanillayolo.nn.weights import read_tensors
 
 from .families import Yaml
 from .modules import VanillaClassify
+from .own_weights import is_own, load_own, summary
 
 #: The authors' release (https://github.com/huawei-noah/VanillaNet, MIT licence) and the files in it.
 RELEASE = "https://github.com/huawei-noah/VanillaNet/releases/download/ckpt"
@@ -66,8 +67,10 @@ def find_weights(
 
 
 def fit_yaml(cfg: Yaml, weights: str | Path) -> Yaml:
-    """Return a copy of a model YAML whose backbone has the series activation (``act_num``) of a weights file."""
+    """Return a copy of a model YAML whose backbone has the series activation (``act_num``) of the authors' weights."""
     cfg = copy.deepcopy(cfg)
+    if is_own(weights):
+        return cfg
     try:
         form = describe_weights(read_tensors(weights))
     except CheckpointError as error:
@@ -92,6 +95,8 @@ def official_view(model: Any) -> nn.Module:
 def load_pretrained(model: Any, weights: str | Path, merged: bool = False) -> LoadReport:
     """Load official weights into the backbone, and the classifier where there is one that fits, and say what went in.
 
+    Of a whole detector's weights, with a card beside them, all is taken that fits.
+
     Args:
         model: one of our detectors or classifiers in training form, at the file's ``act_num`` (see :func:`fit_yaml`).
         weights: a file, or the name of an official one.
@@ -101,6 +106,10 @@ def load_pretrained(model: Any, weights: str | Path, merged: bool = False) -> Lo
         CheckpointError: when the file is of another network, in merged form, or nothing of it fits.
     """
     path = find_weights(weights)
+    if is_own(path):
+        report = load_own(model, path)
+        LOGGER.info(f"{colorstr('weights:')} {summary(path, report)}")
+        return report
     state = read_tensors(path)
     form = describe_weights(state)
     runs = merged and isinstance(model.model[-1], VanillaClassify)

@@ -234,10 +234,13 @@ class SavingMixin(_Trainer):
 
     def how_to_go_on(self) -> str:
         """Return what the files that are there allow."""
+        nothing = "No epoch was saved: start the training again."
+        if not any(self.wdir.glob("*.pt")):
+            return nothing  # Ultralytics would look for the missing file on the internet
         try:
             path, ckpt = newest_checkpoint(self.last, lambda path: load_checkpoint(path)[1])
         except (CheckpointError, OSError, RuntimeError):
-            return "No epoch was saved: start the training again."
+            return nothing
         if can_resume(ckpt):
             return f"Epoch {ckpt['epoch'] + 1} is saved; go on with 'vanillayolo train model={path} resume'."
         return f"The training has ended; its result is {self.best if self.best.exists() else path}."

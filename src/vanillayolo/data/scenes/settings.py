@@ -11,6 +11,7 @@ from vanillayolo.values import Kind, one_of, whole
 GENERATOR_VERSION = 1  # raise it when pictures or labels change
 LICENCE = "CC0-1.0"
 TASKS = ("detect", "segment", "pose", "obb", "classify")
+MOST_PICTURES = 100_000_000
 
 
 @dataclass(frozen=True)
@@ -30,7 +31,7 @@ class SceneSettings(Settings):
 
     SECTION = "scenes"
     KINDS: ClassVar[dict[str, Kind]] = {
-        "pictures": whole(1, 100_000_000, exact=True),
+        "pictures": whole(1, MOST_PICTURES, exact=True),
         "size": whole(64, 2048, exact=True),
         "task": one_of(*TASKS),
         "seed": whole(0, 2**32 - 1, exact=True),

@@ -1,0 +1,125 @@
+"""``vanillayolo pretrain``: weights from generated pictures, with a card that says how to make them again."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+from vanillayolo.data import SceneSettings, write_scenes
+from vanillayolo.data.scenes.settings import GENERATOR_VERSION, LICENCE
+from vanillayolo.errors import UsageError
+from vanillayolo.places import check_folder
+from vanillayolo.values import checked
+from vanillayolo.yolo.arguments import check_verb
+from vanillayolo.yolo.detectors import network, open_detector, score, train_detector
+from vanillayolo.yolo.own_weights import write_weights
+from vanillayolo.yolo.scene_training import StockSceneTrainer, VanillaSceneTrainer
+from vanillayolo.yolo.sections import TRAIN_KEYS
+from vanillayolo.yolo.threads import available_cores
+
+from .latency import machine
+from .protocol import check_models, elapsed, folder_name, learning_curve
+from .records import Record, keep_settings
+
+#: Pictures that are written to disk, and as many of them as validate.
+WRITTEN, VALIDATING = 800, 400
+#: How the training goes, where nobody says otherwise. Every picture is new: nothing is augmented.
+SCHEDULE: dict[str, Any] = {
+    **{"optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.01, "cos_lr": True, "weight_decay": 0.01, "warmup_epochs": 1.0},
+    **{"join": False, "patience": 0, "plots": False, "verbose": False, "close_mosaic": 0},
+}
+#: What the pictures and the stream decide.
+RESERVED = (
+    *("data", "project", "name", "exist_ok", "save_dir", "resume", "pretrained", "weights", "task", "fraction"),
+    *("epochs", "single_cls", "freeze", "time", "mosaic", "rect", "cache"),
+)
+
+
+@checked
+def pretrain(
+    model: str = "yolo11n-vanillanet",
+    pictures: int = 200_000,
+    folder: str | Path | None = None,
+    imgsz: int = 160,
+    batch: int = 32,
+    epoch: int = 10_000,
+    seed: int = 0,
+    classes: int = SceneSettings.classes,
+    class_seed: int = SceneSettings.class_seed,
+    objects: int = SceneSettings.objects,
+    **settings: Any,
+) -> Path:
+    """Train a detector on generated pictures, or go on where an earlier call was stopped; return the weights' path.
+
+    Args:
+        model: name or YAML, ours or Ultralytics' own; a checkpoint goes on from its weights.
+        pictures: to learn from, each seen once.
+        folder: ``runs/pretrain/MODEL`` where not given.
+        imgsz: side of the pictures, pixels.
+        batch: pictures a step.
+        epoch: pictures between two validations and savings.
+        seed: of the pictures, and of the network's first weights.
+        classes: number of object classes.
+        class_seed: of the formulas behind them.
+        objects: most objects in a picture.
+        settings: further training settings.
+
+    Raises:
+        VanillaYOLOError: for a model or setting that does not exist, or a folder of other settings; nothing is written.
+    """
+    for key in settings:
+        if key in RESERVED:
+            raise UsageError(f"pretrain: {key}= is set by the command; leave it out.")
+    if not batch <= epoch <= pictures:
+        raise UsageError(f"pretrain: batch={batch}, epoch={epoch}, pictures={pictures}: give each no less than before.")
+    scenes = SceneSettings(WRITTEN, imgsz, "detect", seed, classes, class_seed, objects, WRITTEN // VALIDATING)
+    epochs = -(-pictures // epoch)
+    training = {
+        **{"epochs": epochs, "imgsz": imgsz, "batch": batch, "nbs": batch, "seed": seed, "fraction": epoch},
+        **SCHEDULE,
+        **settings,
+    }
+    check_verb("train", training, TRAIN_KEYS)
+    check_models([model], training)
+    name = folder_name(Path(model).stem if model.endswith((".pt", ".yaml", ".yml")) else model)
+    root = Path(f"runs/pretrain/{name}" if folder is None else folder).resolve()
+    check_folder("folder", root)
+    target = root / f"{name}.safetensors"
+    keep_settings(root / "protocol.json", {"model": model, "scenes": asdict(scenes), "training": training})
+    if not target.is_file():
+        data = write_scenes(root / "scenes", scenes, workers=available_cores())
+        trainers = (VanillaSceneTrainer, StockSceneTrainer)
+        train_detector(model, str(data), root / "train", training, trainers)
+        last = root / "train" / "weights" / "last.pt"
+        write_weights(target, network(open_detector(last)), card(root, model, scenes, training, last, data))
+    return target
+
+
+def card(root: Path, model: str, scenes: SceneSettings, training: dict[str, Any], last: Path, data: Path) -> Record:
+    """Return what is to be known of weights: of what, how and where they were made, and how good they are."""
+    return {
+        "model": model,
+        "pictures": training["epochs"] * training["fraction"],
+        "generator_version": GENERATOR_VERSION,
+        "scenes": asdict(scenes),
+        "training": training,
+        "seconds": elapsed(learning_curve(root / "train" / "results.csv")["seconds"]),
+        "val": {k: v for k, v in score(last, str(data), "val", training["imgsz"], root).items() if k != "per_class"},
+        "licence": {"weights": "AGPL-3.0-or-later", "pictures": LICENCE},
+        "date": date.today().isoformat(),
+        "machine": machine(),
+    }
+
+
+def summary(weights: Path) -> str:
+    """Return one line about finished weights."""
+    said = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+    size, hours, accuracy = said["training"]["imgsz"], said["seconds"] / 3600, said["val"]["map50_95"]
+    return (
+        f"{weights} ({weights.stat().st_size / 1e6:.1f} MB): {said['pictures']:,} pictures of {size} px in "
+        f"{hours:.1f} h, mAP50-95 {accuracy:.3f} on new ones; to fine-tune: "
+        f"vanillayolo train model={said['model']} pretrained={weights} data=FILE.yaml"
+    )

@@ -1,0 +1,146 @@
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import nn
+
+from vanillayolo import VanillaYOLO
+from vanillayolo.errors import CheckpointError, UsageError
+from vanillayolo.nn import randomize_batchnorm
+from vanillayolo.nn.reparameterize import is_joined, join_pairs
+from vanillayolo.yolo import own_weights
+from vanillayolo.yolo.model import VanillaDetectionModel
+from vanillayolo.yolo.own_weights import card_of, load_own, read_weights, write_weights
+from vanillayolo.yolo.own_weights import summary as said
+
+
+@pytest.fixture
+def source(tiny_cfg: dict[str, Any]) -> VanillaDetectionModel:
+    """A network in which every weight and statistic is its own."""
+    torch.manual_seed(1)
+    network = VanillaDetectionModel(tiny_cfg, nc=5, verbose=False)
+    randomize_batchnorm(network)
+    return network
+
+
+@pytest.fixture
+def file(source: VanillaDetectionModel, tmp_path: Path) -> Path:
+    path = tmp_path / "yolo11n-vanillanet.safetensors"
+    write_weights(path, source, {"pictures": 1234})
+    return path
+
+
+def half(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {k: v.half().float() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
+
+
+def test_the_same_network_takes_everything(source: VanillaDetectionModel, file: Path, tiny_cfg: dict[str, Any]) -> None:
+    other = VanillaDetectionModel(tiny_cfg, nc=5, verbose=False)
+    report = load_own(other, file)
+    assert report.missing == report.unexpected == report.shape == []
+    assert all(torch.equal(other.state_dict()[k], v) for k, v in half(source).items())
+    assert file.stat().st_size < 2.1 * sum(p.numel() for p in source.parameters()) + 1e5
+    assert said(file, report) == f"{file.name} (1,234 generated pictures): {len(report.loaded)} tensors taken"
+
+
+def test_joined_weights_join(source: VanillaDetectionModel, tmp_path: Path, tiny_cfg: dict[str, Any]) -> None:
+    write_weights(tmp_path / "j.safetensors", join_pairs(source), {"pictures": 1})
+    other = VanillaDetectionModel(tiny_cfg, nc=5, verbose=False)
+    load_own(other, tmp_path / "j.safetensors")
+    assert is_joined(other)
+    assert all(torch.equal(other.state_dict()[k], v) for k, v in half(source).items())
+    with pytest.raises(UsageError, match="leave decay out"):
+        own_weights.check_depth(read_weights(tmp_path / "j.safetensors")[0], 0.3, tmp_path / "j.safetensors")
+
+
+def test_other_classes_leave_the_rows_of_the_classes(file: Path, tiny_cfg: dict[str, Any]) -> None:
+    other = VanillaDetectionModel(tiny_cfg, nc=7, verbose=False)
+    report = load_own(other, file)
+    left = {entry.split(":")[0] for entry in report.shape}
+    assert left == {f"model.18.cv3.{i}.2.{kind}" for i in range(3) for kind in ("weight", "bias")}
+    assert "6 of the head's class branches anew (other classes)" in said(file, report)
+
+
+@pytest.mark.parametrize("channels", [1, 2, 4])
+def test_other_channels(channels: int, source: VanillaDetectionModel, file: Path, tiny_cfg: dict[str, Any]) -> None:
+    """A grey image gives what it gave as three equal channels; other channels keep the filters they share."""
+    other = VanillaDetectionModel(tiny_cfg, nc=5, ch=channels, verbose=False)
+    assert load_own(other, file).shape == []
+    theirs, ours = (m.model[0].stem.pair.conv1.weight for m in (source, other))
+    if channels == 1:
+        assert torch.allclose(ours, theirs.half().float().sum(1, keepdim=True))
+    else:
+        assert torch.equal(ours[:, :3], theirs.half().float()[:, :channels])
+
+
+def test_another_letter_takes_what_fits(file: Path, tiny_cfg: dict[str, Any]) -> None:
+    """The tiny network with a wider last stage: the others go in."""
+    cfg = json.loads(json.dumps(tiny_cfg))
+    cfg["backbone"][0][3][0]["dims"][-1] = cfg["backbone"][3][3][0] = 48
+    other = VanillaDetectionModel(cfg, nc=5, verbose=False)
+    report = load_own(other, file)
+    assert "model.0.stages.1.pair.conv1.weight" in report.loaded
+    assert "model.0.stages.2.pair.conv2.weight: [32, 24, 1, 1], [48, 24, 1, 1]" in report.shape
+    assert "others anew" in said(file, report)
+
+
+def test_a_broken_file_is_one_line(file: Path, tiny_cfg: dict[str, Any], tmp_path: Path) -> None:
+    other = VanillaDetectionModel(tiny_cfg, nc=5, verbose=False)
+    bad, card = tmp_path / "bad" / file.name, card_of(file).read_text(encoding="utf-8")
+    bad.parent.mkdir()
+    flipped = bytearray(file.read_bytes())
+    flipped[-3] ^= 1
+    for content, text in (
+        (bytes(flipped), card),
+        (file.read_bytes(), card.replace("1234", "1235")),
+        (file.read_bytes(), card[:-9]),
+        (file.read_bytes(), "[]"),
+        (file.read_bytes()[:100], card),
+    ):
+        bad.write_bytes(content)
+        card_of(bad).write_text(text, encoding="utf-8")
+        with pytest.raises(CheckpointError) as error:
+            load_own(other, bad)
+        assert str(bad) in str(error.value)
+        assert "\n" not in str(error.value)
+
+
+def test_training_starts_from_what_comes_with_the_package(
+    source: VanillaDetectionModel,
+    file: Path,
+    tiny_yaml: Path,
+    quick: dict[str, Any],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    package = tmp_path / "package"
+    package.mkdir()
+    for path in (file, card_of(file)):
+        shutil.copy(path, package)
+    monkeypatch.setattr(own_weights, "PACKAGED", package)
+    seen: dict[str, Any] = {}
+
+    def stop(trainer: Any) -> None:
+        seen.update(weights=trainer.model.model[0].stages[1].pair.conv2.weight.detach().clone())
+        seen.update(slope=trainer.model.negative_slope, start=trainer.deep_training.start)
+        raise KeyboardInterrupt
+
+    def first_weights(**settings: Any) -> bool:
+        model = VanillaYOLO(tiny_yaml)
+        model.add_callback("on_train_start", stop)
+        with pytest.raises(KeyboardInterrupt):
+            model.train(project=str(tmp_path / "runs"), epochs=3, **{**quick, **settings})
+        return torch.equal(seen["weights"], source.model[0].stages[1].pair.conv2.weight.half().float())
+
+    assert first_weights()
+    assert seen["slope"] == seen["start"] == 1
+    assert first_weights(decay=0.5)  # deepened anew
+    assert seen["start"] == 0
+    assert not first_weights(pretrained=False)
+    package.joinpath(file.name).unlink()
+    assert first_weights(pretrained=str(file))
