@@ -103,22 +103,23 @@ def written(run: Path) -> set[str]:
     return found
 
 
-def moment(rng: random.Random, aimed: bool, span: float) -> Callable[[Path, float], bool]:
+def moment(rng: random.Random, aimed: bool, span: float, old: set[str]) -> Callable[[Path, float], bool]:
     """Return what says, asked every millisecond with the seconds since the start, that it is time to kill.
 
     Args:
         rng: of the choice.
         aimed: at a write; else at any moment.
-        span: seconds that an unbroken training takes.
+        span: seconds within which a kill at any moment falls.
+        old: temporaries that processes killed before have left: they are no write of this one.
     """
     if not aimed:
-        seconds = rng.uniform(0, 0.3 * span)
+        seconds = rng.uniform(0, span)
         return lambda _, elapsed: elapsed > seconds
     seen: set[str] = set()
     number, delay = rng.randint(1, 5), rng.choice([0.0, rng.uniform(0, 0.004), rng.uniform(0, 0.03)])
 
     def due(run: Path, _: float) -> bool:
-        seen.update(written(run))
+        seen.update(written(run) - old)
         if len(seen) < number:
             return False
         time.sleep(delay)
@@ -211,11 +212,14 @@ def train_through_kills(
     """Train, killed and resumed until the end, at most ``most`` times; return counts, faults under their own names."""
     counts: Counter[str] = Counter()
     begin, resume = [*words, f"name={run.name}", "exist_ok=True"], ["train", f"model={run}/weights/last.pt", "resume"]
-    log = run.with_suffix(".log")
+    log, held, idle = run.with_suffix(".log"), 0, 0
     while True:
         kind = rng.choice(["aimed", "random"])
         saved = (run / "weights" / "last.pt").exists()
-        due = moment(rng, kind == "aimed", span) if counts["kills"] < most else lambda *_: False
+        # Where the machine has become slower since the unbroken training, kills must not come before all progress.
+        idle, held = (0 if len(rows(run)) > held else idle + 1), len(rows(run))
+        old, within = written(run), 0.3 * span * (1 + idle / 3)
+        due = moment(rng, kind == "aimed", within, old) if counts["kills"] < most else lambda *_: False
         sent = signal.SIGINT if rng.random() < 0.1 else signal.SIGKILL
         code = run_until(resume if saved else begin, run, log, due, rng.random() < 0.1, sent)
         if code == 130:
@@ -223,7 +227,7 @@ def train_through_kills(
             counts.update(["Ctrl-C", *([] if is_true(told, run) else [f"fault: Ctrl-C says: {told}"])])
             counts.update(f"fault: {fault}" for fault in faults_after_kill(run))
         elif code is None:
-            counts.update(["kills", kind, *(["while writing"] if written(run) else [])])
+            counts.update(["kills", kind, *(["while writing"] if written(run) - old else [])])
             counts.update(f"fault: {fault}" for fault in faults_after_kill(run))
         elif code == 0 or "its training has ended" in last_line(log):
             break
