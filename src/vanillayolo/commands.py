@@ -124,13 +124,13 @@ def info(model: str | None = None, imgsz: int = 640) -> None:
     from vanillayolo.nn import get_negative_slope
     from vanillayolo.study.cost import both_forms
     from vanillayolo.yolo import classifier_names, model_names
-    from vanillayolo.yolo.arguments import check_imgsz
+    from vanillayolo.yolo.arguments import fitting_imgsz
     from vanillayolo.yolo.detectors import network as network_of
 
     if model is None:
         print("\n".join([*model_names(), *classifier_names()]))
         return
-    check_imgsz(imgsz)
+    imgsz = fitting_imgsz(imgsz)
     network: Any = network_of(VanillaYOLO(model))
     slope = get_negative_slope(network)
     print(

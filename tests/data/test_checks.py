@@ -126,6 +126,7 @@ def test_malformed_yaml_is_told(tmp_path: Path, text: str, message: str) -> None
         ({"names": ["cat", float("nan")]}, "the name of class 1 is nan"),
         ({"names": ["cat", ["dog"]]}, "the name of class 1 is ['dog']"),
         ({"names": ["cat", "d" * 5000]}, "1 to 200 characters"),
+        ({"names": ["cat", "d\0g"]}, "the name of class 1 is 'd\\x00g'"),
         ({"names": "c" * 5000}, "names is 'ccc"),
         ({"train": "i" * 5000}, "no path of a file system"),
         ({"path": "i" * 300}, "no path of a file system"),

@@ -15,6 +15,7 @@ from vanillayolo.yolo.arguments import (
     check_quantize,
     check_tracker,
     check_verb,
+    fitting_imgsz,
 )
 from vanillayolo.yolo.kinds import KINDS
 from vanillayolo.yolo.sections import TRAIN_KEYS
@@ -111,6 +112,7 @@ def test_sizes_classes_and_quantisation() -> None:
     for bad in (31, "640", [320, 0], [1, 2, 3], True, None):
         with pytest.raises(UsageError, match="imgsz="):
             check_imgsz(bad)
+    assert [fitting_imgsz(x) for x in (32, 1e3, [320, 641])] == [32, 1024, [320, 672]]
     check_classes([0, 2], 3)
     with pytest.raises(UsageError, match="from 0 to 2"):
         check_classes([0, 3], 3)

@@ -194,7 +194,7 @@ def _check_file(file: str, rules: LabelRules) -> _Finding:
     except UnicodeDecodeError:
         return _Finding(True, 1, f"{file}: not UTF-8 text; one row 'class x y width height' per object is expected")
     except OSError as error:
-        return _Finding(True, 1, f"{file}: cannot be read ({error.strerror})")
+        return _Finding(True, 1, f"{file}: cannot be read ({error.strerror}); replace the file")
     bad_rows, first = 0, ""
     boxes: bool | None = None  # whether the first sound row is a box
     for number, line in enumerate(lines, 1):
@@ -229,7 +229,7 @@ def _row_fault(row: list[str], rules: LabelRules) -> str:
     try:
         values = [float(text) for text in row]
     except ValueError:
-        return f"{shown(' '.join(row))} holds something that is no number"
+        return f"{shown(' '.join(row))} holds something that is no number; write 'class x y width height'"
     number, places = values[0], values[1:5] if box else values[1:]
     if number % 1 != 0:  # also true of nan and inf
         return f"class {row[0]} is no integer; classes run from 0 to {rules.classes - 1}"

@@ -7,7 +7,7 @@ from typing import Any
 
 import torch
 from ultralytics.cfg import get_cfg, get_save_dir
-from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, YAML
+from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, YAML, checks
 from ultralytics.utils.torch_utils import select_device
 
 from vanillayolo.errors import UsageError, closest, one_line
@@ -25,6 +25,16 @@ DEEP_KEYS = ("decay", "layer_decay", "backbone_lr")
 def check_imgsz(imgsz: object) -> None:
     """Raise UsageError unless ``imgsz`` is one or two whole numbers of pixels that the strides fit into."""
     check_value("imgsz", imgsz, SIZE)
+
+
+def fitting_imgsz(imgsz: Any) -> Any:
+    """Return a size whose sides the coarsest stride divides: rounded up as by Ultralytics' verbs, which say so.
+
+    Raises:
+        UsageError: unless it is one or two whole numbers of pixels.
+    """
+    check_imgsz(imgsz)
+    return checks.check_imgsz([int(side) for side in imgsz] if isinstance(imgsz, (list, tuple)) else int(imgsz))
 
 
 def check_verb(mode: str, settings: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
@@ -87,7 +97,8 @@ def check_device(device: Any) -> None:
         return
     try:
         chosen = select_device(device, verbose=False)
-        if str(device).lower().startswith("mps") and chosen.type != "mps":
+        asked = str(device).lower()[:4].rstrip(":")
+        if asked in ("mps", "cuda") and chosen.type != asked:
             raise ValueError("Ultralytics would take the CPU without a word")
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         there = ["cpu", *map(str, range(torch.cuda.device_count()))]
