@@ -54,11 +54,8 @@ def track(model: str, source: Any = None, task: str | None = None, **settings: A
 
 def _run_stream(results: Any) -> None:
     """Take the results one by one: a long video never lies in memory whole."""
-    folder = None
-    for result in results:
-        folder = getattr(result, "save_dir", None)  # embed= gives tensors
-    if folder:
-        print(f"Results in {folder}")
+    for _ in results:
+        pass  # Ultralytics says where they are
 
 
 def export(model: str, task: str | None = None, **settings: Any) -> None:
@@ -88,6 +85,7 @@ def verify(
     from vanillayolo.deploy.layer_report import layer_report
     from vanillayolo.yolo.opened import open_checkpoint
 
+    check_folder("the file's folder", Path(model).absolute().parent)  # for its record
     opened = open_checkpoint(reference, "the reference is a checkpoint (.pt)")
     result = run(model, opened, data, source, imgsz, split, images, conf, iou, agnostic_nms)
     result.save(Path(model))

@@ -176,6 +176,7 @@ def test_no_two_images_share_a_label_file(given_names: list[tuple[list[str], str
         ("{", "line 1: not valid JSON"),
         ("[]", "no COCO instances file"),
         (coco(images=[{"id": 10}]), "file_name None"),
+        (coco(annotations=[{**coco()["annotations"][0], "bbox": [0.1, 0.2, 0.2, 0.6]}]), "write them in pixels"),
         (
             coco(images=[{"id": 10, "file_name": "a\0.jpg", "width": 9, "height": 9}]),
             "file_name 'a.*; give a path",

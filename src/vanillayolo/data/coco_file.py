@@ -108,6 +108,8 @@ def read_coco(file: Path) -> CocoFile:
         box = _box(read, entry)
         read.boxes.extend([box] if box else [])
         read.left_out.update([] if box else ["without a box"])
+    if read.boxes and all(max(box.right, box.bottom) <= 1 for box in read.boxes):
+        raise DataError(f"{file}: every bbox lies within one pixel, as shares of the picture do; write them in pixels")
     return _joined(read)
 
 

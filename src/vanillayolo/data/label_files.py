@@ -29,6 +29,7 @@ FLOAT32_STEP = 1e-6  # Ultralytics subtracts in float32, which may round up
 WORKERS = 8
 DECODED_SUFFIXES = (".bmp", ".jp2", ".tif", ".tiff")  # Pillow verifies no more than their heads
 PLUGIN_SUFFIXES = (".avif", ".heic", ".heif", ".dng")  # Pillow reads them by plugins only: Ultralytics' affair
+FORMATS = {*IMAGE_SUFFIXES, "jpeg2000"}  # by Pillow's names; Ultralytics leaves out a GIF called .png
 SMALLEST_IMAGE = 10  # pixels a side; Ultralytics leaves out what is smaller
 CHUNK = 256  # files per task: a task per file would spend more on queues than on reading
 
@@ -124,8 +125,8 @@ def is_readable(image: str) -> bool:
     try:
         with Image.open(image) as opened:
             opened.verify()
-            large = min(opened.size) >= SMALLEST_IMAGE
-        return large and (not image.lower().endswith(DECODED_SUFFIXES) or _is_decoded(image))
+            fits = min(opened.size) >= SMALLEST_IMAGE and str(opened.format).lower() in FORMATS
+        return fits and (not image.lower().endswith(DECODED_SUFFIXES) or _is_decoded(image))
     except Exception:  # Pillow's readers raise whatever they stumble over: OSError, SyntaxError, ValueError, ...
         return False
 
