@@ -101,7 +101,7 @@ def demo(folder: str | Path = "demo", model: str = "yolo11n-vanillanet", epochs:
     network(detector)  # an exported file has none, and does not train
     root = Path(folder).resolve()
     check_folder("folder", root)
-    if root.is_dir() and any(root.iterdir()) and not (root / "scenes" / "scenes.json").is_file():
+    if any(root.glob("[!.]*")) and not (root / "scenes" / "scenes.json").is_file():
         raise UsageError(f"folder={folder}: holds other files, and a demo replaces train and val; give a new one.")
     data = make_scenes(root / "scenes", **SCENES)
     for old in ("train", "val", "val-untrained", "predict"):
