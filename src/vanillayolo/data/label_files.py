@@ -114,7 +114,7 @@ def check_readable(images: Sequence[str], owner: str) -> None:
     if not any(is_readable(image) for image in images):  # in a sound dataset only one is opened
         raise DataError(
             f"{owner}: none of {len(images)} images can be read, first {images[0]}; copy or convert them again "
-            f"(sides of {SMALLEST_IMAGE} pixels and more)"
+            f"(sides of {SMALLEST_IMAGE} pixels and more, at most 178 million pixels in all)"
         )
 
 
