@@ -77,6 +77,7 @@ def test_the_settings_of_a_file_are_checked_as_those_that_are_given(tmp_path: Pa
 def test_a_tracker_has_what_ultralytics_reads(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     good = (ROOT / "cfg" / "trackers" / "bytetrack.yaml").read_text(encoding="utf-8")
+    moving = (ROOT / "cfg" / "trackers" / "botsort.yaml").read_text(encoding="utf-8")
     path.write_text(good)
     check_tracker(path)
     for own in (ROOT / "cfg" / "trackers").glob("*.yaml"):
@@ -89,6 +90,10 @@ def test_a_tracker_has_what_ultralytics_reads(tmp_path: Path) -> None:
         (good.replace("track_buffer: 30", "track_buffer: -1"), "track_buffer=-1: give a number from 0"),
         (good.replace("fuse_score: True", "fuse_score: perhaps"), "fuse_score='perhaps': give true or false"),
         ("no tracker\n", "tracker_type"),
+        (
+            moving.replace("gmc_method: sparseOptFlow", "gmc_method: magic"),
+            "gmc_method='magic': give one of sparseOptFlow",
+        ),
     ):
         path.write_text(text)
         with pytest.raises(UsageError, match=told):

@@ -12,12 +12,26 @@ from ultralytics.utils.torch_utils import select_device
 
 from vanillayolo.errors import UsageError, closest, one_line
 from vanillayolo.places import check_folder
-from vanillayolo.values import FLAG, MANY, SHARE, SIZE, check_value, check_values, is_number, number, shown
+from vanillayolo.values import (
+    FLAG,
+    MANY,
+    NONE,
+    SHARE,
+    SIZE,
+    check_value,
+    check_values,
+    is_number,
+    number,
+    one_of,
+    shown,
+)
 
 from .fine_tuning import check_stages, freeze_entries
 from .kinds import KINDS, METHOD_KEYS, OPTIMIZERS
 from .sections import check_own
 
+#: How a tracker follows the camera.
+MOTIONS = one_of("sparseOptFlow", "orb", "sift", "ecc", "none") | NONE
 #: What acts on pairs or stages of ours.
 DEEP_KEYS = ("decay", "layer_decay", "backbone_lr")
 
@@ -225,6 +239,8 @@ def check_tracker(tracker: Any, has_maps: bool = True) -> None:
             check_value(f"tracker={shown(str(path))}: {key}", given[key], kind)
         elif isinstance(default, bool):
             check_value(f"tracker={shown(str(path))}: {key}", given[key], FLAG)
+        elif key == "gmc_method":
+            check_value(f"tracker={shown(str(path))}: {key}", given[key], MOTIONS)
     if given.get("with_reid") and given.get("model", "auto") == "auto" and not has_maps:
         raise UsageError(
             f"tracker={shown(str(path))}: with_reid with model: auto needs the network's maps, which an exported file "

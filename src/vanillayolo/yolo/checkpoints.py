@@ -34,6 +34,12 @@ def check_undamaged(path: Path) -> None:
             raise CheckpointError(f"{path}: not a loadable checkpoint (damaged at {damaged}); copy or train it again.")
 
 
+def is_table(value: Any) -> bool:
+    """Return whether a value holds columns of one length, by name."""
+    columns: list[Any] = list(value.values()) if isinstance(value, dict) else [None]
+    return all(isinstance(column, list) for column in columns) and len({len(column) for column in columns}) <= 1
+
+
 def is_optimizer(state: Any) -> bool:
     """Return whether a value is built like the state of one of torch's optimizers."""
     groups = state.get("param_groups") if isinstance(state, dict) else None
@@ -50,6 +56,7 @@ STATE: dict[str, Kind] = {
     "scaler": Kind("a dictionary", lambda v: isinstance(v, dict)) | NONE,
     "stopper": Kind("a dictionary", lambda v: isinstance(v, dict)) | NONE,
     "train_args": Kind("a dictionary", lambda v: isinstance(v, dict)),
+    "train_results": Kind("columns of numbers", is_table) | NONE,
 }
 #: Keys of a training's arguments that are not settings.
 NO_SETTINGS = {"save_dir", "augmentations"}
