@@ -46,6 +46,7 @@ STATE: dict[str, Any] = {
         ({"train_args": {"epochs": 5, "nonsense": 1}}, "'nonsense'"),
         ({"scaler": 7}, "scaler=7"),
         ({"train_results": "x"}, "train_results='x'"),
+        ({"train_args": {"epochs": 5, "optimizer": "Adaam"}}, "optimizer='Adaam': did you mean Adam"),
         ({"train_results": {"epoch": [1, 2], "loss": [1]}}, "train_results="),
         ({"optimizer": {"state": "x", "param_groups": []}}, "optimizer="),
         ({"optimizer": {"state": {}, "param_groups": [7]}}, "optimizer="),

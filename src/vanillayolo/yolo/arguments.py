@@ -27,7 +27,7 @@ from vanillayolo.values import (
 )
 
 from .fine_tuning import check_stages, freeze_entries
-from .kinds import KINDS, METHOD_KEYS, OPTIMIZERS
+from .kinds import KINDS, METHOD_KEYS
 from .sections import check_own
 
 #: How a tracker follows the camera.
@@ -70,9 +70,6 @@ def check_verb(mode: str, settings: dict[str, Any], extra: tuple[str, ...] = ())
         for key, value in given.items():
             if key in KINDS:
                 check_value(f"{where}{key}", value, KINDS[key])
-        name = given.get("optimizer", "auto")
-        if str(name).lower() not in map(str.lower, OPTIMIZERS):
-            raise UsageError(f"{where}optimizer={shown(name)}: {closest(str(name), OPTIMIZERS)}")
     try:
         get_cfg(overrides={k: v for k, v in settings.items() if k in DEFAULT_CFG_DICT and v is not None})
     except (TypeError, ValueError, SyntaxError) as error:
