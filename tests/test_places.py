@@ -55,6 +55,8 @@ def test_what_the_user_can_mend_is_advised_and_defects_are_not() -> None:
     full = OSError(errno.ENOSPC, "No space left on device", "last.pt")
     assert advice(full) == "last.pt: No space left on device; free some space, or give another place."
     assert advice(RuntimeError("PytorchStreamWriter failed writing file data/3: file write failed")) is not None
+    circle = advice(RuntimeError("Symlink loop from '/data/circle'"))  # of Path.resolve
+    assert circle == "Symlink loop from '/data/circle'; give a path without a circle of links."
     for defect in (FileNotFoundError(errno.ENOENT, "No such file", "x"), RuntimeError("shape"), OSError("odd")):
         assert advice(defect) is None
 

@@ -26,7 +26,7 @@ ASSETS = Path(__file__).parent / "assets" / "0.1.0"
 COMMANDS = {
     "demo": ("model=tiny.yaml epochs=1", "demo/detections.png"),
     "scenes": ("folder=scenes pictures=10 size=64 workers=1", "scenes"),
-    "track": ("model=best.pt source=images/val save_txt imgsz=64", "Results in"),
+    "track": ("model=best.pt source=images/val save_txt imgsz=64", "Results saved to"),
     "compare": (
         "models=tiny.yaml data=my.yaml seeds=0 epochs=1 imgsz=64 batch=4 backends=none workers=0",
         "runs/compare/compare.md",

@@ -54,11 +54,8 @@ def track(model: str, source: Any = None, task: str | None = None, **settings: A
 
 def _run_stream(results: Any) -> None:
     """Take the results one by one: a long video never lies in memory whole."""
-    folder = None
-    for result in results:
-        folder = getattr(result, "save_dir", None)  # embed= gives tensors
-    if folder:
-        print(f"Results in {folder}")
+    for _ in results:
+        pass  # Ultralytics says where they are
 
 
 def export(model: str, task: str | None = None, **settings: Any) -> None:
@@ -88,6 +85,7 @@ def verify(
     from vanillayolo.deploy.layer_report import layer_report
     from vanillayolo.yolo.opened import open_checkpoint
 
+    check_folder("the file's folder", Path(model).absolute().parent)  # for its record
     opened = open_checkpoint(reference, "the reference is a checkpoint (.pt)")
     result = run(model, opened, data, source, imgsz, split, images, conf, iou, agnostic_nms)
     result.save(Path(model))
@@ -124,13 +122,13 @@ def info(model: str | None = None, imgsz: int = 640) -> None:
     from vanillayolo.nn import get_negative_slope
     from vanillayolo.study.cost import both_forms
     from vanillayolo.yolo import classifier_names, model_names
-    from vanillayolo.yolo.arguments import check_imgsz
+    from vanillayolo.yolo.arguments import fitting_imgsz
     from vanillayolo.yolo.detectors import network as network_of
 
     if model is None:
         print("\n".join([*model_names(), *classifier_names()]))
         return
-    check_imgsz(imgsz)
+    imgsz = fitting_imgsz(imgsz)
     network: Any = network_of(VanillaYOLO(model))
     slope = get_negative_slope(network)
     print(

@@ -10,7 +10,7 @@ import tempfile
 from pathlib import Path
 
 from .errors import UsageError
-from .values import shown
+from .values import PATH, check_value, shown
 
 #: What an error of the file system that the user can mend asks for. Any other OSError is a defect of ours.
 NEXT = {
@@ -27,7 +27,11 @@ NEXT = {
     errno.EMFILE: "raise the limit of open files (ulimit -n)",
 }
 #: How libraries say the same where they raise no OSError.
-PHRASES = ("No space left on device", "failed writing file", "File too large", "Read-only file system")
+PHRASES = {
+    **dict.fromkeys(("No space left on device", "failed writing file", "File too large"), errno.ENOSPC),
+    "Read-only file system": errno.EROFS,
+    "Symlink loop": errno.ELOOP,  # Path.resolve, until Python 3.13
+}
 
 
 def advice(error: BaseException) -> str | None:
@@ -36,9 +40,8 @@ def advice(error: BaseException) -> str | None:
         where = error.filename2 or error.filename
         return f"{f'{where}: ' if where else ''}{error.strerror or 'cannot be written'}; {NEXT[error.errno]}."
     text = " ".join(str(error).split())
-    if any(phrase in text for phrase in PHRASES):
-        return f"{text[:160]}; {NEXT[errno.ENOSPC]}."
-    return None
+    number = next((number for phrase, number in PHRASES.items() if phrase in text), None)
+    return None if number is None else f"{text[:160]}; {NEXT[number]}."
 
 
 def missing_folders(folder: Path) -> list[Path]:
@@ -83,6 +86,7 @@ def check_file(key: str, file: str | Path, make: bool = True) -> None:
         file: the file.
         make: whether its folder is made; else it has to be there.
     """
+    check_value(key, file, PATH)
     path = Path(file)
     if not make and not path.parent.is_dir():
         raise UsageError(f"{key}={shown(str(file))}: the folder {shown(str(path.parent))} does not exist; make it.")

@@ -10,6 +10,7 @@ import pytest
 import yaml
 from hypothesis import given
 from hypothesis import strategies as st
+from PIL import Image
 
 from vanillayolo.data import check_data
 from vanillayolo.data.label_files import LabelRules, _row_fault
@@ -126,6 +127,7 @@ def test_malformed_yaml_is_told(tmp_path: Path, text: str, message: str) -> None
         ({"names": ["cat", float("nan")]}, "the name of class 1 is nan"),
         ({"names": ["cat", ["dog"]]}, "the name of class 1 is ['dog']"),
         ({"names": ["cat", "d" * 5000]}, "1 to 200 characters"),
+        ({"names": ["cat", "d\0g"]}, "the name of class 1 is 'd\\x00g'"),
         ({"names": "c" * 5000}, "names is 'ccc"),
         ({"train": "i" * 5000}, "no path of a file system"),
         ({"path": "i" * 300}, "no path of a file system"),
@@ -239,6 +241,8 @@ def test_images_of_which_none_can_be_read_are_told(tmp_path: Path) -> None:
     message = refusal(file)
     assert "pets.yaml: train: none of 2 images can be read" in message
     assert message.count("a.jpg") == 1
+    Image.new("L", (16, 16)).save(tmp_path / "images/train/a.jpg", "GIF")  # Ultralytics leaves it out by its format
+    assert refusal(file) == message
     (tmp_path / "images/train/c.heic").write_bytes(b"for a plugin to read")
     assert check_data(file) == file
 

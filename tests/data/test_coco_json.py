@@ -78,6 +78,15 @@ def test_labels_links_and_names_are_written(tmp_path: Path, cache: Path) -> None
     assert sorted(tmp_path.joinpath("mine").rglob("*")) == before
 
 
+def test_entries_of_one_picture_are_one_image(tmp_path: Path) -> None:
+    """Some tools write an image entry for every box; apart, each would make the others' objects background."""
+    twin = {"id": 30, "file_name": "a.jpg", "width": 100, "height": 50}
+    boxes = [*coco()["annotations"], {"id": 2, "image_id": 30, "category_id": 3, "bbox": [50, 10, 20, 30]}]
+    view = convert_coco(dataset(tmp_path, coco(images=[*coco()["images"], twin], annotations=boxes)))
+    assert rows(view) == [[1, 0.2, 0.5, 0.2, 0.6], [0, 0.6, 0.5, 0.2, 0.6]]
+    assert sorted(p.name for p in (view.parent / "images" / "train").iterdir()) == ["a.jpg", "sub"]
+
+
 def test_view_is_reused_until_the_annotations_change(tmp_path: Path, cache: Path) -> None:
     file = dataset(tmp_path / "mine")
     view = convert_coco(file)
@@ -167,6 +176,11 @@ def test_no_two_images_share_a_label_file(given_names: list[tuple[list[str], str
         ("{", "line 1: not valid JSON"),
         ("[]", "no COCO instances file"),
         (coco(images=[{"id": 10}]), "file_name None"),
+        (coco(annotations=[{**coco()["annotations"][0], "bbox": [0.1, 0.2, 0.2, 0.6]}]), "write them in pixels"),
+        (
+            coco(images=[{"id": 10, "file_name": "a\0.jpg", "width": 9, "height": 9}]),
+            "file_name 'a.*; give a path",
+        ),
         (coco(images=[{"id": 10, "file_name": "a.jpg", "width": 0, "height": 5}]), "size 0 x 5"),
         (coco(images=[{"file_name": "a.jpg"}]), "no integer id"),
         (coco(categories=[{"id": 7, "name": "x"}, {"id": 7, "name": "y"}]), "same id"),

@@ -304,6 +304,12 @@ def test_torch_files_without_weights(tmp_path: Path, content: Any) -> None:
     refused(tmp_path / "weights.pth")
 
 
+@pytest.mark.parametrize("odd", [torch.eye(2).to_sparse(), torch.empty(2, device="meta")])
+def test_tensors_that_are_not_there_in_full_are_named(tmp_path: Path, odd: Tensor) -> None:
+    torch.save({**authors_keys(network()), "stem1.0.bias": odd}, tmp_path / "weights.pth")
+    assert "stem1.0.bias is sparse or has no values" in refused(tmp_path / "weights.pth")
+
+
 def test_files_beyond_the_limits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     torch.save(authors_keys(network()), tmp_path / "weights.pth")
     monkeypatch.setattr(weights, "MAX_TENSORS", 10)

@@ -32,3 +32,8 @@ def test_a_joined_networks_training_form_is_that_which_it_began_in() -> None:
 
 def test_a_merged_network_has_one_form() -> None:
     assert list(both_forms(VanillaYOLO("yolo11n-vanillanet").fuse(verbose=False).model, 64)) == ["merged"]
+
+
+def test_a_network_of_one_channel_is_given_one() -> None:
+    grey, colour = (VanillaDetectionModel("yolo11n-vanillanet", ch=channels, verbose=False) for channels in (1, 3))
+    assert 0 < cost(grey, 64).gflops < cost(colour, 64).gflops

@@ -6,6 +6,7 @@ import cv2
 import numpy as np
 import pytest
 
+from vanillayolo.errors import UsageError
 from vanillayolo.study import demo as module
 from vanillayolo.study.demo import demo, montage
 
@@ -20,6 +21,14 @@ def test_montage_fills_rows(tmp_path: Path) -> None:
     assert picture.shape == (32, 48, 3)
     assert picture[8, 8].tolist() == [0, 0, 0]
     assert picture[24, 40].tolist() == [200, 200, 200]
+
+
+def test_a_folder_of_somebody_else_keeps_its_train(tmp_path: Path, tiny_yaml: Path) -> None:
+    (tmp_path / "mine" / "train").mkdir(parents=True)
+    (tmp_path / "mine" / "train" / "thesis.txt").write_text("years")
+    with pytest.raises(UsageError, match="mine: holds other files"):
+        demo(tmp_path / "mine", str(tiny_yaml))
+    assert [p.name for p in (tmp_path / "mine").rglob("*")] == ["train", "thesis.txt"]
 
 
 @pytest.mark.slow

@@ -11,6 +11,7 @@ from vanillayolo import VanillaYOLO, cli
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.yolo.detectors import open_detector, stage_modules
 
+CLASSIFIER = Path(__file__).parents[1] / "assets" / "0.1.0" / "classifier.pt"
 pytest.importorskip("torchcam", reason="needs torchcam: pip install 'vanillayolo[study]'")
 
 
@@ -76,6 +77,7 @@ def test_attention_answers_to_the_class_asked_for(small_model: Path, tmp_path: P
     [
         (["model=yolo11n"], "would be random"),
         (["model=nowhere.pt"], "no such file"),
+        ([f"model={CLASSIFIER}"], "is there to classify"),
         (["model=CHECKPOINT", "wanted=unicorn"], "unicorn"),
         (["model=CHECKPOINT", "imgsz=7"], "from 32"),
         (["model=CHECKPOINT", "sorce=x"], "did you mean"),

@@ -15,6 +15,7 @@ from vanillayolo.yolo.arguments import (
     check_quantize,
     check_tracker,
     check_verb,
+    fitting_imgsz,
 )
 from vanillayolo.yolo.kinds import KINDS
 from vanillayolo.yolo.sections import TRAIN_KEYS
@@ -76,6 +77,7 @@ def test_the_settings_of_a_file_are_checked_as_those_that_are_given(tmp_path: Pa
 def test_a_tracker_has_what_ultralytics_reads(tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     good = (ROOT / "cfg" / "trackers" / "bytetrack.yaml").read_text(encoding="utf-8")
+    moving = (ROOT / "cfg" / "trackers" / "botsort.yaml").read_text(encoding="utf-8")
     path.write_text(good)
     check_tracker(path)
     for own in (ROOT / "cfg" / "trackers").glob("*.yaml"):
@@ -88,6 +90,10 @@ def test_a_tracker_has_what_ultralytics_reads(tmp_path: Path) -> None:
         (good.replace("track_buffer: 30", "track_buffer: -1"), "track_buffer=-1: give a number from 0"),
         (good.replace("fuse_score: True", "fuse_score: perhaps"), "fuse_score='perhaps': give true or false"),
         ("no tracker\n", "tracker_type"),
+        (
+            moving.replace("gmc_method: sparseOptFlow", "gmc_method: magic"),
+            "gmc_method='magic': give one of sparseOptFlow",
+        ),
     ):
         path.write_text(text)
         with pytest.raises(UsageError, match=told):
@@ -111,6 +117,7 @@ def test_sizes_classes_and_quantisation() -> None:
     for bad in (31, "640", [320, 0], [1, 2, 3], True, None):
         with pytest.raises(UsageError, match="imgsz="):
             check_imgsz(bad)
+    assert [fitting_imgsz(x) for x in (32, 1e3, [320, 641])] == [32, 1024, [320, 672]]
     check_classes([0, 2], 3)
     with pytest.raises(UsageError, match="from 0 to 2"):
         check_classes([0, 3], 3)

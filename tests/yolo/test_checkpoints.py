@@ -10,7 +10,7 @@ from ultralytics import __version__
 from vanillayolo import VanillaYOLO
 from vanillayolo.errors import CheckpointError
 from vanillayolo.nn.deep_training import deep_pairs
-from vanillayolo.yolo.checkpoints import can_resume, check_facts, check_state, check_training_form
+from vanillayolo.yolo.checkpoints import can_resume, check_facts, check_finite, check_state, check_training_form
 from vanillayolo.yolo.kinds import KINDS
 
 ASSETS = Path(__file__).parents[1] / "assets" / "0.1.0"
@@ -45,6 +45,11 @@ STATE: dict[str, Any] = {
         ({"train_args": {"epochs": 5, "imgsz": "big"}}, "imgsz='big'"),
         ({"train_args": {"epochs": 5, "nonsense": 1}}, "'nonsense'"),
         ({"scaler": 7}, "scaler=7"),
+        ({"train_results": "x"}, "train_results='x'"),
+        ({"train_args": {"epochs": 5, "optimizer": "Adaam"}}, "optimizer='Adaam': did you mean Adam"),
+        ({"train_results": {"epoch": [1, 2], "loss": [1]}}, "train_results="),
+        ({"optimizer": {"state": "x", "param_groups": []}}, "optimizer="),
+        ({"optimizer": {"state": {}, "param_groups": [7]}}, "optimizer="),
         ({"optimizer": {"state": {}, "param_groups": [{"lr": float("nan")}]}}, "param_groups.0.lr is not finite"),
         ({"optimizer": {"state": {0: {"m": torch.tensor([torch.inf])}}, "param_groups": []}}, "state.0.m is not"),
     ],
@@ -97,10 +102,18 @@ def test_training_does_not_start_from_values_that_are_not_finite(
     ):
         with pytest.raises(CheckpointError, match=rf"bad\.pt.*: {name} holds 1 of \d+ values that are not finite"):
             start()
+    model.model.state_dict()[name][3] = -1.0
+    with pytest.raises(CheckpointError, match="a variance below 0"):
+        check_finite(model.model, "edited.pt")
     interrupted = torch.load(ASSETS / "interrupted.pt", map_location="cpu", weights_only=False)
     (interrupted["ema"] or interrupted["model"]).state_dict()[name][0] = torch.inf
     torch.save(interrupted, tmp_path / "last.pt")
     with pytest.raises(CheckpointError, match=rf"last\.pt: {name} holds 1 of"):
+        good.train(resume=str(tmp_path / "last.pt"))
+    edited = torch.load(ASSETS / "interrupted.pt", map_location="cpu", weights_only=False)
+    edited["train_args"]["freeze"] = 99
+    torch.save(edited, tmp_path / "last.pt")
+    with pytest.raises(CheckpointError, match=r"last\.pt: .* \(freeze=99, of 19 rows\)"):
         good.train(resume=str(tmp_path / "last.pt"))
     assert {p.name for p in tmp_path.iterdir()} <= {"bad.pt", "last.pt", "yolo11n-tiny.yaml"}
 

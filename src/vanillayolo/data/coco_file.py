@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, TypeGuard
 
 from vanillayolo.errors import DataError
-from vanillayolo.values import shown
+from vanillayolo.values import is_path, shown
 
 from .data_yaml import LONGEST_NAME
 from .paths import IMAGE_SUFFIXES, is_image_name
@@ -108,7 +108,17 @@ def read_coco(file: Path) -> CocoFile:
         box = _box(read, entry)
         read.boxes.extend([box] if box else [])
         read.left_out.update([] if box else ["without a box"])
-    return read
+    if read.boxes and all(max(box.right, box.bottom) <= 1 for box in read.boxes):
+        raise DataError(f"{file}: every bbox lies within one pixel, as shares of the picture do; write them in pixels")
+    return _joined(read)
+
+
+def _joined(read: CocoFile) -> CocoFile:
+    """Return a file in which entries of one picture, as some tools write one for every box, are one image."""
+    first: dict[str, int] = {}
+    numbers = {number: first.setdefault(image.file_name, number) for number, image in read.images.items()}
+    boxes = [replace(box, image=numbers[box.image]) for box in read.boxes]
+    return replace(read, images={number: read.images[number] for number in first.values()}, boxes=boxes)
 
 
 def _identity(file: Path, what: str, entry: object) -> int:
@@ -120,14 +130,15 @@ def _identity(file: Path, what: str, entry: object) -> int:
 
 def _image(file: Path, number: int, entry: dict[str, Any]) -> CocoImage:
     name, width, height = entry.get("file_name"), entry.get("width"), entry.get("height")
-    if not isinstance(name, str) or not is_image_name(name):
+    if not isinstance(name, str) or not is_path(name) or not is_image_name(name):
         raise DataError(
-            f"{file}: image {number} has the file_name {shown(name)}; allowed suffixes: {', '.join(IMAGE_SUFFIXES)}"
+            f"{file}: image {number} has the file_name {shown(name)}; give a path that ends in one of "
+            f"{', '.join(IMAGE_SUFFIXES)}"
         )
     if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):
         raise DataError(
             f"{file}: image {number} has the size {shown(width)} x {shown(height)}; width and height in pixels are "
-            "needed"
+            "needed: correct or make the file anew"
         )
     return CocoImage(name, float(width), float(height))
 
@@ -138,10 +149,14 @@ def _box(coco: CocoFile, entry: object) -> CocoBox | None:
         raise DataError(f"{coco.file}: the annotation {shown(entry)} is no object with image_id, category_id and bbox")
     number, image, category, bbox = (entry.get(key) for key in ("id", "image_id", "category_id", "bbox"))
     if not isinstance(image, int) or image not in coco.images:
-        raise DataError(f"{coco.file}: annotation {number} is of image {shown(image)}, which is not among the images")
+        raise DataError(
+            f"{coco.file}: annotation {number} is of image {shown(image)}, which is not among the images; "
+            "image_id must be one of their ids, a whole number"
+        )
     if not isinstance(category, int) or category not in coco.categories:
         raise DataError(
-            f"{coco.file}: annotation {number} is of category {shown(category)}, which is not among the categories"
+            f"{coco.file}: annotation {number} is of category {shown(category)}, which is not among the categories; "
+            "category_id must be one of their ids, a whole number"
         )
     if bbox is None or bbox == []:
         bbox = _around(entry.get("segmentation"))

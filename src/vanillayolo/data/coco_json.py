@@ -151,7 +151,7 @@ def _annotation_file(source: DataYaml, root: Path, split: str, entry: str) -> Pa
     if file.is_file():
         return file
     there = sorted(e.name for e in file.parent.glob("*.json")) if file.parent.is_dir() else []
-    hint = closest(file.name, there) if there else f"there is no JSON file in {file.parent}"
+    hint = closest(file.name, there) if there else f"there is no JSON file in {file.parent}; correct the path"
     raise DataError(f"{source.file}: the annotations of {split}, {file}, do not exist; {hint}")
 
 

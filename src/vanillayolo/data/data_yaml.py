@@ -148,9 +148,10 @@ def class_names(source: DataYaml) -> list[str] | None:
         raise DataError(f"{file}: nc is {nc} but names lists {len(names)} classes; correct one or leave nc out")
     for number, name in enumerate(names):
         plain = isinstance(name, (str, int)) or (isinstance(name, float) and math.isfinite(name))
-        if not plain or not str(name).strip() or len(str(name)) > LONGEST_NAME:
+        if not plain or not str(name).isprintable() or not 0 < len(str(name).strip()) <= LONGEST_NAME:
             raise DataError(
-                f"{file}: the name of class {number} is {shown(name)}; give a text of 1 to {LONGEST_NAME} characters"
+                f"{file}: the name of class {number} is {shown(name)}; "
+                f"give a printable text of 1 to {LONGEST_NAME} characters"
             )
     return [str(name) for name in names]
 

@@ -29,6 +29,7 @@ FLOAT32_STEP = 1e-6  # Ultralytics subtracts in float32, which may round up
 WORKERS = 8
 DECODED_SUFFIXES = (".bmp", ".jp2", ".tif", ".tiff")  # Pillow verifies no more than their heads
 PLUGIN_SUFFIXES = (".avif", ".heic", ".heif", ".dng")  # Pillow reads them by plugins only: Ultralytics' affair
+FORMATS = {*IMAGE_SUFFIXES, "jpeg2000"}  # by Pillow's names; Ultralytics leaves out a GIF called .png
 SMALLEST_IMAGE = 10  # pixels a side; Ultralytics leaves out what is smaller
 CHUNK = 256  # files per task: a task per file would spend more on queues than on reading
 
@@ -113,7 +114,7 @@ def check_readable(images: Sequence[str], owner: str) -> None:
     if not any(is_readable(image) for image in images):  # in a sound dataset only one is opened
         raise DataError(
             f"{owner}: none of {len(images)} images can be read, first {images[0]}; copy or convert them again "
-            f"(sides of {SMALLEST_IMAGE} pixels and more)"
+            f"(sides of {SMALLEST_IMAGE} pixels and more, at most 178 million pixels in all)"
         )
 
 
@@ -124,8 +125,8 @@ def is_readable(image: str) -> bool:
     try:
         with Image.open(image) as opened:
             opened.verify()
-            large = min(opened.size) >= SMALLEST_IMAGE
-        return large and (not image.lower().endswith(DECODED_SUFFIXES) or _is_decoded(image))
+            fits = min(opened.size) >= SMALLEST_IMAGE and str(opened.format).lower() in FORMATS
+        return fits and (not image.lower().endswith(DECODED_SUFFIXES) or _is_decoded(image))
     except Exception:  # Pillow's readers raise whatever they stumble over: OSError, SyntaxError, ValueError, ...
         return False
 
@@ -194,7 +195,7 @@ def _check_file(file: str, rules: LabelRules) -> _Finding:
     except UnicodeDecodeError:
         return _Finding(True, 1, f"{file}: not UTF-8 text; one row 'class x y width height' per object is expected")
     except OSError as error:
-        return _Finding(True, 1, f"{file}: cannot be read ({error.strerror})")
+        return _Finding(True, 1, f"{file}: cannot be read ({error.strerror}); replace the file")
     bad_rows, first = 0, ""
     boxes: bool | None = None  # whether the first sound row is a box
     for number, line in enumerate(lines, 1):
@@ -229,7 +230,7 @@ def _row_fault(row: list[str], rules: LabelRules) -> str:
     try:
         values = [float(text) for text in row]
     except ValueError:
-        return f"{shown(' '.join(row))} holds something that is no number"
+        return f"{shown(' '.join(row))} holds something that is no number; write 'class x y width height'"
     number, places = values[0], values[1:5] if box else values[1:]
     if number % 1 != 0:  # also true of nan and inf
         return f"class {row[0]} is no integer; classes run from 0 to {rules.classes - 1}"

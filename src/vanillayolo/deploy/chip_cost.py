@@ -17,6 +17,7 @@ from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.tables import markdown
 from vanillayolo.values import FLAG, check_value
 from vanillayolo.yolo.arguments import check_imgsz
+from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.detectors import network as network_of
 from vanillayolo.yolo.detectors import open_detector
 from vanillayolo.yolo.inference import dataset_images, image_files, letterbox, read_image
@@ -34,7 +35,8 @@ SHOWN = 6
 def calibration_images(data: str | None, imgsz: int, count: int) -> list[Tensor]:
     """Return inputs ``[1, 3, imgsz, imgsz]``: of a dataset's training split, or of generated scenes."""
     if data is not None:
-        return [letterbox(read_image(path), imgsz) for path in dataset_images(data, "train")[:count]]
+        files = dataset_images(resolve_data(data, ("train",)), "train")[:count]
+        return [letterbox(read_image(path), imgsz) for path in files]
     with tempfile.TemporaryDirectory() as folder:
         scenes = make_scenes(Path(folder) / "scenes", train=count, val=1, size=max(imgsz, 64))
         return [letterbox(read_image(path), imgsz) for path in image_files(scenes.parent / "images" / "train")]
@@ -85,9 +87,9 @@ def cost(
     """
     check_sizes(imgsz, images)
     check_value("rewrite", rewrite, FLAG)
-    row = check_target(target)
     bodies = {model: body_of(model) for model in models}
     inputs = calibration_images(data, imgsz, images)
+    row = check_target(target)  # last: nobody installs packages to hear of a name that does not exist
     chosen = row if rewrite else Target(row.arguments)
     found = {}
     for model, body in bodies.items():

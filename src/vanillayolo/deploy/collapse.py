@@ -21,6 +21,7 @@ from vanillayolo.places import check_file
 from vanillayolo.valid_json import digest, json_text
 from vanillayolo.values import checked, shown
 from vanillayolo.yolo import VanillaModel
+from vanillayolo.yolo.arguments import fitting_imgsz
 from vanillayolo.yolo.inference import (
     checkpoint,
     cropped,
@@ -145,6 +146,7 @@ def collapse(
     stock.args = {}  # the training's arguments hold paths of the machine it ran on
 
     size = imgsz or opened.imgsz or (224 if task == "classify" else 640)
+    size = fitting_imgsz(size) if task == "detect" else size
     images, where = opened.images(opened.checked_data(data) if data else None, source)
     before, after = (sum(p.numel() for p in m.parameters()) for m in (network, merged))
     record = {"format": FORMAT, "parameters": {"training": before, "merged": after}}

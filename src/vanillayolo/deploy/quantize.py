@@ -24,7 +24,7 @@ from vanillayolo.errors import DataError, UsageError, closest
 from vanillayolo.settings import Settings
 from vanillayolo.values import FLAG, NAMES, Kind, one_of, whole
 from vanillayolo.yolo import VanillaModel
-from vanillayolo.yolo.arguments import check_imgsz
+from vanillayolo.yolo.arguments import fitting_imgsz
 from vanillayolo.yolo.exporting import export_float, write_metadata
 from vanillayolo.yolo.inference import dataset_images, letterbox, read_image
 from vanillayolo.yolo.opened import Opened, open_checkpoint
@@ -293,8 +293,7 @@ def quantize_export(
         raise DataError("int8 needs data=FILE.yaml: it is calibrated on images of the training split.")
     opened = open_checkpoint(checkpoint, "int8 starts from a checkpoint (.pt)")
     origin, network = opened.origin, opened.merged()
-    size = imgsz or opened.imgsz or 640
-    check_imgsz(size)
+    size = fitting_imgsz(imgsz or opened.imgsz or 640)
     modules = dict(network.named_modules())
     for name in chosen.keep_float:
         if name not in modules:

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from vanillayolo.errors import CheckpointError, UsageError, one_line
 from vanillayolo.values import shown
-from vanillayolo.yolo.arguments import check_imgsz
+from vanillayolo.yolo.arguments import check_imgsz, fitting_imgsz
 from vanillayolo.yolo.files import ExportedFile
 
 from .formats import check_packages, format_of
@@ -35,6 +35,7 @@ def input_sizes(file: ExportedFile, imgsz: Any, name: str) -> list[tuple[int, in
     """Return the sizes to compare at: the file's own; another, not square, where it takes any."""
     if imgsz is not None:
         check_imgsz(imgsz)
+        imgsz = fitting_imgsz(imgsz) if file.dynamic else imgsz
         size = (imgsz, imgsz) if isinstance(imgsz, int) else (imgsz[0], imgsz[-1])
         if file.imgsz is not None and not file.dynamic and size != file.imgsz:
             raise UsageError(f"imgsz={imgsz}: {name} was made for {file.imgsz[0]}x{file.imgsz[1]} pixels only.")

@@ -164,6 +164,8 @@ def read_tensors(path: str | Path) -> dict[str, Tensor]:
             break
     entries = state.items() if isinstance(state, Mapping) else ()  # a torch file may hold anything
     tensors = {str(k).removeprefix("module."): v for k, v in entries if isinstance(v, Tensor)}
+    if odd := next((k for k, v in tensors.items() if v.layout != torch.strided or v.is_meta), None):
+        raise CheckpointError(f"{path}: {odd[:80]} is sparse or has no values; save it as a dense tensor.")
     if not tensors:
         raise CheckpointError(f"{path}: holds no tensors; give VanillaNet weights (keys like stages.0.conv1.0.weight).")
     if len(tensors) > MAX_TENSORS:

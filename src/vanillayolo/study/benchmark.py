@@ -28,13 +28,14 @@ from vanillayolo.tables import markdown
 from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.architecture import is_model_name
-from vanillayolo.yolo.arguments import check_imgsz
+from vanillayolo.yolo.arguments import fitting_imgsz
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.files import xml_of
 from vanillayolo.yolo.inference import stock_model, trace_onnx
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.opened import example_images, open_checkpoint
+from vanillayolo.yolo.pictures import channels_of
 from vanillayolo.yolo.threads import available_cores
 
 from .cost import cost
@@ -61,7 +62,7 @@ class Backend:
 
 def torch_call(network: Any, imgsz: int) -> Call:
     """Return a call of one float32 image in eager PyTorch on all cores."""
-    image = torch.full((1, 3, imgsz, imgsz), 0.5)
+    image = torch.full((1, channels_of(network), imgsz, imgsz), 0.5)
 
     def call() -> object:
         threads = torch.get_num_threads()
@@ -136,9 +137,9 @@ def subject(name: str, imgsz: int) -> Subject:
     return Subject(name, network, {}, counted.parameters, counted.gflops)
 
 
-def calibration(imgsz: int, most: int = 8) -> Batches:
+def calibration(imgsz: int, channels: int) -> Batches:
     """Return generated scenes to calibrate int8 files on: of these the time is measured, not the accuracy."""
-    return Batches(example_images(most=most)[0], imgsz)
+    return Batches(example_images(channels=channels)[0], imgsz, channels)
 
 
 def fingerprint(network: Any) -> str:
@@ -181,7 +182,7 @@ def write_form(network: Any, form: str, imgsz: int, path: Path) -> None:
             shutil.move(export_float(network, Path(folder), "float", imgsz), place)
             return
         format = form.removeprefix("int8-")
-        batches, settings = calibration(imgsz), QuantizeSettings()
+        batches, settings = calibration(imgsz, channels_of(network)), QuantizeSettings()
         source, _ = float_onnx(copy.deepcopy(network), batches, settings, Path(folder), "float", format)
         INT8[format].quantize(source, place, batches, settings)
 
@@ -218,7 +219,7 @@ def benchmark(
         UsageError: for an unknown back end or model, or a back end that this CPU does not run as it is called.
     """
     check_backends(backends, TABLE)
-    check_imgsz(imgsz)
+    imgsz = fitting_imgsz(imgsz)
     if not models or len(set(models)) < len(models):
         raise UsageError(f"models={','.join(models)!r}: give one or more models, each once.")
     record: dict[str, Any] = {

@@ -14,6 +14,7 @@ from vanillayolo.nn import is_merged, set_negative_slope
 from vanillayolo.nn.reparameterize import is_joined
 from vanillayolo.yolo.merging import MergingMixin
 from vanillayolo.yolo.model import fold_stock
+from vanillayolo.yolo.pictures import channels_of
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,7 @@ def cost(model: nn.Module, imgsz: int = 640) -> Cost:
         imgsz: side of the image, pixels.
     """
     weight = next(model.parameters())
-    image = torch.zeros(1, 3, imgsz, imgsz, device=weight.device, dtype=weight.dtype)
+    image = torch.zeros(1, channels_of(model), imgsz, imgsz, device=weight.device, dtype=weight.dtype)
     with FlopCounterMode(display=False) as counter, torch.inference_mode():
         model(image)
     return Cost(sum(p.numel() for p in model.parameters()), counter.get_total_flops() / 1e9)

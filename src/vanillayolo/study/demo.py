@@ -17,6 +17,7 @@ from vanillayolo.errors import UsageError
 from vanillayolo.places import check_folder
 from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaModel
+from vanillayolo.yolo.detectors import network
 
 #: Chosen so that two cores finish in less than four minutes, all included, with a detector worth looking at.
 SCENES: dict[str, Any] = {"train": 320, "val": 32, "size": 160, "seed": 0}
@@ -97,8 +98,11 @@ def demo(folder: str | Path = "demo", model: str = "yolo11n-vanillanet", epochs:
     detector = VanillaModel(model)  # what cannot run is told before anything is written
     if detector.task != "detect":
         raise UsageError(f"model={model}: made for task={detector.task}; give a detector, like yolo11n-vanillanet.")
+    network(detector)  # an exported file has none, and does not train
     root = Path(folder).resolve()
     check_folder("folder", root)
+    if any(root.glob("[!.]*")) and not (root / "scenes" / "scenes.json").is_file():
+        raise UsageError(f"folder={folder}: holds other files, and a demo replaces train and val; give a new one.")
     data = make_scenes(root / "scenes", **SCENES)
     for old in ("train", "val", "val-untrained", "predict"):
         shutil.rmtree(root / old, ignore_errors=True)

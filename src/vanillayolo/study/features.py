@@ -25,7 +25,7 @@ from vanillayolo.errors import UsageError
 from vanillayolo.nn.hooks import listening
 from vanillayolo.places import check_folder
 from vanillayolo.values import checked
-from vanillayolo.yolo.arguments import check_imgsz
+from vanillayolo.yolo.arguments import fitting_imgsz
 from vanillayolo.yolo.detectors import network, open_detector, stage_modules
 from vanillayolo.yolo.inference import image_files, letterbox, read_image
 from vanillayolo.yolo.pictures import channels_of
@@ -199,7 +199,7 @@ def features(
         DataError: when there is no image.
     """
     names = [str(m) for m in as_list(model, "model")]
-    check_imgsz(imgsz)
+    imgsz = fitting_imgsz(imgsz)
     for name in names:
         if Path(name).suffix != ".pt":
             raise UsageError(f"model={name}: its weights would be random; give trained checkpoints (best.pt).")

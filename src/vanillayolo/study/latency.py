@@ -113,7 +113,7 @@ def measure(calls: Mapping[str, Callable[[], object]], rounds: int = 20, warmup:
 
 
 def onnxruntime_call(path: str | Path, imgsz: int) -> Callable[[], object]:
-    """Return a call of one float32 image ``[1, 3, imgsz, imgsz]`` in ONNX Runtime on all cores."""
+    """Return a call of one float32 image ``[1, channels, imgsz, imgsz]`` in ONNX Runtime on all cores."""
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -122,7 +122,8 @@ def onnxruntime_call(path: str | Path, imgsz: int) -> Callable[[], object]:
     # Else a session's threads spin on after its run, on the cores of the network timed next, for several milliseconds.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    feed = {session.get_inputs()[0].name: np.zeros((1, 3, imgsz, imgsz), np.float32) + 0.5}
+    given = session.get_inputs()[0]
+    feed = {given.name: np.full((1, given.shape[1], imgsz, imgsz), 0.5, np.float32)}
     return lambda: session.run(None, feed)
 
 
@@ -139,8 +140,9 @@ def openvino_call(path: str | Path, imgsz: int, hint: str) -> Callable[[], objec
         "INFERENCE_PRECISION_HINT": hint,
         "INFERENCE_NUM_THREADS": available_cores(),
     }
-    request = core.compile_model(core.read_model(str(path)), "CPU", settings).create_infer_request()
-    image = np.zeros((1, 3, imgsz, imgsz), np.float32) + 0.5
+    compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
+    request = compiled.create_infer_request()
+    image = np.full((1, compiled.input(0).partial_shape[1].get_length(), imgsz, imgsz), 0.5, np.float32)
     return lambda: request.infer([image])
 
 

@@ -20,7 +20,7 @@ from vanillayolo.deploy import collapse
 from vanillayolo.errors import UsageError
 from vanillayolo.places import check_folder
 from vanillayolo.values import checked
-from vanillayolo.yolo.arguments import check_training, check_verb
+from vanillayolo.yolo.arguments import check_training, check_verb, fitting_imgsz
 from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.detectors import (
     has_split,
@@ -189,6 +189,7 @@ def compare(
         if key in RESERVED:
             raise UsageError(f"compare: {key}= is set by the protocol for every model; leave it out.")
     check_backends(timed)
+    imgsz = fitting_imgsz(imgsz)
     shared = {"epochs": epochs, "imgsz": imgsz, "batch": batch, **settings}
     check_verb("train", shared, TRAIN_KEYS)
     checked = resolve_data(data)

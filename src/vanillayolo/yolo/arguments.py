@@ -7,17 +7,31 @@ from typing import Any
 
 import torch
 from ultralytics.cfg import get_cfg, get_save_dir
-from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, YAML
+from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, YAML, checks
 from ultralytics.utils.torch_utils import select_device
 
 from vanillayolo.errors import UsageError, closest, one_line
 from vanillayolo.places import check_folder
-from vanillayolo.values import FLAG, MANY, SHARE, SIZE, check_value, check_values, is_number, number, shown
+from vanillayolo.values import (
+    FLAG,
+    MANY,
+    NONE,
+    SHARE,
+    SIZE,
+    check_value,
+    check_values,
+    is_number,
+    number,
+    one_of,
+    shown,
+)
 
 from .fine_tuning import check_stages, freeze_entries
-from .kinds import KINDS, METHOD_KEYS, OPTIMIZERS
+from .kinds import KINDS, METHOD_KEYS
 from .sections import check_own
 
+#: How a tracker follows the camera.
+MOTIONS = one_of("sparseOptFlow", "orb", "sift", "ecc", "none") | NONE
 #: What acts on pairs or stages of ours.
 DEEP_KEYS = ("decay", "layer_decay", "backbone_lr")
 
@@ -25,6 +39,16 @@ DEEP_KEYS = ("decay", "layer_decay", "backbone_lr")
 def check_imgsz(imgsz: object) -> None:
     """Raise UsageError unless ``imgsz`` is one or two whole numbers of pixels that the strides fit into."""
     check_value("imgsz", imgsz, SIZE)
+
+
+def fitting_imgsz(imgsz: Any) -> Any:
+    """Return a size whose sides the coarsest stride divides: rounded up as by Ultralytics' verbs, which say so.
+
+    Raises:
+        UsageError: unless it is one or two whole numbers of pixels.
+    """
+    check_imgsz(imgsz)
+    return checks.check_imgsz([int(side) for side in imgsz] if isinstance(imgsz, (list, tuple)) else int(imgsz))
 
 
 def check_verb(mode: str, settings: dict[str, Any], extra: tuple[str, ...] = ()) -> None:
@@ -46,9 +70,6 @@ def check_verb(mode: str, settings: dict[str, Any], extra: tuple[str, ...] = ())
         for key, value in given.items():
             if key in KINDS:
                 check_value(f"{where}{key}", value, KINDS[key])
-        name = given.get("optimizer", "auto")
-        if str(name).lower() not in map(str.lower, OPTIMIZERS):
-            raise UsageError(f"{where}optimizer={shown(name)}: {closest(str(name), OPTIMIZERS)}")
     try:
         get_cfg(overrides={k: v for k, v in settings.items() if k in DEFAULT_CFG_DICT and v is not None})
     except (TypeError, ValueError, SyntaxError) as error:
@@ -87,7 +108,8 @@ def check_device(device: Any) -> None:
         return
     try:
         chosen = select_device(device, verbose=False)
-        if str(device).lower().startswith("mps") and chosen.type != "mps":
+        asked = str(device).lower()[:4].rstrip(":")
+        if asked in ("mps", "cuda") and chosen.type != asked:
             raise ValueError("Ultralytics would take the CPU without a word")
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         there = ["cpu", *map(str, range(torch.cuda.device_count()))]
@@ -214,6 +236,8 @@ def check_tracker(tracker: Any, has_maps: bool = True) -> None:
             check_value(f"tracker={shown(str(path))}: {key}", given[key], kind)
         elif isinstance(default, bool):
             check_value(f"tracker={shown(str(path))}: {key}", given[key], FLAG)
+        elif key == "gmc_method":
+            check_value(f"tracker={shown(str(path))}: {key}", given[key], MOTIONS)
     if given.get("with_reid") and given.get("model", "auto") == "auto" and not has_maps:
         raise UsageError(
             f"tracker={shown(str(path))}: with_reid with model: auto needs the network's maps, which an exported file "

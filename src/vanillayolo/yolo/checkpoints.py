@@ -34,15 +34,29 @@ def check_undamaged(path: Path) -> None:
             raise CheckpointError(f"{path}: not a loadable checkpoint (damaged at {damaged}); copy or train it again.")
 
 
+def is_table(value: Any) -> bool:
+    """Return whether a value holds columns of one length, by name."""
+    columns: list[Any] = list(value.values()) if isinstance(value, dict) else [None]
+    return all(isinstance(column, list) for column in columns) and len({len(column) for column in columns}) <= 1
+
+
+def is_optimizer(state: Any) -> bool:
+    """Return whether a value is built like the state of one of torch's optimizers."""
+    groups = state.get("param_groups") if isinstance(state, dict) else None
+    listed = isinstance(groups, list) and all(isinstance(group, dict) for group in groups)
+    return listed and isinstance(state.get("state"), dict)
+
+
 #: What the state of an interrupted training holds beside its network.
 STATE: dict[str, Kind] = {
     "epoch": whole(-1),
     "updates": whole(0, 10**12) | NONE,
     "best_fitness": Kind("a number", is_number) | NONE,
-    "optimizer": Kind("an optimizer's state", lambda v: isinstance(v, dict) and {"state", "param_groups"} <= set(v)),
+    "optimizer": Kind("an optimizer's state", is_optimizer),
     "scaler": Kind("a dictionary", lambda v: isinstance(v, dict)) | NONE,
     "stopper": Kind("a dictionary", lambda v: isinstance(v, dict)) | NONE,
     "train_args": Kind("a dictionary", lambda v: isinstance(v, dict)),
+    "train_results": Kind("columns of numbers", is_table) | NONE,
 }
 #: Keys of a training's arguments that are not settings.
 NO_SETTINGS = {"save_dir", "augmentations"}
@@ -53,11 +67,12 @@ OPEN = {"model", "data", "device", "resume", "freeze", "task", "mode"}
 def check_finite(model: torch.nn.Module, name: str) -> None:
     """Raise CheckpointError, naming the tensor, where a network has a weight or statistic that is not finite."""
     for key, tensor in model.state_dict().items():
-        bad = 0 if not tensor.is_floating_point() else int((~tensor.isfinite()).sum())
+        least = 0.0 if key.endswith("running_var") else -torch.inf
+        bad = 0 if not tensor.is_floating_point() else int((~(tensor.isfinite() & (tensor >= least))).sum())
         if bad:
             raise CheckpointError(
-                f"{name}: {key} holds {bad} of {tensor.numel()} values that are not finite (NaN or infinite); "
-                "give an earlier checkpoint of the run (save_period keeps some), or train again."
+                f"{name}: {key} holds {bad} of {tensor.numel()} values that are not finite (NaN, infinite, a variance "
+                "below 0); give an earlier checkpoint of the run (save_period keeps some), or train again."
             )
 
 

@@ -19,6 +19,7 @@ from vanillayolo.errors import CheckpointError, DataError, UsageError
 from .arguments import (
     check_classes,
     check_device,
+    check_quantize,
     check_rows,
     check_run_folder,
     check_tracker,
@@ -108,6 +109,8 @@ def check_predict(model: Any, source: Any, kwargs: dict[str, Any]) -> None:
     """Raise unless a prediction can begin; ``kwargs`` are all of its keyword arguments but the source."""
     check_verb("predict", kwargs)
     check_network(model, kwargs)
+    if kwargs.get("mode") == "track" and model.task != "detect":
+        raise UsageError(f"track model={model.model_name}: is there to {model.task}; give a detector, or use predict.")
     if source is not None:
         check_source(source)
     check_tracker(kwargs.get("tracker"), isinstance(model.model, nn.Module))
@@ -198,16 +201,25 @@ def resumed(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         ended = path is not None and finish_run(path, ckpt)
         reason = "its training has ended" if ended else "give last.pt of an interrupted run"
         raise CheckpointError(f"{name}: nothing to resume; {reason}; to start anew from its weights, omit resume.")
+    check_quantize(ckpt["train_args"].get("quantize"))
+    frozen = ckpt["train_args"].get("freeze")
+    if isinstance(frozen, int) and frozen >= len(trained.model):  # a list holds what the trainer itself made of it
+        raise CheckpointError(
+            f"{path}: its training state was changed (freeze={frozen}, of {len(trained.model)} rows); resume from "
+            "another checkpoint of the run, or omit resume."
+        )
     if kwargs.get("device") is None:
         try:
             check_device(ckpt["train_args"].get("device"))
         except UsageError as error:
             raise UsageError(f"{path} was trained with {str(error).rstrip('.')}; give one as device=.") from error
     given = kwargs.get("data")
+    if not (known := given or ckpt["train_args"].get("data")):
+        raise DataError(f"resume: {path} does not name its data; give data=.")
     try:
-        data = task_data(model.task, given or ckpt["train_args"].get("data") or "")
+        data = task_data(model.task, known)
     except DataError as error:
-        hint = "" if given else " Where the run's data have moved, give data=."
+        hint = "" if given else "; where the run's data have moved, give data=."
         raise DataError(f"resume: {error}{hint}") from error
     check_class_count(trained, data, ckpt["train_args"])
     return {"resume": str(path), "data": data}

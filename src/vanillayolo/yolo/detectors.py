@@ -47,6 +47,8 @@ def open_detector(model: str | Path) -> Model:
     path = Path(name)
     if path.suffix == ".pt":
         opened = VanillaModel(path)
+        if opened.task != "detect":
+            raise CheckpointError(f"model={name}: is there to {opened.task}; give a detector.")
         return opened if isinstance(opened.model, VanillaDetectionModel) else _with_all_cores(YOLO(path))
     if is_model_name(name):
         return VanillaModel(name)

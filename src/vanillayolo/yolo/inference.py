@@ -14,7 +14,7 @@ from ultralytics.nn.tasks import DetectionModel, yaml_model_load
 from ultralytics.utils.nms import non_max_suppression
 
 from .exporting import with_distribution_mean
-from .pictures import cropped, dataset_images, image_files, letterbox, read_image
+from .pictures import channels_of, cropped, dataset_images, image_files, letterbox, read_image
 
 __all__ = [
     "checkpoint",
@@ -79,7 +79,7 @@ def trace_onnx(detector: Any, path: str | Path, imgsz: int) -> Path:
     """Write a folded detector, in evaluation mode, as static ONNX of batch 1, with the decode of our files."""
     detector = with_distribution_mean(copy.deepcopy(detector))
     detector.model[-1].export, detector.model[-1].format = True, "onnx"
-    image = torch.zeros(1, 3, imgsz, imgsz)
+    image = torch.zeros(1, channels_of(detector), imgsz, imgsz)
     detector(image)  # the head makes its anchors in the first call
     torch.onnx.export(
         detector, (image,), str(path), opset_version=18, input_names=["images"], output_names=["output0"], dynamo=False

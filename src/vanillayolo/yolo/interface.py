@@ -157,7 +157,9 @@ class VanillaModel(Model):
                 f"{weights}: not a loadable checkpoint ({one_line(error)}); copy or train it again."
             ) from error
         if self.task not in TASKS:
-            raise CheckpointError(f"{weights}: made for task={self.task}; VanillaYOLO detects and classifies.")
+            raise CheckpointError(
+                f"{weights}: made for task={self.task}; VanillaYOLO detects and classifies: give a network that does."
+            )
         if isinstance(self.model, torch.nn.Module):
             check_facts(student(self.model), weights)
 

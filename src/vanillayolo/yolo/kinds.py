@@ -73,6 +73,9 @@ ULTRALYTICS: dict[str, Kind] = {
     "shear": number(-360, 360),
     "scale": SHARE | Kind("[least, most]", several(number(0, 100), 2, 2).fits),
     "nbs": whole(1, 65536),
+    "optimizer": Kind(
+        f"one of {', '.join(OPTIMIZERS)}", lambda v: str(v).lower() in map(str.lower, OPTIMIZERS), OPTIMIZERS
+    ),
     "copy_paste_mode": one_of("flip", "mixup"),
     "auto_augment": one_of("randaugment", "autoaugment", "augmix") | NONE,
     "distill_model": PATH,

@@ -13,6 +13,7 @@ from vanillayolo.data import make_scenes
 from vanillayolo.data.paths import cache_dir
 from vanillayolo.errors import CheckpointError, DataError
 from vanillayolo.nn.reparameterize import check_mergeable
+from vanillayolo.values import SIZE
 
 from .checkpoints import check_finite
 from .datasets import task_data
@@ -41,7 +42,8 @@ class Opened:
     @property
     def imgsz(self) -> Any:
         """The ``imgsz`` of the training; None where it is not known."""
-        return self.train_args.get("imgsz")
+        size = self.train_args.get("imgsz")
+        return size if SIZE.fits(size) else None
 
     @property
     def channels(self) -> int:

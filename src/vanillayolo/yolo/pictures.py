@@ -112,7 +112,7 @@ def check_usable(path: Path, channels: int = 3) -> None:
             with Image.open(path) as opened:
                 opened.load()
         except (OSError, SyntaxError, ValueError) as error:
-            raise DataError(f"{path}: not a readable image ({error}).") from error
+            raise DataError(f"{path}: not a readable image ({error}); give others (source=, data=).") from error
     read_image(path, channels)
 
 

@@ -50,7 +50,7 @@ def settings(reset: bool, values: dict[str, Any]) -> None:
     """
     check_value("reset", reset, FLAG)
     for key in values:
-        if key not in SETTINGS:
+        if key not in SETTINGS or key == "settings_version":  # another one makes Ultralytics forget all of them
             raise UsageError(f"settings has no key {key!r}: {closest(key, SETTINGS)}")
         if key.endswith("_dir"):
             check_value(key, values[key], PATH)
