@@ -31,6 +31,7 @@ TRAINING: dict[str, Any] = {
     "seed": 0,
     "mosaic": 0.0,
     "warmup_epochs": 1.0,
+    "warmup_bias_lr": 0.0,  # Ultralytics' 0.1 is meant for SGD and would undo the weights' biases
 }
 
 
