@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from vanillayolo import cli
+from vanillayolo import VanillaYOLO, cli
 from vanillayolo.study import pretrain
-from vanillayolo.yolo import VanillaYOLO, scene_training
+from vanillayolo.yolo import scene_training
 from vanillayolo.yolo.own_weights import load_own
 from vanillayolo.yolo.scene_training import SceneStream, VanillaSceneTrainer
 
