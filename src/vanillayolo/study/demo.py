@@ -19,10 +19,10 @@ from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaModel
 from vanillayolo.yolo.threads import available_cores
 
-#: Chosen so that two cores finish in two minutes, all included. The classes are others than those of pretraining.
+#: Chosen so that two cores finish in minutes, all included. The classes are others than those of pretraining.
 SCENES: dict[str, Any] = {"pictures": 352, "val_every": 11, "size": 160, "classes": 5, "class_seed": 1, "objects": 12}
 TRAINING: dict[str, Any] = {
-    "epochs": 12,
+    "epochs": 30,
     "imgsz": 160,
     "batch": 8,
     "nbs": 8,
@@ -31,7 +31,6 @@ TRAINING: dict[str, Any] = {
     "seed": 0,
     "mosaic": 0.0,
     "warmup_epochs": 1.0,
-    "warmup_bias_lr": 0.0,  # Ultralytics' 0.1 is meant for SGD and would undo the weights' biases
 }
 
 

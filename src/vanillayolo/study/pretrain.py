@@ -30,15 +30,8 @@ WRITTEN, VALIDATING = 800, 400
 #: How the training goes, where nobody says otherwise. Every picture is new: nothing is augmented. Ultralytics begins
 #: with a rate of 0.1 for biases, meant for SGD: Adam's steps are as long as the rate.
 SCHEDULE: dict[str, Any] = {
-    **{
-        "optimizer": "AdamW",
-        "lr0": 2e-3,
-        "lrf": 0.01,
-        "cos_lr": True,
-        "weight_decay": 0.01,
-        "warmup_epochs": 1.0,
-        "warmup_bias_lr": 0.0,
-    },
+    **{"optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.01, "cos_lr": True, "weight_decay": 0.01},
+    **{"warmup_epochs": 1.0, "warmup_bias_lr": 0.0},
     **{"join": False, "patience": 0, "plots": False, "verbose": False, "close_mosaic": 0, "workers": 64},
 }
 #: What the pictures and the stream decide.
@@ -54,7 +47,7 @@ def pretrain(
     pictures: int = 200_000,
     folder: str | Path | None = None,
     imgsz: int = 160,
-    batch: int = 32,
+    batch: int = 16,
     epoch: int = 5_000,
     seed: int = 0,
     classes: int = SceneSettings.classes,
