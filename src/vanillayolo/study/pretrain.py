@@ -27,12 +27,11 @@ from .records import Record, keep_settings
 
 #: Pictures that are written to disk, and as many of them as validate.
 WRITTEN, VALIDATING = 800, 400
-#: How the training goes, where nobody says otherwise. Every picture is new: nothing is augmented. Ultralytics begins
-#: with a rate of 0.1 for biases, meant for SGD: Adam's steps are as long as the rate.
+#: How the training goes, where nobody says otherwise. Every picture is new: nothing is augmented.
 SCHEDULE: dict[str, Any] = {
     **{"optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.01, "cos_lr": True, "weight_decay": 0.01},
-    **{"warmup_epochs": 1.0, "warmup_bias_lr": 0.0},
-    **{"join": False, "patience": 0, "plots": False, "verbose": False, "close_mosaic": 0, "workers": 64},
+    **{"warmup_epochs": 1.0, "close_mosaic": 0, "join": False, "patience": 0, "workers": 64},
+    **{"plots": False, "verbose": False},
 }
 #: What the pictures and the stream decide.
 RESERVED = (
