@@ -78,9 +78,9 @@ def pretrain(
     if not batch <= epoch <= pictures:
         raise UsageError(f"pretrain: batch={batch}, epoch={epoch}, pictures={pictures}: give each no less than before.")
     scenes = SceneSettings(WRITTEN, imgsz, "detect", seed, classes, class_seed, objects, WRITTEN // VALIDATING)
-    epochs = -(-pictures // epoch)
+    pictures, epoch, batch = int(pictures), int(epoch), int(batch)  # 1e6 is a number of pictures, too
     training = {
-        **{"epochs": epochs, "imgsz": imgsz, "batch": batch, "nbs": batch, "seed": seed, "fraction": epoch},
+        **{"epochs": -(-pictures // epoch), "imgsz": imgsz, "batch": batch, "nbs": batch, "seed": seed, "fraction": epoch},
         **SCHEDULE,
         **settings,
     }
