@@ -80,7 +80,14 @@ def pretrain(
     scenes = SceneSettings(WRITTEN, imgsz, "detect", seed, classes, class_seed, objects, WRITTEN // VALIDATING)
     pictures, epoch, batch = int(pictures), int(epoch), int(batch)  # 1e6 is a number of pictures, too
     training = {
-        **{"epochs": -(-pictures // epoch), "imgsz": imgsz, "batch": batch, "nbs": batch, "seed": seed, "fraction": epoch},
+        **{
+            "epochs": -(-pictures // epoch),
+            "imgsz": imgsz,
+            "batch": batch,
+            "nbs": batch,
+            "seed": seed,
+            "fraction": epoch,
+        },
         **SCHEDULE,
         **settings,
     }
