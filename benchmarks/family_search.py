@@ -94,7 +94,7 @@ def train(given: argparse.Namespace) -> None:
                 model = VanillaYOLO(source)
                 settings: dict[str, Any] = {"data": given.data, "imgsz": given.imgsz, "workers": 0, "plots": False}
                 settings |= {"verbose": False, "project": folder, "batch": 8}
-                recipe = {"nbs": 8, "optimizer": "AdamW", "lr0": 2e-3, "bfloat16": False}
+                recipe = {"nbs": 8, "optimizer": "AdamW", "lr0": 2e-3, "bfloat16": False, "pretrained": False}
                 model.train(**settings, **recipe, epochs=given.epochs, seed=seed, name="run")
                 best = VanillaYOLO(Path(folder) / "run" / "weights" / "best.pt")
                 box = best.val(**settings, name="val").box

@@ -118,8 +118,8 @@ def make_place(root: Path) -> dict[str, str]:
     import torch
     import yaml
 
+    from five_shapes import make_scenes
     from vanillayolo import VanillaYOLO
-    from vanillayolo.data import make_scenes
     from vanillayolo.nn import set_negative_slope
     from vanillayolo.yolo import model_yaml
     from vanillayolo.yolo.architecture import dump_yaml

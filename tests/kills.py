@@ -35,9 +35,9 @@ from typing import Any
 import torch
 
 import conftest  # its environment: private folders, nothing fetched
+from five_shapes import make_scenes
 from small import shrink
 from vanillayolo import VanillaYOLO, cli
-from vanillayolo.data import make_scenes
 from vanillayolo.yolo import model_yaml
 from vanillayolo.yolo.architecture import dump_yaml
 

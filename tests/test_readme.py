@@ -35,7 +35,7 @@ def commands() -> list[list[str]]:
 @pytest.fixture
 def workplace(tmp_path: Path, tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A folder with what the README's commands name: a data YAML, an image, a trained checkpoint."""
-    from vanillayolo.data import make_scenes
+    from five_shapes import make_scenes
 
     data = make_scenes(tmp_path / "scenes", train=4, val=2, size=64)
     (tmp_path / "my.yaml").write_text(data.read_text(), encoding="utf-8")

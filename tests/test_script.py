@@ -13,12 +13,12 @@ import numpy as np
 import pytest
 import torch
 
+from five_shapes import make_scenes
 from installed import Script
 from test_docs import DEPLOYMENT
 from test_docs import commands as commands_of
 from test_readme import commands as commands_of_readme
 from vanillayolo import cli
-from vanillayolo.data import make_scenes
 from vanillayolo.nn import VanillaNet
 
 ASSETS = Path(__file__).parent / "assets" / "0.1.0"

@@ -26,6 +26,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": commands.verify,
     "collapse": commands.collapse,
     "compare": commands.compare,
+    "learning-curve": commands.learning_curve,
     "ablate": commands.ablate,
     "benchmark": commands.benchmark,
     "cost": commands.cost,

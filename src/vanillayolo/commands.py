@@ -238,6 +238,15 @@ def compare(models: str, data: str, folder: str = "runs/compare", **settings: An
     print("\n".join(str(file) for file in files.values()))
 
 
+def learning_curve(data: str, folder: str = "runs/learning-curve", **settings: Any) -> None:
+    """Say how many pictures are needed: data=FILE.yaml sizes=25,50,100,200 seeds=0,1,2 [model=NAME pretrained=FILE]."""
+    from vanillayolo.study.learning_curve import learning_curve as run
+    from vanillayolo.study.learning_curve import report
+
+    root = run(data, folder=folder, **settings)
+    print(report(root, _command("learning-curve", {"data": Path(data).name, **settings})))
+
+
 def ablate(data: str, folder: str = "runs/ablate", **settings: Any) -> None:
     """Re-make the paper's ablations on 32 px images: data=FOLDER seeds=0,1,2 epochs=15 [configs=n0,n3]."""
     from vanillayolo.study.ablate import run
@@ -301,6 +310,7 @@ BEHIND = {
     "cost": "deploy.chip_cost:cost",
     "pretrain": "study.pretrain",
     "compare": "study.protocol",
+    "learning-curve": "study.learning_curve:learning_curve",
     "ablate": "study.ablate:run",
     "features": "study.features",
 }

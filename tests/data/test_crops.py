@@ -5,7 +5,8 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from vanillayolo.data import check_folders, make_crops, make_scenes
+from five_shapes import make_scenes
+from vanillayolo.data import check_folders, make_crops
 from vanillayolo.errors import DataError
 
 

@@ -12,7 +12,8 @@ import yaml
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from vanillayolo.data import check_data, make_scenes
+from five_shapes import make_scenes
+from vanillayolo.data import check_data
 from vanillayolo.data.label_files import LabelRules, check_labels, list_images
 from vanillayolo.data.paths import IMAGE_SUFFIXES, label_path
 from vanillayolo.errors import DataError

@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch import nn
 
+from five_shapes import make_scenes
 from vanillayolo import VanillaYOLO
-from vanillayolo.data import make_scenes
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.yolo import model_yaml
 from vanillayolo.yolo.architecture import dump_yaml

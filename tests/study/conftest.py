@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from vanillayolo.data import make_scenes
+from five_shapes import make_scenes
 from vanillayolo.study.protocol import compare
 from vanillayolo.yolo import model_yaml
 from vanillayolo.yolo.architecture import dump_yaml

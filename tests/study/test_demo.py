@@ -35,8 +35,8 @@ def test_a_folder_of_somebody_else_keeps_its_train(tmp_path: Path, tiny_yaml: Pa
 def test_the_whole_job_runs_and_says_what_it_made(
     tmp_path: Path, tiny_yaml: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setitem(module.SCENES, "train", 16)
-    monkeypatch.setitem(module.SCENES, "val", 6)
+    monkeypatch.setitem(module.SCENES, "pictures", 24)
+    monkeypatch.setitem(module.SCENES, "val_every", 4)
     result = demo(tmp_path / "demo", str(tiny_yaml), epochs=2)
     assert result.untrained < 0.01  # hard enough that an untrained network finds nothing
     assert abs(result.map - result.training_map) < 2e-3  # the same network, but for the float16 of the checkpoint

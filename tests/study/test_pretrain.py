@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from vanillayolo import cli
+from vanillayolo import VanillaYOLO, cli
 from vanillayolo.study import pretrain
-from vanillayolo.yolo import VanillaYOLO, scene_training
+from vanillayolo.yolo import scene_training
 from vanillayolo.yolo.own_weights import load_own
 from vanillayolo.yolo.scene_training import SceneStream, VanillaSceneTrainer
 
@@ -37,7 +37,7 @@ def test_a_stopped_pretraining_goes_on_in_the_same_stream(
         raise KeyboardInterrupt
 
     monkeypatch.setattr(SceneStream, "__getitem__", note)
-    words = ["pretrain", f"model={tiny_yaml}", f"folder={tmp_path / 'out'}", "pictures=24", "epoch=8", "batch=4"]
+    words = ["pretrain", f"model={tiny_yaml}", f"folder={tmp_path / 'out'}", "pictures=2.4e1", "epoch=8", "batch=4"]
     words += ["imgsz=64", "classes=4"]
     with monkeypatch.context() as patch:
         patch.setattr(VanillaSceneTrainer, "save_model", stop)

@@ -13,7 +13,8 @@ from vanillayolo import VanillaYOLO
 from vanillayolo.errors import CheckpointError, UsageError
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.nn.reparameterize import is_joined, join_pairs
-from vanillayolo.yolo import own_weights
+from vanillayolo.yolo import VanillaModel, own_weights
+from vanillayolo.yolo.detectors import train_detector
 from vanillayolo.yolo.model import VanillaDetectionModel
 from vanillayolo.yolo.own_weights import card_of, load_own, read_weights, write_weights
 from vanillayolo.yolo.own_weights import summary as said
@@ -144,3 +145,12 @@ def test_training_starts_from_what_comes_with_the_package(
     assert not first_weights(pretrained=False)
     package.joinpath(file.name).unlink()
     assert first_weights(pretrained=str(file))
+
+
+def test_studies_start_from_noise(tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A comparison with networks that have no weights in the package; a pretraining itself."""
+    given: list[Any] = []
+    monkeypatch.setattr(VanillaModel, "train", lambda self, **settings: given.append(settings["pretrained"]))
+    for settings in ({}, {"pretrained": "file.safetensors"}):
+        train_detector(str(tiny_yaml), "data.yaml", tmp_path, settings)
+    assert given == [False, "file.safetensors"]

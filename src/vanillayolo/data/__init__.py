@@ -8,18 +8,16 @@ from .coco_json import convert_coco
 from .crops import make_crops
 from .folders import check_folders
 from .paths import cache_dir
-from .scenes import SHAPES, Scenes, SceneSettings, draw_scene, make_scenes, write_scenes
+from .scenes import GENERATOR_VERSION, Scenes, SceneSettings, write_scenes
 
 __all__ = [
-    "SHAPES",
+    "GENERATOR_VERSION",
     "SceneSettings",
     "Scenes",
     "cache_dir",
     "check_data",
     "check_folders",
     "convert_coco",
-    "draw_scene",
     "make_crops",
-    "make_scenes",
     "write_scenes",
 ]

@@ -11,7 +11,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from vanillayolo.data import make_scenes
+from vanillayolo.data import SceneSettings, write_scenes
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.tables import markdown
@@ -38,7 +38,7 @@ def calibration_images(data: str | None, imgsz: int, count: int) -> list[Tensor]
         files = dataset_images(resolve_data(data, ("train",)), "train")[:count]
         return [letterbox(read_image(path), imgsz) for path in files]
     with tempfile.TemporaryDirectory() as folder:
-        scenes = make_scenes(Path(folder) / "scenes", train=count, val=1, size=max(imgsz, 64))
+        scenes = write_scenes(Path(folder) / "scenes", SceneSettings(2 * count, max(imgsz, 64), val_every=2))
         return [letterbox(read_image(path), imgsz) for path in image_files(scenes.parent / "images" / "train")]
 
 

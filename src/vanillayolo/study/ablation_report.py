@@ -3,23 +3,18 @@
 from __future__ import annotations
 
 import itertools
-import math
 import statistics
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from scipy.stats import t as student_t
-
 from vanillayolo.atomic import write_whole
 from vanillayolo.tables import markdown
 
 from .ablate import CONFIGS, gather_ablation
 from .paper import PAPER, SOURCE, PaperTable
-from .records import Record, spread, with_spread, write_record
-
-CONFIDENCE = 0.95
+from .records import Record, margin, spread, with_spread, write_record
 
 
 @dataclass(frozen=True)
@@ -64,11 +59,7 @@ def compare_rows(runs: Mapping[str, Any], better: str, worse: str, paper: float)
     differences = [100 * (runs[better][s]["top1"] - runs[worse][s]["top1"]) for s in seeds]
     if not differences:
         return Claim(better, worse, paper, None, None)
-    margin = None
-    if (count := len(differences)) > 1:
-        quantile = float(student_t.ppf((1 + CONFIDENCE) / 2, count - 1))
-        margin = quantile * statistics.stdev(differences) / math.sqrt(count)
-    return Claim(better, worse, paper, statistics.fmean(differences), margin)
+    return Claim(better, worse, paper, statistics.fmean(differences), margin(differences))
 
 
 def claims(table: PaperTable, runs: Mapping[str, Any]) -> list[Claim]:

@@ -15,6 +15,7 @@ from vanillayolo.places import check_folder
 from vanillayolo.values import checked
 from vanillayolo.yolo.arguments import check_verb
 from vanillayolo.yolo.detectors import network, open_detector, score, train_detector
+from vanillayolo.yolo.model import VanillaDetectionModel
 from vanillayolo.yolo.own_weights import write_weights
 from vanillayolo.yolo.scene_training import StockSceneTrainer, VanillaSceneTrainer
 from vanillayolo.yolo.sections import TRAIN_KEYS
@@ -28,8 +29,9 @@ from .records import Record, keep_settings
 WRITTEN, VALIDATING = 800, 400
 #: How the training goes, where nobody says otherwise. Every picture is new: nothing is augmented.
 SCHEDULE: dict[str, Any] = {
-    **{"optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.01, "cos_lr": True, "weight_decay": 0.01, "warmup_epochs": 1.0},
-    **{"join": False, "patience": 0, "plots": False, "verbose": False, "close_mosaic": 0},
+    **{"optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.01, "cos_lr": True, "weight_decay": 0.01},
+    **{"warmup_epochs": 1.0, "close_mosaic": 0, "join": False, "patience": 0, "workers": 64},
+    **{"plots": False, "verbose": False},
 }
 #: What the pictures and the stream decide.
 RESERVED = (
@@ -44,8 +46,8 @@ def pretrain(
     pictures: int = 200_000,
     folder: str | Path | None = None,
     imgsz: int = 160,
-    batch: int = 32,
-    epoch: int = 10_000,
+    batch: int = 16,
+    epoch: int = 5_000,
     seed: int = 0,
     classes: int = SceneSettings.classes,
     class_seed: int = SceneSettings.class_seed,
@@ -76,9 +78,16 @@ def pretrain(
     if not batch <= epoch <= pictures:
         raise UsageError(f"pretrain: batch={batch}, epoch={epoch}, pictures={pictures}: give each no less than before.")
     scenes = SceneSettings(WRITTEN, imgsz, "detect", seed, classes, class_seed, objects, WRITTEN // VALIDATING)
-    epochs = -(-pictures // epoch)
+    pictures, epoch, batch = int(pictures), int(epoch), int(batch)  # 1e6 is a number of pictures, too
     training = {
-        **{"epochs": epochs, "imgsz": imgsz, "batch": batch, "nbs": batch, "seed": seed, "fraction": epoch},
+        **{
+            "epochs": -(-pictures // epoch),
+            "imgsz": imgsz,
+            "batch": batch,
+            "nbs": batch,
+            "seed": seed,
+            "fraction": epoch,
+        },
         **SCHEDULE,
         **settings,
     }
@@ -94,7 +103,9 @@ def pretrain(
         trainers = (VanillaSceneTrainer, StockSceneTrainer)
         train_detector(model, str(data), root / "train", training, trainers)
         last = root / "train" / "weights" / "last.pt"
-        write_weights(target, network(open_detector(last)), card(root, model, scenes, training, last, data))
+        trained = network(open_detector(last))
+        said = {"network": type(trained).__name__, **card(root, model, scenes, training, last, data)}
+        write_weights(target, trained, said)
     return target
 
 
@@ -118,8 +129,9 @@ def summary(weights: Path) -> str:
     """Return one line about finished weights."""
     said = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
     size, hours, accuracy = said["training"]["imgsz"], said["seconds"] / 3600, said["val"]["map50_95"]
+    ours = said["network"] == VanillaDetectionModel.__name__
+    start = weights if ours else weights.parent / "train" / "weights" / "last.pt"
     return (
         f"{weights} ({weights.stat().st_size / 1e6:.1f} MB): {said['pictures']:,} pictures of {size} px in "
-        f"{hours:.1f} h, mAP50-95 {accuracy:.3f} on new ones; to fine-tune: "
-        f"vanillayolo train model={said['model']} pretrained={weights} data=FILE.yaml"
+        f"{hours:.1f} h, mAP50-95 {accuracy:.3f} on new ones; fine-tune {said['model']} with pretrained={start}"
     )

@@ -78,8 +78,7 @@ def elapsed(seconds: Sequence[float]) -> float:
 
 def run_one(model: str, seed: int, data: str, folder: Path, settings: dict[str, Any]) -> Record:
     """Train (or finish) one run, collapse it where it collapses, score what ships on val, and return the record."""
-    start = {} if model.endswith(".pt") else {"pretrained": False}  # ours have weights in the package, others none
-    best = train_detector(model, data, folder, {**settings, **start, "seed": seed, "plots": False, "verbose": False})
+    best = train_detector(model, data, folder, {**settings, "seed": seed, "plots": False, "verbose": False})
     trained = open_detector(best)
     shipped, equality = best, None
     if merges(trained):

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import math
 import statistics
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+from scipy.stats import t as student_t
 
 from vanillayolo.atomic import write_whole
 from vanillayolo.errors import UsageError
@@ -100,6 +103,13 @@ def spread(values: Sequence[float]) -> dict[str, Any]:
     """Return mean and standard deviation (of the sample; None for a single value) and the values themselves."""
     deviation = statistics.stdev(values) if len(values) > 1 else None
     return {"mean": statistics.fmean(values), "std": deviation, "values": list(values)}
+
+
+def margin(values: Sequence[float]) -> float | None:
+    """Return the half width of the 95 % interval of a mean (Student's t); None for a single value."""
+    if len(values) < 2:
+        return None
+    return float(student_t.ppf(0.975, len(values) - 1)) * statistics.stdev(values) / math.sqrt(len(values))
 
 
 def with_spread(figure: Mapping[str, Any], digits: int = 3, unit: float = 1.0) -> str:

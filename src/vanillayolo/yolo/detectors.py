@@ -130,6 +130,8 @@ def train_detector(
 ) -> Path:
     """Train a detector, or finish what an earlier call began, and return ``best.pt``.
 
+    A name or YAML starts from noise, unless the settings say otherwise (``pretrained``).
+
     Args:
         model: as :func:`open_detector` takes it.
         data: data YAML.
@@ -147,7 +149,8 @@ def train_detector(
         if is_undamaged(best):
             return best
     detector = open_detector(model)
-    given = settings_for(detector, settings)
+    # ours have weights in the package, others none
+    given = {"pretrained": str(model).endswith(".pt"), **settings_for(detector, settings)}
     where = {"project": str(run.parent), "name": run.name, "exist_ok": True}
     detector.train(data=data, **where, **given, trainer=ours if isinstance(detector, VanillaModel) else stock)
     return best

@@ -9,7 +9,7 @@ from typing import Any
 
 from torch import nn
 
-from vanillayolo.data import make_scenes
+from vanillayolo.data import GENERATOR_VERSION, SceneSettings, write_scenes
 from vanillayolo.data.paths import cache_dir
 from vanillayolo.errors import CheckpointError, DataError
 from vanillayolo.nn.reparameterize import check_mergeable
@@ -133,5 +133,5 @@ def example_images(
         return usable_images(dataset_images(data), most, channels), str(data)
     if channels not in (1, 3):
         raise DataError(f"the network takes {channels} channels: give source= or data= with such images to compare on.")
-    scenes = make_scenes(cache_dir() / "scenes", train=1, val=8, size=320, seed=0)
+    scenes = write_scenes(cache_dir() / f"scenes-{GENERATOR_VERSION}", SceneSettings(16, 320, val_every=2))
     return image_files(scenes.parent / "images" / "val")[:most], "generated scenes"

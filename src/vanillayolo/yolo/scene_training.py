@@ -114,12 +114,13 @@ class SceneMixin(_Trainer):
         if mode != "train":
             return super().get_dataloader(dataset_path, batch_size, rank, mode)
         dataset = self.build_dataset(dataset_path)
-        cores = available_cores()
-        workers = cores // 4 or cores - 1 if self.device.type in {"cpu", "mps"} else min(self.args.workers, cores)
+        cores, processes = available_cores(), max(self.world_size, 1)
+        own = self.device.type in {"cpu", "mps"}  # the cores train, too
+        workers = cores // 4 or cores - 1 if own else min(self.args.workers, cores // processes)
         return InfiniteDataLoader(
             dataset=dataset,
             batch_size=batch_size,
-            sampler=EpochByEpoch(len(dataset), max(rank, 0), max(self.world_size, 1)),
+            sampler=EpochByEpoch(len(dataset), max(rank, 0), processes),
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             pin_memory=self.device.type == "cuda",
