@@ -23,9 +23,9 @@ from typing import Any
 import torch
 
 from vanillayolo import VanillaYOLO
+from vanillayolo.deploy.formats import INT8, graph_of
 from vanillayolo.deploy.layer_report import layer_report
-from vanillayolo.deploy.onnx_graph import int8_convolutions, module_name
-from vanillayolo.deploy.quantize import INT8, quantize_export
+from vanillayolo.deploy.quantize import quantize_export
 from vanillayolo.study.latency import machine
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo.exporting import export_float
@@ -69,8 +69,8 @@ def run_case(checkpoint: Path, case: tuple[str, dict[str, Any]] | None, given: A
         file = quantize_export(checkpoint, format, given.data, given.imgsz, path, **settings)
     record: dict[str, Any] = {"seconds_to_make": round(time.perf_counter() - begin, 1)}
     if case is not None:
-        found = int8_convolutions(file)
-        backbone = [int8 for name, int8 in found.items() if module_name(name).startswith("model.0.")]
+        found = graph_of(file).int8_convolutions(file)
+        backbone = [int8 for name, int8 in found.items() if name.startswith("model.0.")]
         record["int8_convolutions"] = [sum(found.values()), len(found)]
         record["int8_convolutions_of_the_backbone"] = [sum(backbone), len(backbone)]
         if given.layers:

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from vanillayolo.deploy import collapse
+from vanillayolo.deploy.formats import INT8
 from vanillayolo.deploy.layer_report import Sums, layer_report
-from vanillayolo.deploy.quantize import INT8, quantize_export
+from vanillayolo.deploy.quantize import quantize_export
 from vanillayolo.errors import UsageError, VerificationError
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.inference import image_files

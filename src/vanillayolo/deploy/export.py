@@ -18,8 +18,9 @@ from vanillayolo.yolo.kinds import KINDS
 from vanillayolo.yolo.opened import Opened, open_checkpoint
 
 from .classifier import OF_DETECTORS
-from .formats import FORMATS, check_format, check_packages, int8_formats
-from .quantize import QuantizeSettings, quantize_export
+from .formats import FORMATS, INT8, check_format, check_packages
+from .int8 import QuantizeSettings
+from .quantize import quantize_export
 from .verification import Verification
 from .verify import verify
 
@@ -74,7 +75,7 @@ def asked_precision(format: str, settings: dict[str, Any]) -> Any:
             raise UsageError(f"export format={format} has no key {key!r}: {closest(key, sorted(known))}")
     chosen = FORMATS[format]
     if word == 8 and not chosen.int8:
-        raise UsageError(f"int8 is not available for {format}; it is for {', '.join(int8_formats())}.")
+        raise UsageError(f"int8 is not available for {format}; it is for {', '.join(INT8)}.")
     if word == 16 and not chosen.half:
         raise UsageError(f"float16 is not available for {format} on a CPU; give half=False.")
     if word not in (None, 8, 16):
@@ -142,7 +143,7 @@ def export(
     proven = settings.pop("verify", True)
 
     origin = opened.origin
-    ending = FORMATS[format].int8 if word == 8 else FORMATS[format].ending
+    ending = INT8[format].ending if word == 8 else FORMATS[format].ending
     target = origin.with_name(f"{origin.stem}{ending}") if origin.suffix == ".pt" else Path(f"{origin.stem}{ending}")
     check_folder("the checkpoint's folder", target.parent)
     with whole_set(target) as stage, tempfile.TemporaryDirectory(dir=stage) as name:

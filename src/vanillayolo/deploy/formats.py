@@ -1,12 +1,64 @@
-"""The export formats as a table: names of their files, packages they need, precisions they have."""
+"""The export formats as a table: names of their files, packages, precisions, int8 writers, readers of their graphs.
+
+All that differs between formats stands in their rows. What they share does not: Ultralytics' exporter writes the float
+files, its back ends run all of them.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Protocol
+
+from torch import nn
 
 from vanillayolo.errors import UsageError, closest
 from vanillayolo.yolo.files import missing_packages
+
+from . import int8, onnx_graph, openvino_graph
+from .int8 import Batches, QuantizeSettings
+
+
+class Graph(Protocol):
+    """A module that reads the graphs of one library's files."""
+
+    def is_file(self, path: Path) -> bool:
+        """Return whether a path is one of the library's files or folders by its names."""
+
+    def nodes(self, path: Path) -> Iterator[tuple[str, str]]:
+        """Yield name and operator of every node."""
+
+    def weight_types(self, path: Path) -> set[str]:
+        """Return the types, as OpenVINO names them (``f16``), of the tensors of two axes or more."""
+
+    def int8_convolutions(self, path: Path) -> dict[str, bool]:
+        """Return, for every convolution in order, by its module, whether it computes in int8."""
+
+    def taps(self, path: Path) -> tuple[onnx_graph.Run, tuple[int, int], list[str]]:
+        """Return a run of the file, the height and width of its image, and the modules of its convolutions."""
+
+
+@dataclass(frozen=True)
+class Int8:
+    """A library's int8 file.
+
+    Attributes:
+        ending: of the file's name, as Ultralytics names its own.
+        write: writes it, from a merged network that is equalised.
+        levels: steps on each side of 0 of a convolution's weight, by ``weight_bits``.
+        equalize: the equalisation that its roundings ask for.
+    """
+
+    ending: str
+    write: Callable[[nn.Module, Path, Batches, QuantizeSettings], None]
+    levels: Callable[[nn.Conv2d, int], float]
+    equalize: str
+
+
+PIXELS = "pixels of the input"
+#: Ultralytics divides a LiteRT file's boxes, so that one scale may serve them and scores; its runner multiplies again.
+SHARES = "shares of the input's width and height"
 
 
 @dataclass(frozen=True)
@@ -19,7 +71,10 @@ class Format:
         making: further packages that write it.
         extra: the extra of this package that installs both.
         half: whether it has float16 on a CPU.
-        int8: ending of its int8 files; empty where there are none.
+        int8: its int8 files; None where there are none.
+        graph: reads its graphs; None where nothing does.
+        input, output: names of its tensors; None where they are known by their places.
+        unit: of a float file's boxes.
     """
 
     ending: str
@@ -27,18 +82,53 @@ class Format:
     making: tuple[str, ...] = ()
     extra: str = "export"
     half: bool = False
-    int8: str = ""
+    int8: Int8 | None = None
+    graph: Graph | None = None
+    input: str | None = None
+    output: str | None = None
+    unit: str = PIXELS
 
 
 FORMATS = {
     "torchscript": Format(".torchscript"),
-    "onnx": Format(".onnx", ("onnx>=1.17", "onnxruntime>=1.20"), ("onnxslim>=0.1.82",), half=True, int8="_int8.onnx"),
-    "openvino": Format("_openvino_model", ("openvino>=2025.2",), half=True, int8="_int8_openvino_model"),
+    "onnx": Format(
+        ".onnx",
+        ("onnx>=1.17", "onnxruntime>=1.20"),
+        ("onnxslim>=0.1.82",),
+        half=True,
+        int8=Int8(
+            "_int8.onnx",
+            int8.write_onnx,
+            lambda conv, bits: 64 if bits == 7 and conv.groups == 1 else 127,
+            equalize="activations",
+        ),
+        graph=onnx_graph,
+        input="images",
+        output="output0",
+    ),
+    "openvino": Format(
+        "_openvino_model",
+        ("openvino>=2025.2",),
+        half=True,
+        # NNCF halves the range, 127 steps for both sides together, but for depthwise convolutions, which sum no
+        # channels. Their input has a scale for each channel, so that nothing in it needs to be equal, and no row of a
+        # weight has a scale below a hundredth of the largest row's: what counts is that rows are alike, which equation
+        # 11 sees to.
+        int8=Int8(
+            "_int8_openvino_model",
+            int8.write_openvino,
+            lambda conv, bits: 63.5 if bits == 7 and conv.groups == 1 else 127,
+            equalize="weights",
+        ),
+        graph=openvino_graph,
+    ),
     # pnnx: later versions write files that ncnn crashes on (Ultralytics' own pin)
-    "ncnn": Format("_ncnn_model", ("ncnn",), ("pnnx==20260526",), extra="ncnn", half=True),
-    "litert": Format(".tflite", ("ai-edge-litert>=2.3.0",), ("litert-torch>=0.10.0",), extra="litert"),
+    "ncnn": Format("_ncnn_model", ("ncnn",), ("pnnx==20260526",), extra="ncnn", half=True, input="in0", output="out0"),
+    "litert": Format(".tflite", ("ai-edge-litert>=2.3.0",), ("litert-torch>=0.10.0",), extra="litert", unit=SHARES),
     "executorch": Format("_executorch_model", ("executorch>=1.5",), extra="executorch"),
 }
+#: The int8 files by format.
+INT8 = {name: format.int8 for name, format in FORMATS.items() if format.int8}
 #: Formats that are left out, with the reason.
 LEFT_OUT = {"mnn": "its converter installs packages by itself and reports to a server"}
 
@@ -83,6 +173,13 @@ def check_packages(format: str, run_only: bool = False) -> None:
         )
 
 
-def int8_formats() -> list[str]:
-    """Return the formats that have int8."""
-    return [name for name, format in FORMATS.items() if format.int8]
+def graph_of(path: Path) -> Graph:
+    """Return what reads the graph of a file.
+
+    Raises:
+        UsageError: for one that nothing reads.
+    """
+    for format in FORMATS.values():
+        if format.graph and path.exists() and format.graph.is_file(path):
+            return format.graph
+    raise UsageError(f"{path}: layers are read of ONNX (.onnx) and OpenVINO (folder, .xml) files that exist.")
