@@ -23,7 +23,7 @@ from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image
 from vanillayolo.yolo.opened import merged_network
 
-NEEDED = {"openvino": ("onnx", "openvino", "nncf"), "onnx": ("onnx", "onnxruntime")}
+NEEDED = {"openvino": ("onnx", "openvino", "nncf"), "onnx": ("onnx", "onnxruntime")}  # LiteRT: test_litert.py
 
 
 def need(format: str) -> None:
@@ -31,7 +31,7 @@ def need(format: str) -> None:
         pytest.importorskip(package, reason=f"needs {package}: pip install vanillayolo[export]")
 
 
-@pytest.fixture(scope="session", params=sorted(INT8))
+@pytest.fixture(scope="session", params=sorted(NEEDED))
 def int8_file(request: pytest.FixtureRequest, finished: Path, painted: Path) -> Path:
     """An int8 file of ``finished`` in each format."""
     need(request.param)
@@ -94,7 +94,7 @@ def test_stock_ultralytics_opens_it_with_names_and_size(int8_file: Path, painted
 
 
 def test_modules_asked_for_stay_in_float(finished: Path, painted: Path, tmp_path: Path) -> None:
-    for format in INT8:
+    for format in NEEDED:
         need(format)
         path = tmp_path / f"kept{INT8[format].ending}"
         settings: dict[str, Any] = {"keep_float": "model.0.stem,model.4", "equalize": "weights", "images": 2}
@@ -119,7 +119,7 @@ def test_calibrated_on_the_training_split_only(painted: Path) -> None:
     assert [len(x) for x in batches.stacked(1)] == [1] * 5
 
 
-@pytest.mark.parametrize("format", sorted(INT8))
+@pytest.mark.parametrize("format", sorted(NEEDED))
 def test_height_and_width_may_differ(format: str, finished: Path, painted: Path, tmp_path: Path) -> None:
     need(format)
     path = tmp_path / f"wide{INT8[format].ending}"

@@ -18,9 +18,12 @@ from vanillayolo.yolo.kinds import KINDS
 from vanillayolo.yolo.opened import Opened, open_checkpoint
 
 from .classifier import OF_DETECTORS
+from .contract import contract_of, write_contract
 from .formats import FORMATS, INT8, check_format, check_packages
 from .int8 import QuantizeSettings
 from .quantize import quantize_export
+from .rewrites import rewritten
+from .targets import Target, target_row
 from .verification import Verification
 from .verify import verify
 
@@ -83,10 +86,44 @@ def asked_precision(format: str, settings: dict[str, Any]) -> Any:
     return word
 
 
-def write_int8(model: Opened, target: Path, format: str, data: str, settings: dict[str, Any]) -> Path:
-    """Write an int8 file calibrated on the training split."""
-    kept = {k: v for k, v in settings.items() if k not in {"half", "int8", "quantize", "device", "verbose", "batch"}}
-    return Path(quantize_export(model, format=format, data=data, path=target, **kept))
+def write(
+    opened: Opened, place: Path, format: str, word: Any, data: str | None, chip: Target, settings: dict[str, Any]
+) -> Path:
+    """Write a file into an empty folder, in int8 calibrated on the training split, and return it.
+
+    Args:
+        opened: the checkpoint.
+        place: the file; a float one has its name from the folder and the checkpoint.
+        format: its format.
+        word: its precision, as :func:`asked_precision` has it.
+        data: checked data YAML.
+        chip: whose rewrites are applied.
+        settings: the user's.
+    """
+    if word == 8:
+        left = {"half", "int8", "quantize", "device", "verbose", "batch"}
+        kept = {k: v for k, v in settings.items() if k not in left}
+        return Path(quantize_export(opened, format, str(data), path=place, rewrites=chip.rewrites, **kept))
+    asked = {k: v for k, v in settings.items() if k not in {"half", "int8"} and v is not None}
+    asked |= {"format": format, "quantize": word, "task": opened.task}
+    network = rewritten(opened.merged(), chip.rewrites) if chip.rewrites else opened.network
+    return write_file(network, place.parent, opened.origin.stem, asked, opened.callbacks)
+
+
+def for_target(target: str | None, format: str | None, settings: dict[str, Any]) -> tuple[Target, str]:
+    """Return the chip and the format of its files; its settings join the user's, in place.
+
+    Raises:
+        UsageError: for an unknown chip, or another format than its compiler takes.
+    """
+    if target is None:
+        return Target(()), check_format(format or "torchscript")
+    chip = target_row(target)
+    if format not in (None, chip.format):
+        raise UsageError(f"format={format}: target={target} takes {chip.format}; omit format.")
+    for key, value in chip.settings:
+        settings.setdefault(key, value)
+    return chip, chip.format
 
 
 def check_classifier(word: Any, settings: dict[str, Any]) -> None:
@@ -97,7 +134,7 @@ def check_classifier(word: Any, settings: dict[str, Any]) -> None:
     """
     if word == 8:
         raise UsageError("int8 is for detectors; a classifier exports in float32 and float16.")
-    for key in OF_DETECTORS:
+    for key in (*OF_DETECTORS, "target"):
         if settings.get(key) is not None:
             raise UsageError(f"export of a classifier has no key {key!r}: it finds no boxes.")
 
@@ -109,15 +146,20 @@ def unverified(target: Path, ending: str) -> Path:
 
 @checked
 def export(
-    model: Opened | VanillaModel | str | Path, format: str = "torchscript", data: str | None = None, **settings: Any
+    model: Opened | VanillaModel | str | Path,
+    format: str | None = None,
+    data: str | None = None,
+    target: str | None = None,
+    **settings: Any,
 ) -> Exported:
     """Write the merged network in another format beside its checkpoint, and compare the file with PyTorch.
 
     Args:
         model: a trained detector or classifier, or its checkpoint.
-        format: one of ``FORMATS``.
+        format: one of ``FORMATS``; the target's, or ``torchscript``, where not given.
         data: data YAML for mAP of file and PyTorch; with int8, also for calibration. A classifier: folder whose
             validation images it is compared on.
+        target: a chip, a row of ``TARGETS``: the exact rewrites for it are applied; its name stands in the file's.
         **settings: Ultralytics' export settings of the format (``imgsz``, ``half``, ``dynamic``, ``nms`` ...); with
             ``int8=True``, those of the quantiser; ``source`` and ``split`` of the comparison; ``verify=False`` leaves
             it out.
@@ -129,14 +171,14 @@ def export(
         VerificationError: when the file is not what the checkpoint computes; it is kept with ``-unverified`` in its
             name.
     """
-    format = check_format(format)
+    chip, format = for_target(target, format, settings)
     word = asked_precision(format, settings)
     if word == 8 and not data:
         raise DataError("data is missing: int8 is calibrated on the training split of data=FILE.yaml.")
-    check_packages(format)
+    check_packages(format, int8=word == 8)
     opened = open_checkpoint(model, "export takes a checkpoint (.pt)")
     if opened.task == "classify":
-        check_classifier(word, settings)
+        check_classifier(word, {**settings, "target": target})
     opened.check_whole()
     checked = opened.checked_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
     comparison = {k: settings.pop(k) for k in ("source", "split") if k in settings}
@@ -144,25 +186,23 @@ def export(
 
     origin = opened.origin
     ending = INT8[format].ending if word == 8 else FORMATS[format].ending
-    target = origin.with_name(f"{origin.stem}{ending}") if origin.suffix == ".pt" else Path(f"{origin.stem}{ending}")
-    check_folder("the checkpoint's folder", target.parent)
-    with whole_set(target) as stage, tempfile.TemporaryDirectory(dir=stage) as name:
-        folder = Path(name)
-        if word == 8:
-            made = write_int8(opened, folder / target.name, format, str(checked), settings)
-        else:
-            asked = {k: v for k, v in settings.items() if k not in {"half", "int8"} and v is not None}
-            asked |= {"format": format, "quantize": word, "task": opened.task}
-            made = write_file(opened.network, folder, origin.stem, asked, opened.callbacks)
+    name = f"{origin.stem}{f'_{target}' if target else ''}{ending}"
+    path = origin.with_name(name) if origin.suffix == ".pt" else Path(name)
+    check_folder("the checkpoint's folder", path.parent)
+    with whole_set(path) as stage, tempfile.TemporaryDirectory(dir=stage) as folder:
+        made = write(opened, Path(folder) / name, format, word, checked, chip, settings)
         result = None
         if proven:
             inside = {k: settings[k] for k in ("conf", "iou", "agnostic_nms") if settings.get("nms") and k in settings}
             result = verify(made, opened, checked, **comparison, **inside)
-            target = unverified(target, ending) if result.breaches else target
-            result.file = target.name
-            result.save(stage / target.name)
-        made.replace(stage / target.name)
+            path = unverified(path, ending) if result.breaches else path
+            result.file, result.target, result.rewrites = path.name, target or "", list(chip.rewrites)
+            result.save(stage / path.name)
+        contract = contract_of(made, path.name, format, opened.task, result)
+        contract |= {"target": target, "rewrites": chip.rewrites} if target else {}
+        write_contract(stage / path.name, contract)
+        made.replace(stage / path.name)
     if result is None:
-        return Exported(target, format)
+        return Exported(path, format)
     result.check()
-    return Exported(target, format, result, result.record_of(target))
+    return Exported(path, format, result, result.record_of(path))

@@ -16,7 +16,7 @@ from torch import nn
 from vanillayolo.errors import UsageError, closest
 from vanillayolo.yolo.files import missing_packages
 
-from . import int8, onnx_graph, openvino_graph
+from . import int8, litert, onnx_graph, openvino_graph
 from .int8 import Batches, QuantizeSettings
 
 
@@ -48,12 +48,16 @@ class Int8:
         write: writes it, from a merged network that is equalised.
         levels: steps on each side of 0 of a convolution's weight, by ``weight_bits``.
         equalize: the equalisation that its roundings ask for.
+        making: packages that write it, beyond those of the format.
+        decode: where its decode may be.
     """
 
     ending: str
     write: Callable[[nn.Module, Path, Batches, QuantizeSettings], None]
     levels: Callable[[nn.Conv2d, int], float]
     equalize: str
+    making: tuple[str, ...] = ()
+    decode: tuple[str, ...] = ("inside",)
 
 
 PIXELS = "pixels of the input"
@@ -119,18 +123,42 @@ FORMATS = {
             int8.write_openvino,
             lambda conv, bits: 63.5 if bits == 7 and conv.groups == 1 else 127,
             equalize="weights",
+            making=("nncf>=3.0",),
         ),
         graph=openvino_graph,
     ),
     # pnnx: later versions write files that ncnn crashes on (Ultralytics' own pin)
     "ncnn": Format("_ncnn_model", ("ncnn",), ("pnnx==20260526",), extra="ncnn", half=True, input="in0", output="out0"),
-    "litert": Format(".tflite", ("ai-edge-litert>=2.3.0",), ("litert-torch>=0.10.0",), extra="litert", unit=SHARES),
+    "litert": Format(
+        ".tflite",
+        ("ai-edge-litert>=2.3.0",),
+        ("litert-torch>=0.10.0",),
+        extra="litert",
+        int8=Int8(
+            "_int8.tflite",
+            litert.write_litert,
+            lambda conv, bits: 127,
+            equalize="activations",
+            making=("ai-edge-quantizer>=0.10.0",),
+            decode=("inside", "outside"),
+        ),
+        input="args_0",
+        output="output_0",
+        unit=SHARES,
+    ),
+    "mnn": Format(
+        ".mnn",
+        ("MNN>=3.6",),
+        ("onnx>=1.17", "onnxslim>=0.1.82"),
+        extra="mnn",
+        half=True,
+        input="images",
+        output="output0",
+    ),
     "executorch": Format("_executorch_model", ("executorch>=1.5",), extra="executorch"),
 }
 #: The int8 files by format.
 INT8 = {name: format.int8 for name, format in FORMATS.items() if format.int8}
-#: Formats that are left out, with the reason.
-LEFT_OUT = {"mnn": "its converter installs packages by itself and reports to a server"}
 
 
 def check_format(format: object) -> str:
@@ -140,8 +168,6 @@ def check_format(format: object) -> str:
         UsageError: for one that is not exported here.
     """
     name = str(format).lower()
-    if name in LEFT_OUT:
-        raise UsageError(f"format={name}: left out, {LEFT_OUT[name]}; allowed: {', '.join(FORMATS)}.")
     if name not in FORMATS:
         raise UsageError(
             f"format={format!r}: {closest(name, FORMATS)} (Ultralytics exports others from a collapsed checkpoint, "
@@ -163,10 +189,11 @@ def format_of(path: Path) -> str:
     raise UsageError(f"{path}: not an exported file; allowed: {endings}.")
 
 
-def check_packages(format: str, run_only: bool = False) -> None:
+def check_packages(format: str, run_only: bool = False, int8: bool = False) -> None:
     """Raise UsageError, with what to install, unless the packages of a format are there."""
     chosen = FORMATS[format]
-    missing = missing_packages([*chosen.running, *(() if run_only else chosen.making)])
+    quantiser = chosen.int8.making if int8 and chosen.int8 else ()
+    missing = missing_packages([*chosen.running, *(() if run_only else chosen.making), *quantiser])
     if missing:
         raise UsageError(
             f"format={format} needs {', '.join(missing)}: pip install 'vanillayolo[{chosen.extra}]' installs them."

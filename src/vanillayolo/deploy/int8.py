@@ -36,7 +36,8 @@ class QuantizeSettings(Settings):
         images: calibration images, at most; taken evenly from the training split.
         bias_correction: take the shift of each layer's mean off its bias (:mod:`vanillayolo.deploy.bias`).
         keep_float: modules left in float, by name (``model.0.stem``), with all that is in them.
-        weight_bits: 7, or 8, with which CPUs without VNNI clip sums of two products at 16 bits.
+        weight_bits: 7, or 8, with which CPUs without VNNI clip sums of two products at 16 bits; LiteRT has 8 always.
+        decode: of LiteRT: ``inside``, in float; ``outside``, the file ends in int8 maps of boxes and maps of scores.
     """
 
     SECTION = "int8"
@@ -46,12 +47,14 @@ class QuantizeSettings(Settings):
         "bias_correction": FLAG,
         "keep_float": NAMES | Kind("()", lambda v: v == () or v == []),
         "weight_bits": Kind("7 or 8", lambda v: v in (7, 8)),
+        "decode": one_of("inside", "outside"),
     }
     equalize: str | None = None
     images: int = 300
     bias_correction: bool = True
     keep_float: tuple[str, ...] = ()
     weight_bits: int = 7
+    decode: str = "inside"
 
     @classmethod
     def of(cls, settings: dict[str, Any]) -> QuantizeSettings:

@@ -25,6 +25,7 @@ from .bias import correct_biases
 from .equalize import equalize
 from .formats import INT8
 from .int8 import Batches, QuantizeSettings
+from .rewrites import rewritten
 
 
 def calibration_images(data: str, most: int, channels: int = 3) -> list[Path]:
@@ -41,7 +42,14 @@ def calibration_images(data: str, most: int, channels: int = 3) -> list[Path]:
     return sorted(usable_images((files[i] for i in [*even, *rest]), most, channels))
 
 
-def quantize(network: nn.Module, format: str, target: Path, batches: Batches, settings: QuantizeSettings) -> None:
+def quantize(
+    network: nn.Module,
+    format: str,
+    target: Path,
+    batches: Batches,
+    settings: QuantizeSettings,
+    rewrites: Sequence[str] = (),
+) -> None:
     """Equalise a network, correct its biases and write it as an int8 file.
 
     Args:
@@ -50,6 +58,7 @@ def quantize(network: nn.Module, format: str, target: Path, batches: Batches, se
         target: the file or folder.
         batches: calibration images.
         settings: what is done.
+        rewrites: exact changes that follow, names in :data:`vanillayolo.deploy.rewrites.REWRITES`.
     """
     row = INT8[format]
     torch.manual_seed(0)
@@ -58,7 +67,7 @@ def quantize(network: nn.Module, format: str, target: Path, batches: Batches, se
     if settings.bias_correction:
         bits = settings.weight_bits
         correct_biases(network, batches.stacked(), lambda conv: row.levels(conv, bits), settings.keep_float)
-    row.write(network, target, batches, settings)
+    row.write(rewritten(network, rewrites), target, batches, settings)
 
 
 def quantize_export(
@@ -67,16 +76,18 @@ def quantize_export(
     data: str | None = None,
     imgsz: int | Sequence[int] | None = None,
     path: str | Path | None = None,
+    rewrites: Sequence[str] = (),
     **settings: Any,
 ) -> Path:
     """Write an int8 file of a trained detector, calibrated on the training split of its data.
 
     Args:
         checkpoint: a trained detector or its ``best.pt``, at slope 1 or collapsed.
-        format: ``openvino`` (a folder) or ``onnx``.
+        format: ``openvino`` (a folder), ``onnx`` or ``litert``.
         data: data YAML; images of its training split are used, labels are not.
         imgsz: side of the image, or height and width, pixels; the training's own by default.
         path: where the file goes; beside the checkpoint by default.
+        rewrites: exact changes for a chip, names in :data:`vanillayolo.deploy.rewrites.REWRITES`.
         **settings: fields of :class:`QuantizeSettings`.
 
     Returns:
@@ -91,6 +102,9 @@ def quantize_export(
     if format not in INT8:
         raise UsageError(f"int8 has no format {format!r}: {closest(str(format), INT8)}")
     chosen = QuantizeSettings.of(settings)
+    if chosen.decode not in INT8[format].decode:
+        able = " and ".join(name for name, row in INT8.items() if chosen.decode in row.decode)
+        raise UsageError(f"decode={chosen.decode}: not of format={format}; it is of {able}.")
     if not data:
         raise DataError("int8 needs data=FILE.yaml: it is calibrated on images of the training split.")
     opened = open_checkpoint(checkpoint, "int8 starts from a checkpoint (.pt)")
@@ -105,5 +119,5 @@ def quantize_export(
     target = Path(path) if path else origin.with_name(f"{origin.stem}{INT8[format].ending}")
     batches = Batches(files, size, opened.channels)
     with whole_set(target) as stage:
-        quantize(network, format, stage / target.name, batches, chosen)
+        quantize(network, format, stage / target.name, batches, chosen, rewrites)
     return target

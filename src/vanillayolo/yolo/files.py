@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import tempfile
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,13 +20,16 @@ from ultralytics.cfg import get_cfg
 from ultralytics.engine.exporter import Exporter, export_formats
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.autobackend import AutoBackend
+from ultralytics.nn.backends.base import BaseBackend
+from ultralytics.nn.backends.litert import LiteRTBackend
 from ultralytics.nn.backends.openvino import OpenVINOBackend
 from ultralytics.utils.checks import check_version
 from ultralytics.utils.nms import non_max_suppression
 
 from vanillayolo.errors import CheckpointError, UsageError, VerificationError, one_line
 
-from .exporting import any_size, quiet, with_distribution_mean
+from .exporting import AROUND, any_size, quiet, with_distribution_mean
+from .raw_maps import Decode
 
 
 def xml_of(path: str | Path) -> Path:
@@ -42,11 +48,31 @@ class Float32OpenVINO(OpenVINOBackend):
         self.ov_compiled_model = self.compile_model(self.ov.Core().read_model(xml_of(weight)))
 
 
+class DecodingLiteRT(LiteRTBackend):
+    """LiteRT that decodes the maps of a file without decode, as its metadata describe them."""
+
+    def forward(self, im: Tensor) -> list[np.ndarray]:
+        """Return what the file gives, decoded: boxes (xywh in pixels) and scores."""
+        outputs: list[np.ndarray] = super().forward(im)
+        if self.metadata.get("decode") != "outside":
+            return outputs
+        said = self.metadata["maps"]
+        given = dict(zip((detail["name"] for detail in self.output_details), outputs, strict=True))
+        maps = [torch.from_numpy(given[x["tensor"]]).permute(0, 3, 1, 2) for x in said]
+        strides = [x["stride"] for x in said if x["holds"] == "boxes"]
+        return [Decode(strides, self.metadata["bins"], self.metadata["imgsz"])(maps).numpy()]
+
+
 @contextmanager
-def float32_runtimes() -> Iterator[None]:
-    """Let whatever Ultralytics opens meanwhile compute in float32 where the file does."""
+def own_runtimes(float32: bool = True) -> Iterator[None]:
+    """Let whatever Ultralytics opens meanwhile decode what has no decode, and compute in float32 where the file does.
+
+    Args:
+        float32: False leaves the precision to each library.
+    """
     before = AutoBackend._BACKEND_MAP
-    AutoBackend._BACKEND_MAP = {**before, "openvino": Float32OpenVINO}
+    own = {"litert": DecodingLiteRT, **({"openvino": Float32OpenVINO} if float32 else {})}
+    AutoBackend._BACKEND_MAP = {**before, **own}
     try:
         yield
     finally:
@@ -81,6 +107,37 @@ class DescribingExporter(Exporter):
         super().__setattr__(name, value)
 
 
+def metadata_of(path: Path) -> dict[str, Any]:
+    """Return what an exporter wrote into a file, read without its library."""
+    said = BaseBackend.read_metadata(path)
+    BaseBackend.apply_metadata(SimpleNamespace(dynamic=False), said)
+    return said
+
+
+def contract_file(path: Path) -> Path:
+    """Return where the contract of a file stands: ``NAME.contract.json`` beside it."""
+    return path.with_name(f"{path.name}.contract.json")
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256, in hexadecimal, of a file, or of all files of a folder one after the other."""
+    content = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        content.update(file.read_bytes())
+    return content.hexdigest()
+
+
+def own_conf(path: Path) -> float | None:
+    """Return the score from which a file's boxes count, as its contract says; None without a contract of this file."""
+    try:
+        said = json.loads(contract_file(path).read_text(encoding="utf-8"))
+        conf = float(said["suppression"]["conf"])
+        same = said["sha256"] == digest_of(path)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return conf if same and 0 <= conf <= 1 and not said["suppression"].get("inside") else None
+
+
 class ExportedFile:
     """An exported detector, run by its own library in float32 where the file is float32.
 
@@ -100,7 +157,7 @@ class ExportedFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        with float32_runtimes(), quiet():
+        with own_runtimes(), quiet():
             self._backend = AutoBackend(str(path), device=torch.device("cpu"), verbose=False)
         self.name = Path(path).name
         self.format = str(self._backend.format)
@@ -145,7 +202,7 @@ def check_runs(path: str, name: str, task: str, device: torch.device, imgsz: Any
         imgsz: pixels, for a file that does not say its size.
     """
     try:
-        with quiet():
+        with quiet(), own_runtimes(float32=False):
             backend = AutoBackend(path, device=device, verbose=False)
             said = backend.metadata
             size = said.get("imgsz") or imgsz or 640
@@ -200,7 +257,7 @@ def mean_average_precision(
     settings = {"data": data, "imgsz": imgsz, "split": split, "batch": 4, "rect": False, "plots": False}
     settings |= {"verbose": False, "mode": "val", "task": "detect", "device": "cpu"}
     settings |= asdict(inside) if inside else {}
-    with tempfile.TemporaryDirectory() as folder, float32_runtimes(), quiet():
+    with tempfile.TemporaryDirectory() as folder, own_runtimes(), quiet():
         kind = SingleLabelValidator if inside else DetectionValidator
         validator = kind(args=settings, save_dir=Path(folder) / "val")
         validator(model=copy.deepcopy(model) if isinstance(model, nn.Module) else str(model))
@@ -260,5 +317,9 @@ def write_file(network: nn.Module, folder: Path, stem: str, settings: dict[str, 
     network.pt_path = str(folder / f"{stem}.pt")  # type: ignore[assignment]  # the exporter names its file by it
     network.args = {"imgsz": args.get("imgsz", 640), "data": ""}  # type: ignore[assignment]  # it describes the file
     fixed = {"imgsz": args.get("imgsz", 640), "batch": 1, "verbose": False, "mode": "export", "task": "detect"}
-    with quiet(), any_size():  # it would name the folder, which is not where the file will be
+    with (
+        AROUND.get(settings["format"], nullcontext)(),
+        quiet(),
+        any_size(),
+    ):  # it would name the folder, which is not where the file will be
         return Path(str(DescribingExporter(overrides={**fixed, **settings}, _callbacks=callbacks)(model=network)))

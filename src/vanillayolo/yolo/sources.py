@@ -20,6 +20,7 @@ from vanillayolo.errors import DataError, UsageError, one_line
 from vanillayolo.values import shown
 
 from .datasets import read_image
+from .files import own_runtimes
 from .prediction import VanillaPredictor
 
 #: What Ultralytics opens over a network, and where a server listens that names no port.
@@ -145,7 +146,12 @@ class CheckedSource:
 
 
 class VanillaDetectionPredictor(CheckedSource, VanillaPredictor):
-    """Ultralytics' predictor of boxes."""
+    """Ultralytics' predictor of boxes; it decodes the maps of files that have no decode."""
+
+    def setup_model(self, *arguments: Any, **settings: Any) -> None:
+        """Open the network or file."""
+        with own_runtimes(float32=False):
+            super().setup_model(*arguments, **settings)
 
 
 class VanillaClassificationPredictor(CheckedSource, ClassificationPredictor):
