@@ -6,10 +6,10 @@ files, its back ends run all of them.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from types import ModuleType
 
 from torch import nn
 
@@ -18,25 +18,6 @@ from vanillayolo.yolo.files import missing_packages
 
 from . import int8, litert, onnx_graph, openvino_graph
 from .int8 import Batches, QuantizeSettings
-
-
-class Graph(Protocol):
-    """A module that reads the graphs of one library's files."""
-
-    def is_file(self, path: Path) -> bool:
-        """Return whether a path is one of the library's files or folders by its names."""
-
-    def nodes(self, path: Path) -> Iterator[tuple[str, str]]:
-        """Yield name and operator of every node."""
-
-    def weight_types(self, path: Path) -> set[str]:
-        """Return the types, as OpenVINO names them (``f16``), of the tensors of two axes or more."""
-
-    def int8_convolutions(self, path: Path) -> dict[str, bool]:
-        """Return, for every convolution in order, by its module, whether it computes in int8."""
-
-    def taps(self, path: Path) -> tuple[onnx_graph.Run, tuple[int, int], list[str]]:
-        """Return a run of the file, the height and width of its image, and the modules of its convolutions."""
 
 
 @dataclass(frozen=True)
@@ -76,7 +57,7 @@ class Format:
         extra: the extra of this package that installs both.
         half: whether it has float16 on a CPU.
         int8: its int8 files; None where there are none.
-        graph: reads its graphs; None where nothing does.
+        graph: the module that reads its graphs (``nodes``, ``weight_types``, ``int8_convolutions``, ``taps``), or None.
         input, output: names of its tensors; None where they are known by their places.
         unit: of a float file's boxes.
     """
@@ -87,7 +68,7 @@ class Format:
     extra: str = "export"
     half: bool = False
     int8: Int8 | None = None
-    graph: Graph | None = None
+    graph: ModuleType | None = None
     input: str | None = None
     output: str | None = None
     unit: str = PIXELS
@@ -200,7 +181,7 @@ def check_packages(format: str, run_only: bool = False, int8: bool = False) -> N
         )
 
 
-def graph_of(path: Path) -> Graph:
+def graph_of(path: Path) -> ModuleType:
     """Return what reads the graph of a file.
 
     Raises:

@@ -49,18 +49,24 @@ class Float32OpenVINO(OpenVINOBackend):
 
 
 class DecodingLiteRT(LiteRTBackend):
-    """LiteRT that decodes the maps of a file without decode, as its metadata describe them."""
+    """LiteRT that decodes the maps of a file of integers without decode, as its metadata describe them."""
 
     def forward(self, im: Tensor) -> list[np.ndarray]:
-        """Return what the file gives, decoded: boxes (xywh in pixels) and scores."""
-        outputs: list[np.ndarray] = super().forward(im)
-        if self.metadata.get("decode") != "outside":
-            return outputs
-        said = self.metadata["maps"]
-        given = dict(zip((detail["name"] for detail in self.output_details), outputs, strict=True))
-        maps = [torch.from_numpy(given[x["tensor"]]).permute(0, 3, 1, 2) for x in said]
-        strides = [x["stride"] for x in said if x["holds"] == "boxes"]
-        return [Decode(strides, self.metadata["bins"], self.metadata["imgsz"])(maps).numpy()]
+        """Return boxes (xywh in pixels) and scores of ``[1, 3, height, width]``."""
+        said = self.metadata
+        if said.get("decode") != "outside":
+            return list(super().forward(im))
+        rounded = (im.permute(0, 2, 3, 1) / said["input"]["scale"]).round() + said["input"]["zero_point"]
+        integers = rounded.clamp(-128, 127).to(torch.int8)  # Ultralytics truncates
+        self.interpreter.set_tensor(self.input_details[0]["index"], integers.numpy())
+        self.interpreter.invoke()
+        places = {detail["name"]: detail["index"] for detail in self.output_details}
+        maps = []
+        for output in said["maps"]:
+            values = torch.from_numpy(self.interpreter.get_tensor(places[output["tensor"]])).float()
+            maps.append(((values - output["zero_point"]) * output["scale"]).permute(0, 3, 1, 2))
+        strides = [x["stride"] for x in said["maps"] if x["holds"] == "boxes"]
+        return [Decode(strides, said["bins"], said["imgsz"])(maps).numpy()]
 
 
 @contextmanager
