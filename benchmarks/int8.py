@@ -29,9 +29,9 @@ from vanillayolo.deploy.quantize import quantize_export
 from vanillayolo.study.latency import machine
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo.exporting import export_float
-from vanillayolo.yolo.files import own_runtimes
 from vanillayolo.yolo.inference import dataset_images
 from vanillayolo.yolo.opened import merged_network
+from vanillayolo.yolo.runtimes import own_runtimes
 
 OUT = Path(__file__).parent / "int8.json"
 #: What is compared: the format and the settings that differ from the defaults; None for the float32 file.

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from vanillayolo.atomic import write_whole
+from vanillayolo.environment import __version__
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo.files import ExportedFile, Suppression, contract_file, digest_of, metadata_of
 
@@ -16,10 +17,14 @@ from .verification import Verification
 #: Of the keys and what they mean; a reader refuses a higher one.
 VERSION = 1
 PICTURE = {"colour": "RGB", "divide_by": 255, "interpolation": "bilinear"}
-#: How a picture becomes an input, by task.
-PREPROCESSING: dict[str, dict[str, Any]] = {
-    "detect": {"fit": "letterbox", "margin": 114, "centred": True, **PICTURE},
-    "classify": {"fit": "resize the shorter side, crop the centre", **PICTURE},
+#: How a picture becomes an input: of a classifier, of all others.
+CROP: dict[str, Any] = {"fit": "resize the shorter side, crop the centre", **PICTURE}
+LETTERBOX: dict[str, Any] = {"fit": "letterbox", "margin": 114, "centred": True, **PICTURE}
+#: What an object has behind its box and scores, by task.
+MORE = {
+    "segment": ["coefficients of the mask's prototypes, which are the second output"],
+    "pose": ["x, y and visibility of each key point"],
+    "obb": ["angle in radians"],
 }
 #: How int8 maps become boxes and scores.
 DECODE = {
@@ -37,11 +42,9 @@ def contract_of(path: Path, name: str, format: str, task: str, proof: Verificati
         path: the file, as Ultralytics' exporter or a writer of ours made it.
         name: its name when it stands in its place.
         format: its format.
-        task: ``detect`` or ``classify``.
+        task: what it is for.
         proof: what it was found to compute.
     """
-    from vanillayolo import __version__  # the package imports this module
-
     said, row = metadata_of(path) or ExportedFile(path).metadata, FORMATS[format]  # MNN alone opens its own
     dynamic = bool(said.get("dynamic"))
     batch, height, width = (None, None, None) if dynamic else (int(said.get("batch", 1)), *said["imgsz"])
@@ -57,13 +60,13 @@ def contract_of(path: Path, name: str, format: str, task: str, proof: Verificati
         "format": format,
         "task": task,
         "input": {**given, "range": [0, 1], "stride": int(said["stride"]), **said.get("input", {})},
-        "preprocessing": PREPROCESSING[task],
+        "preprocessing": CROP if task == "classify" else LETTERBOX,
         "outputs": said.get("maps") or [{"name": row.output, "type": "float32", **_output(said, row.unit, task)}],
         "names": names,
     }
     if said.get("decode") == "outside":
         contract["decode"] = {"bins": said["bins"], **DECODE}
-    if task == "detect":
+    if task != "classify":
         inside = bool(said.get("end2end"))
         own = said.get("args") or {} if inside else {}
         values = {k: v if own.get(k) is None else own[k] for k, v in asdict(Suppression()).items()}
@@ -74,16 +77,13 @@ def contract_of(path: Path, name: str, format: str, task: str, proof: Verificati
 
 
 def _output(said: dict[str, Any], unit: str, task: str) -> dict[str, Any]:
-    """Return what the one output of a file with decode holds."""
+    """Return what the first output of a file with decode holds."""
     if task == "classify":
         return {"axes": ["image", "class"], "holds": ["probability"]}
     if said.get("end2end"):
-        return {
-            "axes": ["image", "box", "value"],
-            "holds": ["x1", "y1", "x2", "y2", "score", "class"],
-            "unit": PIXELS,
-        }
-    holds = ["centre x", "centre y", "width", "height", "score of each class"]
+        holds = ["x1", "y1", "x2", "y2", "score", "class", *MORE.get(task, [])]
+        return {"axes": ["image", "box", "value"], "holds": holds, "unit": PIXELS}
+    holds = ["centre x", "centre y", "width", "height", "score of each class", *MORE.get(task, [])]
     return {"axes": ["image", "value", "anchor"], "holds": holds, "unit": unit}
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from vanillayolo.yolo.files import xml_of
+from vanillayolo.yolo.runtimes import xml_of
 
 from .onnx_graph import Run, module_name
 

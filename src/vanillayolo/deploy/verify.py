@@ -201,9 +201,8 @@ def verify(
         result, path, file, network, files, sizes, conf=conf, iou=iou, agnostic_nms=agnostic_nms
     )
     if kind == "int8" and not inside and file.batch == 1:
-        pictures = dataset_images(checked, split)[:OPERATING_IMAGES] if checked else files
-        readable = usable_images(pictures, OPERATING_IMAGES, file.channels)
-        inputs = (letterbox(read_image(p, file.channels), sizes[0]) for p in readable)
+        pictures = usable_images(dataset_images(checked, split), OPERATING_IMAGES, file.channels) if checked else files
+        inputs = (letterbox(read_image(p, file.channels), sizes[0]) for p in pictures)
         result.operating = operating_point(file, network, inputs)
     if checked:
         add_map(result, path, network, sizes[0], checked, split, inside)

@@ -32,11 +32,11 @@ from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.exporting import export_float
-from vanillayolo.yolo.files import xml_of
 from vanillayolo.yolo.inference import stock_model, trace_onnx
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.opened import example_images, open_checkpoint
+from vanillayolo.yolo.runtimes import xml_of
 from vanillayolo.yolo.threads import available_cores
 
 from .cost import cost

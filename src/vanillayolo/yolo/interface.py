@@ -22,12 +22,13 @@ from .checkpoints import check_facts, check_undamaged, check_weights
 from .checks import check_predict, checked_train, checked_val
 from .classify import VanillaClassificationModel, VanillaClassificationTrainer
 from .entrances import deep
-from .files import own_conf, own_runtimes
+from .files import own_conf
 from .merging import student
 from .model import VanillaDetectionModel
 from .offline import place_fonts
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .process import called_from_python
+from .runtimes import own_runtimes
 from .saving import SavingMixin
 from .sources import VanillaClassificationPredictor, VanillaDetectionPredictor
 from .threads import notice_choice, use_free_cores

@@ -20,8 +20,8 @@ from vanillayolo.errors import DataError, UsageError, one_line
 from vanillayolo.values import shown
 
 from .datasets import read_image
-from .files import own_runtimes
 from .prediction import VanillaPredictor
+from .runtimes import own_runtimes
 
 #: What Ultralytics opens over a network, and where a server listens that names no port.
 PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtmp": 1935, "tcp": 0}
