@@ -70,6 +70,7 @@ def test_int8_is_verified_and_predicts(decode: str, lively: Path, lively_data: P
         assert {x["type"] for x in (said["input"], *said["outputs"])} == {"int8"}
     else:
         assert result.path.name == "best_int8.tflite"
+        assert said["rewrites"] == ["depthwise-in-three"]
         assert said["input"]["type"] == said["outputs"][0]["type"] == "float32"
     found = VanillaYOLO(result.path).predict(pictures, imgsz=64, verbose=False)
     assert sum(len(x.boxes) for x in found) > 10

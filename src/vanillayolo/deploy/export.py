@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from .formats import FORMATS, INT8, check_format, check_packages
 from .int8 import QuantizeSettings
 from .quantize import quantize_export
 from .rewrites import rewritten
-from .targets import Target, target_row
+from .targets import target_row
 from .verification import Verification
 from .verify import verify
 
@@ -87,7 +88,13 @@ def asked_precision(format: str, settings: dict[str, Any]) -> Any:
 
 
 def write(
-    opened: Opened, place: Path, format: str, word: Any, data: str | None, chip: Target, settings: dict[str, Any]
+    opened: Opened,
+    place: Path,
+    format: str,
+    word: Any,
+    data: str | None,
+    rewrites: Sequence[str],
+    settings: dict[str, Any],
 ) -> Path:
     """Write a file into an empty folder, in int8 calibrated on the training split, and return it.
 
@@ -97,33 +104,34 @@ def write(
         format: its format.
         word: its precision, as :func:`asked_precision` has it.
         data: checked data YAML.
-        chip: whose rewrites are applied.
+        rewrites: exact changes of the network.
         settings: the user's.
     """
     if word == 8:
         left = {"half", "int8", "quantize", "device", "verbose", "batch"}
         kept = {k: v for k, v in settings.items() if k not in left}
-        return Path(quantize_export(opened, format, str(data), path=place, rewrites=chip.rewrites, **kept))
+        return Path(quantize_export(opened, format, str(data), path=place, rewrites=rewrites, **kept))
     asked = {k: v for k, v in settings.items() if k not in {"half", "int8"} and v is not None}
     asked |= {"format": format, "quantize": word, "task": opened.task}
-    network = rewritten(opened.merged(), chip.rewrites) if chip.rewrites else opened.network
+    network = rewritten(opened.merged(), rewrites) if rewrites else opened.network
     return write_file(network, place.parent, opened.origin.stem, asked, opened.callbacks)
 
 
-def for_target(target: str | None, format: str | None, settings: dict[str, Any]) -> tuple[Target, str]:
-    """Return the chip and the format of its files; its settings join the user's, in place.
+def for_target(target: str | None, format: str | None, settings: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Return the format and the rewrites of a file, of a chip or for none; a chip's settings join the user's, in place.
 
     Raises:
         UsageError: for an unknown chip, or another format than its compiler takes.
     """
     if target is None:
-        return Target(()), check_format(format or "torchscript")
+        format = check_format(format or "torchscript")
+        return format, FORMATS[format].rewrites
     chip = target_row(target)
     if format not in (None, chip.format):
         raise UsageError(f"format={format}: target={target} takes {chip.format}; omit format.")
     for key, value in chip.settings:
         settings.setdefault(key, value)
-    return chip, chip.format
+    return chip.format, chip.rewrites
 
 
 def check_classifier(word: Any, settings: dict[str, Any]) -> None:
@@ -171,7 +179,7 @@ def export(
         VerificationError: when the file is not what the checkpoint computes; it is kept with ``-unverified`` in its
             name.
     """
-    chip, format = for_target(target, format, settings)
+    format, rewrites = for_target(target, format, settings)
     word = asked_precision(format, settings)
     if word == 8 and not data:
         raise DataError("data is missing: int8 is calibrated on the training split of data=FILE.yaml.")
@@ -190,16 +198,16 @@ def export(
     path = origin.with_name(name) if origin.suffix == ".pt" else Path(name)
     check_folder("the checkpoint's folder", path.parent)
     with whole_set(path) as stage, tempfile.TemporaryDirectory(dir=stage) as folder:
-        made = write(opened, Path(folder) / name, format, word, checked, chip, settings)
+        made = write(opened, Path(folder) / name, format, word, checked, rewrites, settings)
         result = None
         if proven:
             inside = {k: settings[k] for k in ("conf", "iou", "agnostic_nms") if settings.get("nms") and k in settings}
             result = verify(made, opened, checked, **comparison, **inside)
             path = unverified(path, ending) if result.breaches else path
-            result.file, result.target, result.rewrites = path.name, target or "", list(chip.rewrites)
+            result.file, result.target, result.rewrites = path.name, target or "", list(rewrites)
             result.save(stage / path.name)
         contract = contract_of(made, path.name, format, opened.task, result)
-        contract |= {"target": target, "rewrites": chip.rewrites} if target else {}
+        contract |= {"target": target, "rewrites": rewrites}
         write_contract(stage / path.name, contract)
         made.replace(stage / path.name)
     if result is None:

@@ -60,6 +60,7 @@ class Format:
         graph: the module that reads its graphs (``nodes``, ``weight_types``, ``int8_convolutions``, ``taps``), or None.
         input, output: names of its tensors; None where they are known by their places.
         unit: of a float file's boxes.
+        rewrites: exact changes of the network, for its library's sake; a chip's own go before.
     """
 
     ending: str
@@ -72,6 +73,7 @@ class Format:
     input: str | None = None
     output: str | None = None
     unit: str = PIXELS
+    rewrites: tuple[str, ...] = ()
 
 
 FORMATS = {
@@ -126,6 +128,8 @@ FORMATS = {
         input="args_0",
         output="output_0",
         unit=SHARES,
+        # XNNPACK has fast depthwise kernels up to 25 taps; a 7x7 takes some 200 times as long as a 5x5.
+        rewrites=("depthwise-in-three",),
     ),
     "mnn": Format(
         ".mnn",

@@ -139,7 +139,7 @@ def offline_mnn() -> Iterator[None]:
 
 
 #: What surrounds Ultralytics' exporter, by format.
-AROUND: dict[str, Callable[[], AbstractContextManager[None]]] = {"mnn": offline_mnn}
+AROUND: dict[str, Callable[[], AbstractContextManager[None]]] = {"litert": silent_tools, "mnn": offline_mnn}
 
 
 def with_distribution_mean(network: nn.Module, format: str = "onnx") -> nn.Module:
