@@ -15,7 +15,7 @@ import pytest
 from vanillayolo import VanillaYOLO
 from vanillayolo.deploy import export, verify
 from vanillayolo.deploy.formats import FORMATS, INT8
-from vanillayolo.deploy.litert import pattern_of, widen
+from vanillayolo.deploy.litert import alive, pattern_of, widen
 from vanillayolo.yolo.files import contract_file, missing_packages
 
 MISSING = missing_packages([*FORMATS["litert"].running, *FORMATS["litert"].making, *INT8["litert"].making])
@@ -39,6 +39,8 @@ def test_ranges_hold_the_extremes_of_every_image() -> None:
     for low, high in ((-1.0, 2.0), (-0.5, 7.0), (-3.0, 1.0)):
         widen(ranges, {"a": {"min": np.array([[low]]), "max": np.array([[high]])}, "b": {}})
     assert (ranges["a"]["min"].item(), ranges["a"]["max"].item()) == (-3.0, 7.0)
+    widen(ranges, {"dead": {"min": np.zeros((1, 1)), "max": np.zeros((1, 1))}})
+    assert [alive(ranges)[name].get("max") for name in ("a", "b", "dead")] == [7.0, None, 1.0]
 
 
 @pytest.mark.heavy
