@@ -322,6 +322,9 @@ def test_boxes_of_a_file_count_from_the_score_of_its_contract(best: Path, lively
     [
         ({"format": "onxn"}, "did you mean onnx"),
         ({"format": "engine"}, "collapsed checkpoint"),
+        ({"target": "ethos-u55-25"}, "did you mean ethos-u55-256"),
+        ({"target": "ethos-u55-256", "format": "onnx"}, "takes litert; omit format"),
+        ({"target": "ethos-u55-256", "int8": False}, "int8 alone"),
         ({"format": "onnx", "dynamyc": True}, "did you mean dynamic"),
         ({"format": "ncnn", "dynamic": True}, "has no key 'dynamic'"),
         ({"format": "torchscript", "int8": True, "data": "x.yaml"}, "int8 is not available for torchscript"),

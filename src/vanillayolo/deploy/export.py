@@ -121,7 +121,7 @@ def for_target(target: str | None, format: str | None, settings: dict[str, Any])
     """Return the format and the rewrites of a file, of a chip or for none; a chip's settings join the user's, in place.
 
     Raises:
-        UsageError: for an unknown chip, or another format than its compiler takes.
+        UsageError: for an unknown chip, or another format or precision than its compiler takes.
     """
     if target is None:
         format = check_format(format or "torchscript")
@@ -131,6 +131,8 @@ def for_target(target: str | None, format: str | None, settings: dict[str, Any])
         raise UsageError(f"format={format}: target={target} takes {chip.format}; omit format.")
     for key, value in chip.settings:
         settings.setdefault(key, value)
+    if ("int8", True) in chip.settings and quantize_word(settings) != 8:
+        raise UsageError(f"target={target}: takes int8 alone; omit int8 and quantize.")
     return chip.format, chip.rewrites
 
 
