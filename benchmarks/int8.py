@@ -23,20 +23,22 @@ from typing import Any
 import torch
 
 from vanillayolo import VanillaYOLO
+from vanillayolo.deploy.formats import FORMATS, INT8, graph_of
 from vanillayolo.deploy.layer_report import layer_report
-from vanillayolo.deploy.onnx_graph import int8_convolutions, module_name
-from vanillayolo.deploy.quantize import INT8, quantize_export
+from vanillayolo.deploy.quantize import quantize_export
 from vanillayolo.study.latency import machine
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo.exporting import export_float
-from vanillayolo.yolo.files import float32_runtimes
 from vanillayolo.yolo.inference import dataset_images
 from vanillayolo.yolo.opened import merged_network
+from vanillayolo.yolo.runtimes import own_runtimes
 
 OUT = Path(__file__).parent / "int8.json"
 #: What is compared: the format and the settings that differ from the defaults; None for the float32 file.
 CASES: dict[str, tuple[str, dict[str, Any]] | None] = {"float32": None}
-for _format in INT8:
+#: Formats whose convolutions can be asked.
+READ = [name for name in INT8 if FORMATS[name].graph]
+for _format in READ:
     CASES |= {
         f"{_format} int8": (_format, {}),
         f"{_format} int8, not equalised": (_format, {"equalize": "off"}),
@@ -45,15 +47,15 @@ for _format in INT8:
         f"{_format} int8, no bias correction": (_format, {"bias_correction": False}),
         f"{_format} int8, neither": (_format, {"equalize": "off", "bias_correction": False}),
     }
-CASES |= {f"{_format} int8, 8-bit weights": (_format, {"weight_bits": 8}) for _format in INT8}
+CASES |= {f"{_format} int8, 8-bit weights": (_format, {"weight_bits": 8}) for _format in READ}
 #: float32 and what `export int8=True` writes.
-MAIN = ["float32", *(f"{_format} int8" for _format in INT8)]
+MAIN = ["float32", *(f"{_format} int8" for _format in READ)]
 
 
 def scores(file: Path, data: str, split: str, imgsz: int) -> dict[str, Any]:
     """Return the figures of a file on square images, each padded alike: what float32 and int8 share."""
     settings = {"rect": False, "batch": 1, "plots": False, "verbose": False, "workers": 0}
-    with float32_runtimes():
+    with own_runtimes():
         box = VanillaYOLO(file).val(data=data, split=split, imgsz=imgsz, **settings).box
     return {"map": float(box.map), "map50": float(box.map50), "map_per_class": [float(v) for v in box.maps]}
 
@@ -69,8 +71,8 @@ def run_case(checkpoint: Path, case: tuple[str, dict[str, Any]] | None, given: A
         file = quantize_export(checkpoint, format, given.data, given.imgsz, path, **settings)
     record: dict[str, Any] = {"seconds_to_make": round(time.perf_counter() - begin, 1)}
     if case is not None:
-        found = int8_convolutions(file)
-        backbone = [int8 for name, int8 in found.items() if module_name(name).startswith("model.0.")]
+        found = graph_of(file).int8_convolutions(file)
+        backbone = [int8 for name, int8 in found.items() if name.startswith("model.0.")]
         record["int8_convolutions"] = [sum(found.values()), len(found)]
         record["int8_convolutions_of_the_backbone"] = [sum(backbone), len(backbone)]
         if given.layers:

@@ -29,11 +29,14 @@ def example() -> Any:
     return module
 
 
-def test_it_needs_three_packages() -> None:
-    tree = ast.parse(EXAMPLE.read_text(encoding="utf-8"))
+@pytest.mark.parametrize(
+    ("name", "runtime"), [("onnxruntime", "onnxruntime"), ("litert", "ai_edge_litert.interpreter")]
+)
+def test_it_needs_three_packages(name: str, runtime: str) -> None:
+    tree = ast.parse(EXAMPLE.with_name(f"{name}_detect.py").read_text(encoding="utf-8"))
     imported = {a.name for node in ast.walk(tree) if isinstance(node, ast.Import) for a in node.names}
     imported |= {str(node.module) for node in ast.walk(tree) if isinstance(node, ast.ImportFrom)}
-    assert imported - set(sys.stdlib_module_names) == {"cv2", "numpy", "onnxruntime"}
+    assert imported - set(sys.stdlib_module_names) == {"cv2", "numpy", runtime}
 
 
 @pytest.mark.parametrize("shape", [(96, 96), (120, 64), (33, 200)])

@@ -5,11 +5,10 @@
 """
 
 from . import environment, errors, nn  # the environment first: what follows changes it
+from .environment import __version__
 from .errors import VanillaYOLOError
 from .interface import VanillaYOLO
 from .yolo import VanillaDetectionModel, VanillaTrainer
-
-__version__ = "0.1.0"
 
 __all__ = [
     "VanillaDetectionModel",

@@ -59,7 +59,7 @@ def _run_stream(results: Any) -> None:
 
 
 def export(model: str, task: str | None = None, **settings: Any) -> None:
-    """Export the merged network, verified: model=best.pt format=torchscript|onnx|openvino|ncnn|litert|executorch."""
+    """Export the merged network, verified: model=best.pt [format=onnx|openvino|ncnn|litert|mnn|... target=CHIP]."""
     from vanillayolo import VanillaYOLO
     from vanillayolo.deploy import export as run
 

@@ -1,4 +1,4 @@
-"""What the user has said about threads, read before Ultralytics is imported.
+"""The package's version, and what the user has said about threads, read before Ultralytics is imported.
 
 Ultralytics sets ``OMP_NUM_THREADS=1`` where the user has said nothing; afterwards the two cannot be told apart.
 """
@@ -12,6 +12,8 @@ from typing import Any
 
 import psutil
 
+#: Of this package.
+__version__ = "0.1.0"
 LINUX = hasattr(os, "sched_getaffinity")
 
 

@@ -16,6 +16,7 @@ from ultralytics.nn.backends.base import BaseBackend
 from vanillayolo import VanillaYOLO, cli
 from vanillayolo.deploy import collapse, export, verify
 from vanillayolo.deploy import formats as formats_module
+from vanillayolo.deploy.contract import contract_file
 from vanillayolo.deploy.formats import FORMATS
 from vanillayolo.deploy.graph import operators
 from vanillayolo.deploy.onnx_graph import suppression_settings
@@ -48,6 +49,28 @@ def names(folder: Path) -> set[str]:
     return {p.name for p in folder.iterdir()}
 
 
+def beside(name: str) -> set[str]:
+    """A file, its record and its contract."""
+    return {name, f"{name}.verify.json", f"{name}.contract.json"}
+
+
+def check_contract(said: dict[str, Any], path: Path, settings: dict[str, Any]) -> None:
+    """Hold what a contract says to the file."""
+    assert said["file"] == path.name
+    assert list(said["names"].values()) == ["0", "1", "2"]
+    sides = [None] * 3 if settings.get("dynamic") else [settings.get("batch", 1), 64, 64]
+    assert said["input"]["shape"] == [sides[0], 3, *sides[1:]]
+    (output,) = said["outputs"]
+    assert output["holds"][:2] == (["x1", "y1"] if settings.get("nms") else ["centre x", "centre y"])
+    assert said["suppression"]["inside"] == bool(settings.get("nms"))
+    if said["format"] == "onnx":
+        import onnxruntime
+
+        session = onnxruntime.InferenceSession(path)
+        assert [x.name for x in session.get_inputs()] == [said["input"]["name"]]
+        assert [x.name for x in session.get_outputs()] == [output["name"]]
+
+
 CASES: list[Any] = [
     ("torchscript", {}),
     ("onnx", {}),
@@ -60,6 +83,7 @@ CASES: list[Any] = [
     ("openvino", {"half": True}),
     ("ncnn", {}),
     pytest.param("litert", {}, marks=pytest.mark.heavy),
+    pytest.param("mnn", {}, marks=pytest.mark.heavy),
     pytest.param("executorch", {}, marks=pytest.mark.heavy),
 ]
 
@@ -83,7 +107,9 @@ def test_every_format_computes_what_pytorch_does(
     assert opened == [str(best)]  # once, for writing and for proving
     assert result.path == best.with_name(f"best{FORMATS[format].ending}")
     assert result.record is not None
-    assert names(best.parent) == {"best.pt", result.path.name, result.record.name}
+    contract = contract_file(result.path)
+    assert names(best.parent) == {"best.pt", result.path.name, result.record.name, contract.name}
+    check_contract(json.loads(contract.read_text(encoding="utf-8")), result.path, settings)
     proof = result.verification
     assert proof is not None
     assert proof.format == format
@@ -141,7 +167,7 @@ def test_an_untrained_network_is_written_and_not_called_verified(
     out = capsys.readouterr().out
     assert "not proven: no box was found, so boxes prove nothing" in out
     assert "verified" not in out.lower()
-    assert names(tmp_path) == {"best.pt", "best.torchscript", "best.torchscript.verify.json"}
+    assert names(tmp_path) == {"best.pt", *beside("best.torchscript")}
     record = json.loads((tmp_path / "best.torchscript.verify.json").read_text())
     assert record["verdict"] == "not proven"
     assert len(record["power"]["blind"]) > 30
@@ -217,11 +243,7 @@ def test_a_file_that_is_not_the_network_is_kept_as_unverified(
     err = capsys.readouterr().err
     assert "boxes at 64x64 differ by" in err
     assert err.count("\n") == 1
-    assert names(best.parent) == {
-        "best.pt",
-        "best-unverified.torchscript",
-        "best-unverified.torchscript.verify.json",
-    }
+    assert names(best.parent) == {"best.pt", *beside("best-unverified.torchscript")}
     with pytest.raises(VerificationError, match="best-unverified"):
         export(best, imgsz=64)
     assert not verify(best.with_name("best-unverified.torchscript"), best).verified
@@ -274,12 +296,35 @@ def test_the_trained_network_at_hand_is_written_beside_its_checkpoint(best: Path
     assert result.path == best.with_name("best.torchscript")
 
 
+def test_boxes_of_a_file_count_from_the_score_of_its_contract(best: Path, lively_data: Path) -> None:
+    file = export(best, imgsz=64, verify=False).path
+    path, pictures = contract_file(file), lively_data.parent / "images" / "val"
+
+    def scores(**settings: Any) -> torch.Tensor:
+        found = VanillaYOLO(file).predict(pictures, imgsz=64, verbose=False, **settings)
+        return torch.cat([result.boxes.conf for result in found])
+
+    usual = scores()
+    assert float(usual.min()) >= 0.25
+    middle = float(usual.median())
+    said = json.loads(path.read_text(encoding="utf-8"))
+    said["suppression"]["conf"] = middle
+    path.write_text(json.dumps(said), encoding="utf-8")
+    assert 0 < len(scores()) < len(usual)
+    assert len(scores(conf=0.25)) == len(usual)  # the user's own goes before
+    for broken in (said | {"sha256": "of another file"}, said | {"suppression": {"conf": "much"}}, []):
+        path.write_text(json.dumps(broken), encoding="utf-8")
+        assert len(scores()) == len(usual)
+
+
 @pytest.mark.parametrize(
     ("settings", "told"),
     [
         ({"format": "onxn"}, "did you mean onnx"),
-        ({"format": "mnn"}, "left out"),
         ({"format": "engine"}, "collapsed checkpoint"),
+        ({"target": "ethos-u55-25"}, "did you mean ethos-u55-256"),
+        ({"target": "ethos-u55-256", "format": "onnx"}, "takes litert; omit format"),
+        ({"target": "ethos-u55-256", "int8": False}, "int8 alone"),
         ({"format": "onnx", "dynamyc": True}, "did you mean dynamic"),
         ({"format": "ncnn", "dynamic": True}, "has no key 'dynamic'"),
         ({"format": "torchscript", "int8": True, "data": "x.yaml"}, "int8 is not available for torchscript"),

@@ -12,22 +12,18 @@ from torch import nn
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.deploy.bias import correct_biases, mean_inputs, rounded
+from vanillayolo.deploy.formats import INT8, graph_of
+from vanillayolo.deploy.int8 import Batches, QuantizeSettings
 from vanillayolo.deploy.layer_report import layer_report
-from vanillayolo.deploy.onnx_graph import decode_nodes, int8_convolutions, module_name, relu_before_pool
-from vanillayolo.deploy.quantize import (
-    INT8,
-    Batches,
-    QuantizeSettings,
-    calibration_images,
-    quantize_export,
-)
+from vanillayolo.deploy.onnx_graph import decode_nodes, relu_before_pool
+from vanillayolo.deploy.quantize import calibration_images, quantize_export
 from vanillayolo.errors import CheckpointError, DataError, MergeError, UsageError
 from vanillayolo.nn import set_negative_slope
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image
 from vanillayolo.yolo.opened import merged_network
 
-NEEDED = {"openvino": ("onnx", "openvino", "nncf"), "onnx": ("onnx", "onnxruntime")}
+NEEDED = {"openvino": ("onnx", "openvino", "nncf"), "onnx": ("onnx", "onnxruntime")}  # LiteRT: test_litert.py
 
 
 def need(format: str) -> None:
@@ -35,7 +31,7 @@ def need(format: str) -> None:
         pytest.importorskip(package, reason=f"needs {package}: pip install vanillayolo[export]")
 
 
-@pytest.fixture(scope="session", params=sorted(INT8))
+@pytest.fixture(scope="session", params=sorted(NEEDED))
 def int8_file(request: pytest.FixtureRequest, finished: Path, painted: Path) -> Path:
     """An int8 file of ``finished`` in each format."""
     need(request.param)
@@ -57,7 +53,7 @@ def outputs(file: Path, image: np.ndarray) -> torch.Tensor:
 
 
 def test_every_convolution_of_the_backbone_is_int8(int8_file: Path, finished: Path) -> None:
-    found = {module_name(k.removesuffix("/WithoutBiases")): v for k, v in int8_convolutions(int8_file).items()}
+    found = graph_of(int8_file).int8_convolutions(int8_file)
     backbone = [name for name, m in merged_network(finished).named_modules() if isinstance(m, nn.Conv2d)]
     backbone = [name for name in backbone if name.startswith("model.0.")]
     assert len(backbone) == 2 * 5  # stem and four stages of VanillaNet-6
@@ -98,12 +94,12 @@ def test_stock_ultralytics_opens_it_with_names_and_size(int8_file: Path, painted
 
 
 def test_modules_asked_for_stay_in_float(finished: Path, painted: Path, tmp_path: Path) -> None:
-    for format in INT8:
+    for format in NEEDED:
         need(format)
         path = tmp_path / f"kept{INT8[format].ending}"
         settings: dict[str, Any] = {"keep_float": "model.0.stem,model.4", "equalize": "weights", "images": 2}
         quantize_export(finished, format=format, data=str(painted), imgsz=64, path=path, **settings)
-        found = {module_name(k.removesuffix("/WithoutBiases")): v for k, v in int8_convolutions(path).items()}
+        found = graph_of(path).int8_convolutions(path)
         floats = {name for name, int8 in found.items() if not int8}
         assert floats == {"model.0.stem.pair", "model.0.stem.act.1", "model.4.cv1.conv", "model.4.cv2.conv"}
 
@@ -123,7 +119,7 @@ def test_calibrated_on_the_training_split_only(painted: Path) -> None:
     assert [len(x) for x in batches.stacked(1)] == [1] * 5
 
 
-@pytest.mark.parametrize("format", sorted(INT8))
+@pytest.mark.parametrize("format", sorted(NEEDED))
 def test_height_and_width_may_differ(format: str, finished: Path, painted: Path, tmp_path: Path) -> None:
     need(format)
     path = tmp_path / f"wide{INT8[format].ending}"

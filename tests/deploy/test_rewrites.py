@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from vanillayolo.deploy.rewrites import REWRITES, by_axis, by_threes, rewritten, split_stride
+from vanillayolo.deploy.rewrites import REWRITES, by_axis, by_threes, in_small_kernels, rewritten, split_stride
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.yolo.inference import raw_output, stock_model
 from vanillayolo.yolo.model import VanillaDetectionModel
@@ -63,6 +63,18 @@ def test_the_network_itself_stays_as_it_is(merged: Any) -> None:
     before = str(merged)
     rewritten(merged, REWRITES)
     assert str(merged) == before
+
+
+@pytest.mark.parametrize("bias", [True, False])
+def test_a_wide_depthwise_becomes_three_of_few_taps(bias: bool) -> None:
+    conv = nn.Conv2d(5, 5, 7, 1, 3, groups=5, bias=bias).double()
+    conv.requires_grad_(False).weight.data = noise(*conv.weight.shape)
+    parts = [m for m in in_small_kernels(conv).modules() if isinstance(m, nn.Conv2d)]
+    assert [m.weight[0].numel() for m in parts] == [25, 21, 15]
+    for size in ((1, 1), (3, 9), (12, 8)):
+        assert largest_difference(conv(noise(2, 5, *size)), in_small_kernels(conv)(noise(2, 5, *size))) < 1e-12
+    for other in (nn.Conv2d(5, 5, 5, 1, 2, groups=5), nn.Conv2d(4, 4, 7, 1, 3), nn.Conv2d(5, 10, 7, 1, 3, groups=5)):
+        assert in_small_kernels(other) is other
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, 4), (3, 4), (5, 8), (2, 6), (3, 12)])

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
 import copy
+import importlib
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,9 +11,30 @@ import pytest
 import torch
 from ultralytics.nn.modules.block import DFL
 
-from vanillayolo.yolo.exporting import DistributionMean, MeanByConvolution, export_float, with_distribution_mean
+from vanillayolo.yolo.exporting import (
+    DistributionMean,
+    MeanByConvolution,
+    export_float,
+    offline_mnn,
+    with_distribution_mean,
+)
 from vanillayolo.yolo.files import write_file
 from vanillayolo.yolo.inference import raw_output, stock_model, trace_onnx
+
+
+def test_the_converter_of_mnn_cannot_load_its_logger(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for folder in ("MNN", "MNN/tools", "MNN/tools/utils"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "__init__.py").touch()
+        monkeypatch.delitem(sys.modules, folder.replace("/", "."), raising=False)
+    (tmp_path / "MNN/tools/utils/log.py").write_text("mnn_logger = 'reports'")
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "MNN.tools.utils.log"
+    with offline_mnn(), pytest.raises(ImportError):
+        importlib.import_module(name)
+    assert importlib.import_module(name).mnn_logger == "reports"
+    for module in [m for m in sys.modules if m.partition(".")[0] == "MNN"]:
+        monkeypatch.delitem(sys.modules, module)
 
 
 @pytest.mark.parametrize("spread", [0.0, 1.0, 100.0, 1e4])

@@ -142,16 +142,21 @@ class Equality(Compared):
 
 def count_matches(a: Tensor, b: Tensor, iou: float = MATCH_IOU, score: float = MATCH_SCORE) -> int:
     """Return how many boxes ``[n, 6]`` of ``a`` have one of the same class and score in ``b``, each used once."""
+    return len(matches(a, b, iou, score))
+
+
+def matches(a: Tensor, b: Tensor, iou: float, score: float) -> list[tuple[int, int]]:
+    """Return the places in ``a`` and ``b`` of boxes ``[n, 6]`` of one class and score, best overlap first."""
     if not len(a) or not len(b):
-        return 0
+        return []
     near = (a[:, None, 4] - b[None, :, 4]).abs() <= score
     overlap = box_iou(a[:, :4], b[:, :4]) * (a[:, 5:6] == b[None, :, 5]) * near
-    matched = 0
+    found = []
     while overlap.numel() and float(overlap.max()) >= iou:
         row, column = divmod(int(overlap.argmax()), overlap.shape[1])
         overlap[row], overlap[:, column] = 0.0, 0.0
-        matched += 1
-    return matched
+        found.append((row, column))
+    return found
 
 
 def box_iou(a: Tensor, b: Tensor) -> Tensor:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,8 +19,12 @@ from vanillayolo.yolo.kinds import KINDS
 from vanillayolo.yolo.opened import Opened, open_checkpoint
 
 from .classifier import OF_DETECTORS
-from .formats import FORMATS, check_format, check_packages, int8_formats
-from .quantize import QuantizeSettings, quantize_export
+from .contract import contract_of, write_contract
+from .formats import FORMATS, INT8, check_format, check_packages
+from .int8 import QuantizeSettings
+from .quantize import quantize_export
+from .rewrites import rewritten
+from .targets import target_row
 from .verification import Verification
 from .verify import verify
 
@@ -74,7 +79,7 @@ def asked_precision(format: str, settings: dict[str, Any]) -> Any:
             raise UsageError(f"export format={format} has no key {key!r}: {closest(key, sorted(known))}")
     chosen = FORMATS[format]
     if word == 8 and not chosen.int8:
-        raise UsageError(f"int8 is not available for {format}; it is for {', '.join(int8_formats())}.")
+        raise UsageError(f"int8 is not available for {format}; it is for {', '.join(INT8)}.")
     if word == 16 and not chosen.half:
         raise UsageError(f"float16 is not available for {format} on a CPU; give half=False.")
     if word not in (None, 8, 16):
@@ -82,10 +87,53 @@ def asked_precision(format: str, settings: dict[str, Any]) -> Any:
     return word
 
 
-def write_int8(model: Opened, target: Path, format: str, data: str, settings: dict[str, Any]) -> Path:
-    """Write an int8 file calibrated on the training split."""
-    kept = {k: v for k, v in settings.items() if k not in {"half", "int8", "quantize", "device", "verbose", "batch"}}
-    return Path(quantize_export(model, format=format, data=data, path=target, **kept))
+def write(
+    opened: Opened,
+    place: Path,
+    format: str,
+    word: Any,
+    data: str | None,
+    rewrites: Sequence[str],
+    settings: dict[str, Any],
+) -> Path:
+    """Write a file into an empty folder, in int8 calibrated on the training split, and return it.
+
+    Args:
+        opened: the checkpoint.
+        place: the file; a float one has its name from the folder and the checkpoint.
+        format: its format.
+        word: its precision, as :func:`asked_precision` has it.
+        data: checked data YAML.
+        rewrites: exact changes of the network.
+        settings: the user's.
+    """
+    if word == 8:
+        left = {"half", "int8", "quantize", "device", "verbose", "batch"}
+        kept = {k: v for k, v in settings.items() if k not in left}
+        return Path(quantize_export(opened, format, str(data), path=place, rewrites=rewrites, **kept))
+    asked = {k: v for k, v in settings.items() if k not in {"half", "int8"} and v is not None}
+    asked |= {"format": format, "quantize": word, "task": opened.task}
+    network = rewritten(opened.merged(), rewrites) if rewrites else opened.network
+    return write_file(network, place.parent, opened.origin.stem, asked, opened.callbacks)
+
+
+def for_target(target: str | None, format: str | None, settings: dict[str, Any]) -> tuple[str, tuple[str, ...]]:
+    """Return the format and the rewrites of a file, of a chip or for none; a chip's settings join the user's, in place.
+
+    Raises:
+        UsageError: for an unknown chip, or another format or precision than its compiler takes.
+    """
+    if target is None:
+        format = check_format(format or "torchscript")
+        return format, FORMATS[format].rewrites
+    chip = target_row(target)
+    if format not in (None, chip.format):
+        raise UsageError(f"format={format}: target={target} takes {chip.format}; omit format.")
+    for key, value in chip.settings:
+        settings.setdefault(key, value)
+    if ("int8", True) in chip.settings and quantize_word(settings) != 8:
+        raise UsageError(f"target={target}: takes int8 alone; omit int8 and quantize.")
+    return chip.format, chip.rewrites
 
 
 def check_classifier(word: Any, settings: dict[str, Any]) -> None:
@@ -96,7 +144,7 @@ def check_classifier(word: Any, settings: dict[str, Any]) -> None:
     """
     if word == 8:
         raise UsageError("int8 is for detectors; a classifier exports in float32 and float16.")
-    for key in OF_DETECTORS:
+    for key in (*OF_DETECTORS, "target"):
         if settings.get(key) is not None:
             raise UsageError(f"export of a classifier has no key {key!r}: it finds no boxes.")
 
@@ -108,15 +156,20 @@ def unverified(target: Path, ending: str) -> Path:
 
 @checked
 def export(
-    model: Opened | VanillaModel | str | Path, format: str = "torchscript", data: str | None = None, **settings: Any
+    model: Opened | VanillaModel | str | Path,
+    format: str | None = None,
+    data: str | None = None,
+    target: str | None = None,
+    **settings: Any,
 ) -> Exported:
     """Write the merged network in another format beside its checkpoint, and compare the file with PyTorch.
 
     Args:
         model: a trained detector or classifier, or its checkpoint.
-        format: one of ``FORMATS``.
+        format: one of ``FORMATS``; the target's, or ``torchscript``, where not given.
         data: data YAML for mAP of file and PyTorch; with int8, also for calibration. A classifier: folder whose
             validation images it is compared on.
+        target: a chip, a row of ``TARGETS``: the exact rewrites for it are applied; its name stands in the file's.
         **settings: Ultralytics' export settings of the format (``imgsz``, ``half``, ``dynamic``, ``nms`` ...); with
             ``int8=True``, those of the quantiser; ``source`` and ``split`` of the comparison; ``verify=False`` leaves
             it out.
@@ -128,40 +181,38 @@ def export(
         VerificationError: when the file is not what the checkpoint computes; it is kept with ``-unverified`` in its
             name.
     """
-    format = check_format(format)
+    format, rewrites = for_target(target, format, settings)
     word = asked_precision(format, settings)
     if word == 8 and not data:
         raise DataError("data is missing: int8 is calibrated on the training split of data=FILE.yaml.")
-    check_packages(format)
+    check_packages(format, int8=word == 8)
     opened = open_checkpoint(model, "export takes a checkpoint (.pt)")
     if opened.task == "classify":
-        check_classifier(word, settings)
+        check_classifier(word, {**settings, "target": target})
     opened.check_whole()
     checked = opened.checked_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
     comparison = {k: settings.pop(k) for k in ("source", "split") if k in settings}
     proven = settings.pop("verify", True)
 
     origin = opened.origin
-    ending = FORMATS[format].int8 if word == 8 else FORMATS[format].ending
-    target = origin.with_name(f"{origin.stem}{ending}") if origin.suffix == ".pt" else Path(f"{origin.stem}{ending}")
-    check_folder("the checkpoint's folder", target.parent)
-    with whole_set(target) as stage, tempfile.TemporaryDirectory(dir=stage) as name:
-        folder = Path(name)
-        if word == 8:
-            made = write_int8(opened, folder / target.name, format, str(checked), settings)
-        else:
-            asked = {k: v for k, v in settings.items() if k not in {"half", "int8"} and v is not None}
-            asked |= {"format": format, "quantize": word, "task": opened.task}
-            made = write_file(opened.network, folder, origin.stem, asked, opened.callbacks)
+    ending = INT8[format].ending if word == 8 else FORMATS[format].ending
+    name = f"{origin.stem}{f'_{target}' if target else ''}{ending}"
+    path = origin.with_name(name) if origin.suffix == ".pt" else Path(name)
+    check_folder("the checkpoint's folder", path.parent)
+    with whole_set(path) as stage, tempfile.TemporaryDirectory(dir=stage) as folder:
+        made = write(opened, Path(folder) / name, format, word, checked, rewrites, settings)
         result = None
         if proven:
             inside = {k: settings[k] for k in ("conf", "iou", "agnostic_nms") if settings.get("nms") and k in settings}
             result = verify(made, opened, checked, **comparison, **inside)
-            target = unverified(target, ending) if result.breaches else target
-            result.file = target.name
-            result.save(stage / target.name)
-        made.replace(stage / target.name)
+            path = unverified(path, ending) if result.breaches else path
+            result.file, result.target, result.rewrites = path.name, target or "", list(rewrites)
+            result.save(stage / path.name)
+        contract = contract_of(made, path.name, format, opened.task, result)
+        contract |= {"target": target, "rewrites": rewrites}
+        write_contract(stage / path.name, contract)
+        made.replace(stage / path.name)
     if result is None:
-        return Exported(target, format)
+        return Exported(path, format)
     result.check()
-    return Exported(target, format, result, result.record_of(target))
+    return Exported(path, format, result, result.record_of(path))

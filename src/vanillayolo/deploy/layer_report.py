@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import math
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -20,17 +20,13 @@ from torch import Tensor, nn
 
 from vanillayolo.errors import MergeError, UsageError, VerificationError
 from vanillayolo.nn.hooks import listening
-from vanillayolo.yolo.files import xml_of
 from vanillayolo.yolo.inference import letterbox, read_image
 from vanillayolo.yolo.opened import Opened, open_checkpoint
 from vanillayolo.yolo.pictures import channels_of
 from vanillayolo.yolo.stock import to_stock
 
 from .equalize import find_links
-from .onnx_graph import int8_convolutions, module_name
-
-#: Runs an image ``[1, 3, height, width]`` and returns the convolutions' outputs by module name.
-Run = Callable[[np.ndarray], dict[str, np.ndarray]]
+from .formats import graph_of
 
 
 @dataclass(frozen=True)
@@ -93,57 +89,6 @@ class LayerReport:
             f"{self.worst.decibels:.1f} dB ({self.images} images)"
         )
         return "\n".join([head, *rows, end])
-
-
-def onnx_run(path: Path) -> tuple[Run, tuple[int, int], list[str]]:
-    """Return a run of an ONNX file, the height and width of its image, and the modules of its convolutions."""
-    import onnx
-    import onnxruntime
-
-    model = onnx.load(path)
-    nodes = {module_name(n.name): n.output[0] for n in model.graph.node if n.op_type == "Conv"}
-    given = {output.name for output in model.graph.output}
-    for name in nodes.values():
-        if name not in given:
-            model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
-    options = onnxruntime.SessionOptions()
-    options.log_severity_level = 3
-    # As the file defines it: fused kernels would no longer have these outputs.
-    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
-    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
-    (entry,) = session.get_inputs()
-
-    def run(image: np.ndarray) -> dict[str, np.ndarray]:
-        return dict(zip(nodes, session.run(list(nodes.values()), {entry.name: image}), strict=True))
-
-    return run, (int(entry.shape[2]), int(entry.shape[3])), list(nodes)
-
-
-def openvino_run(path: Path) -> tuple[Run, tuple[int, int], list[str]]:
-    """Return the same of an OpenVINO file or folder, in int8 and float32."""
-    import openvino
-
-    core = openvino.Core()
-    model = core.read_model(xml_of(path))
-    nodes: dict[str, Any] = {}
-    for node in model.get_ordered_ops():
-        if node.get_type_name() in ("Convolution", "GroupConvolution"):
-            name = node.get_friendly_name().removesuffix("/WithoutBiases")
-            for reader in node.output(0).get_target_inputs():  # the bias is a node of its own
-                if reader.get_node().get_type_name() == "Add":
-                    node = reader.get_node()
-                    break
-            nodes[module_name(name)] = node.output(0)
-    first = len(model.outputs)
-    model.add_outputs([*nodes.values()])
-    request = core.compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"}).create_infer_request()
-
-    def run(image: np.ndarray) -> dict[str, np.ndarray]:
-        request.infer([image])
-        return {name: np.array(request.get_output_tensor(first + i).data) for i, name in enumerate(nodes)}
-
-    _, _, height, width = (side.get_length() for side in model.input().get_partial_shape())
-    return run, (height, width), list(nodes)
 
 
 @contextmanager
@@ -220,11 +165,10 @@ def layer_report(model: str | Path, reference: Opened | str | Path, images: Sequ
         VerificationError: when the file's layers are not the network's.
     """
     path = Path(model)
-    if not path.exists() or not (path.suffix in (".onnx", ".xml") or (path.is_dir() and any(path.glob("*.xml")))):
-        raise UsageError(f"{model}: layers are reported of ONNX (.onnx) and OpenVINO (folder, .xml) files that exist.")
+    graph = graph_of(path)
     if not images:
         raise UsageError("layers: no images to compare on; give data= or source=.")
-    run, size, names = (onnx_run if path.suffix == ".onnx" else openvino_run)(path)
+    run, size, names = graph.taps(path)
     network, shared = reference_network(open_checkpoint(reference), names)
     channels = channels_of(network)
     scaled = {link.writer for link in find_links(network, torch.zeros(1, channels, *size))}
@@ -241,7 +185,7 @@ def layer_report(model: str | Path, reference: Opened | str | Path, images: Sequ
                 if not (np.isfinite(want).all() and np.isfinite(got[name]).all()):
                     raise VerificationError(f"{model}: {name} gives values that are not finite (NaN or infinite).")
                 sums[name].add(want, got[name])
-    int8 = {module_name(k.removesuffix("/WithoutBiases")): v for k, v in int8_convolutions(path).items()}
+    int8 = graph.int8_convolutions(path)
     layers = [
         LayerNoise(name, *sums[name].noise(name in scaled), sums[name].value.shape[1], int8[name]) for name in shared
     ]

@@ -1,16 +1,40 @@
-"""What quantising needs of an ONNX graph: its decode, its ReLUs before its pools, which convolutions are int8."""
+"""ONNX files: what is in the graph, its decode, its ReLUs before its pools, the outputs of its convolutions."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from vanillayolo.yolo.files import xml_of
+import numpy as np
 
+#: Runs an image ``[1, 3, height, width]`` and returns the convolutions' outputs by module name.
+Run = Callable[[np.ndarray], dict[str, np.ndarray]]
 #: Operators that pass int8 values on: between a convolution and the quantiser of its input.
-PASSING = {"MaxPool", "Reshape", "Concat", "Resize", "Transpose", "Interpolate", "Convert", "Slice"}
-PASSING |= {"Split", "VariadicSplit", "StridedSlice"}
+PASSING = {"MaxPool", "Reshape", "Concat", "Resize", "Transpose", "Slice", "Split"}
+
+
+def is_file(path: Path) -> bool:
+    """Return whether a path is one of this library's files by its name."""
+    return path.suffix == ".onnx"
+
+
+def nodes(path: Path) -> Iterator[tuple[str, str]]:
+    """Yield name and operator of every node."""
+    import onnx
+
+    for node in onnx.load(path, load_external_data=False).graph.node:
+        yield node.name, node.op_type
+
+
+def weight_types(path: Path) -> set[str]:
+    """Return the types, as OpenVINO names them (``f16``), of the tensors of two axes or more."""
+    import onnx
+
+    names = {"FLOAT": "f32", "FLOAT16": "f16", "INT8": "i8", "UINT8": "u8"}
+    stored = onnx.load(path, load_external_data=False).graph.initializer
+    types = (onnx.TensorProto.DataType.Name(tensor.data_type) for tensor in stored if len(tensor.dims) > 1)
+    return {names.get(name, name) for name in types}
 
 
 def module_name(node: str) -> str:
@@ -119,17 +143,14 @@ def relu_before_pool(model: Any) -> int:
     return swapped
 
 
-def int8_convolutions(path: str | Path) -> dict[str, bool]:
-    """Return, for every convolution of a quantised file in order, whether it computes in int8.
-
-    Args:
-        path: an ONNX file with quantise-dequantise pairs, or an OpenVINO ``.xml`` or its folder.
-    """
-    path = Path(path)
-    return _onnx_convolutions(path) if path.suffix == ".onnx" else _openvino_convolutions(path)
+def matching(names: Iterable[str], prefixes: Iterable[str]) -> list[str]:
+    """Return the node names whose module is one of ``prefixes``, or in one of them."""
+    wanted = [prefix.rstrip(".") for prefix in prefixes]
+    return [n for n in names if any(f"{module_name(n)}.".startswith(f"{prefix}.") for prefix in wanted)]
 
 
-def _onnx_convolutions(path: Path) -> dict[str, bool]:
+def int8_convolutions(path: Path) -> dict[str, bool]:
+    """Return, for every convolution in order, by its module, whether it computes in int8."""
     import onnx
 
     graph = onnx.load(path).graph
@@ -141,26 +162,29 @@ def _onnx_convolutions(path: Path) -> dict[str, bool]:
             node = writer.get(node.input[0])
         return node is not None and node.op_type == "DequantizeLinear"
 
-    return {n.name: all(quantised(i) for i in n.input[:2]) for n in graph.node if n.op_type == "Conv"}
+    convolutions = [n for n in graph.node if n.op_type == "Conv"]
+    return {module_name(n.name): all(quantised(i) for i in n.input[:2]) for n in convolutions}
 
 
-def _openvino_convolutions(path: Path) -> dict[str, bool]:
-    import openvino
+def taps(path: Path) -> tuple[Run, tuple[int, int], list[str]]:
+    """Return a run of the file, the height and width of its image, and the modules of its convolutions."""
+    import onnx
+    import onnxruntime
 
-    network = openvino.Core().read_model(xml_of(path))
+    model = onnx.load(path)
+    found = {module_name(n.name): n.output[0] for n in model.graph.node if n.op_type == "Conv"}
+    given = {output.name for output in model.graph.output}
+    for name in found.values():
+        if name not in given:
+            model.graph.output.append(onnx.helper.make_tensor_value_info(name, onnx.TensorProto.FLOAT, None))
+    options = onnxruntime.SessionOptions()
+    options.log_severity_level = 3
+    # As the file defines it: fused kernels would no longer have these outputs.
+    options.graph_optimization_level = onnxruntime.GraphOptimizationLevel.ORT_DISABLE_ALL
+    session = onnxruntime.InferenceSession(model.SerializeToString(), options, providers=["CPUExecutionProvider"])
+    (entry,) = session.get_inputs()
 
-    def quantised(output: Any) -> bool:
-        node = output.get_node()
-        while node.get_type_name() in PASSING | {"Multiply", "Subtract"}:
-            node = node.input_value(0).get_node()
-        int8 = node.get_type_name() == "Constant" and node.get_element_type().to_string() in ("i8", "u8")
-        return int8 or node.get_type_name() == "FakeQuantize"
+    def run(image: np.ndarray) -> dict[str, np.ndarray]:
+        return dict(zip(found, session.run(list(found.values()), {entry.name: image}), strict=True))
 
-    convolutions = [n for n in network.get_ordered_ops() if n.get_type_name() in ("Convolution", "GroupConvolution")]
-    return {n.get_friendly_name(): all(quantised(n.input_value(i)) for i in (0, 1)) for n in convolutions}
-
-
-def matching(names: Iterable[str], prefixes: Iterable[str]) -> list[str]:
-    """Return the node names whose module is one of ``prefixes``, or in one of them."""
-    wanted = [prefix.rstrip(".") for prefix in prefixes]
-    return [n for n in names if any(f"{module_name(n)}.".startswith(f"{prefix}.") for prefix in wanted)]
+    return run, (int(entry.shape[2]), int(entry.shape[3])), list(found)

@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from vanillayolo.nn.reparameterize import replace_modules
 from vanillayolo.nn.vanillanet import Stage
@@ -71,8 +71,49 @@ def relu_before_pool(stage: Stage) -> nn.Module:
     """Give a merged stage, in place, its ReLU before its max pool: both orders are equal; return the stage."""
     if isinstance(stage.pool, nn.MaxPool2d) and not stage.pool_first and isinstance(stage.act, nn.Sequential):
         relu, depthwise = stage.act
-        stage.pair, stage.act = nn.Sequential(stage.pair, relu), nn.Sequential(depthwise)  # type: ignore[assignment]
+        stage.pair = nn.Sequential(stage.pair, relu)
+        stage.act = nn.Sequential(nn.Identity(), depthwise)  # type: ignore[assignment]  # the depthwise keeps its name
     return stage
+
+
+class Sum(nn.Module):
+    """The sum of what several modules compute from one map."""
+
+    def __init__(self, parts: Iterable[nn.Module]) -> None:
+        super().__init__()
+        self.parts = nn.ModuleList(parts)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map ``[batch, channels, height, width]``."""
+        first, *rest = (part(x) for part in self.parts)
+        for other in rest:
+            first = first + other
+        return first
+
+
+def in_small_kernels(conv: nn.Conv2d) -> nn.Module:
+    """Return a depthwise 7x7 as three of 25 taps at most, none of them moved aside; others as they are.
+
+    The middle is a 5x5. The rows above and below it are a 3x7 of dilation 3, the columns beside it a 5x3 of dilation 3;
+    the middle row and column of these are 0.
+    """
+    fits = conv.kernel_size == (7, 7) and conv.stride == conv.dilation == (1, 1) and conv.padding in {3, (3, 3)}
+    if not fits or conv.groups != conv.in_channels or conv.groups != conv.out_channels:
+        return conv
+    weight, channels = conv.weight.detach(), conv.groups
+    rows, columns = weight[:, :, ::3].clone(), weight[:, :, 1:6, ::3].clone()
+    rows[:, :, 1], columns[..., 1] = 0, 0
+    parts: list[nn.Module] = []
+    for kernel, dilation in ((weight[:, :, 1:6, 1:6].clone(), (1, 1)), (rows, (3, 1)), (columns, (1, 3))):
+        size = (kernel.shape[2], kernel.shape[3])
+        padding = (size[0] // 2 * dilation[0], size[1] // 2 * dilation[1])
+        bias = conv.bias is not None and not parts
+        part = nn.Conv2d(channels, channels, size, 1, padding, dilation, channels, bias).to(weight)
+        part.weight.data = kernel
+        if part.bias is not None and conv.bias is not None:
+            part.bias.data = conv.bias.detach().clone()
+        parts.append(part)
+    return Sum(parts).requires_grad_(False).train(conv.training)
 
 
 @dataclass(frozen=True)
@@ -95,6 +136,7 @@ REWRITES = {
     "relu-before-pool": Rewrite(
         "a stage's ReLU before its max pool", {Stage: relu_before_pool, VanillaStage: relu_before_pool}
     ),
+    "depthwise-in-three": Rewrite("a 7x7 depthwise as three of 25 taps at most", {nn.Conv2d: in_small_kernels}),
     "mean-by-convolution": Rewrite("the mean of box distributions as a 1x1 convolution", {DFL: MeanByConvolution}),
 }
 

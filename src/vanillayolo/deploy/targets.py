@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 from vanillayolo.errors import UsageError, closest
 from vanillayolo.yolo.files import missing_packages
@@ -17,14 +18,18 @@ class Target:
     """A chip.
 
     Attributes:
-        arguments: of the compiler: which chip it compiles for.
+        arguments: of the compiler: which chip it compiles for; empty where no compiler of the chip runs here.
         rewrites: names in :data:`vanillayolo.deploy.rewrites.REWRITES`, those that lower its cycles.
         packages: what has to be installed.
+        format: of the files that its compiler takes.
+        settings: of their export, where the user gives no others.
     """
 
     arguments: tuple[str, ...]
     rewrites: tuple[str, ...] = ()
     packages: tuple[str, ...] = PACKAGES
+    format: str = "litert"
+    settings: tuple[tuple[str, Any], ...] = (("int8", True), ("decode", "outside"))
 
 
 def _ethos(name: str) -> Target:
@@ -35,17 +40,30 @@ def _ethos(name: str) -> Target:
 #: Arm's Ethos-U by the multiply-adds that they make in a cycle.
 TARGETS = {name: _ethos(name) for name in ("ethos-u55-128", "ethos-u55-256", "ethos-u65-256", "ethos-u65-512")}
 TARGETS |= {name: _ethos(name) for name in ("ethos-u85-256", "ethos-u85-512", "ethos-u85-1024")}
+#: Sophgo's compiler refuses a constant first factor.
+TARGETS |= {name: Target((), ("mean-by-convolution",), (), "onnx", ()) for name in ("cv181x", "bm1684x")}
+
+
+def target_row(name: object) -> Target:
+    """Return a row of the table.
+
+    Raises:
+        UsageError: for a name that is none.
+    """
+    if str(name) not in TARGETS:
+        raise UsageError(f"target={name}: {closest(str(name), TARGETS)}")
+    return TARGETS[str(name)]
 
 
 def check_target(name: object) -> Target:
     """Return a row of the table, its packages being there.
 
     Raises:
-        UsageError: for a name that is none, or a package that is missing.
+        UsageError: for a name that is none, whose compiler does not run here, or for a package that is missing.
     """
-    if str(name) not in TARGETS:
-        raise UsageError(f"target={name}: {closest(str(name), TARGETS)}")
-    target = TARGETS[str(name)]
+    target = target_row(name)
+    if not target.arguments:
+        raise UsageError(f"target={name}: its compiler does not run here; export target={name} writes a file for it.")
     if missing := missing_packages(target.packages):
         raise UsageError(f"target={name} needs {', '.join(missing)}: pip install 'vanillayolo[{EXTRA}]' installs them.")
     return target

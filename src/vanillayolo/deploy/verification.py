@@ -12,6 +12,7 @@ from vanillayolo.errors import VerificationError
 from vanillayolo.valid_json import json_text
 
 from .equality import Equality
+from .operating import OperatingPoint
 from .power import FAULTS, NO_BOX, OUTPUTS, REMEDY, Power, doubts
 
 
@@ -115,6 +116,9 @@ class Verification:
         note: what could not be compared, and why.
         said: what the file says of itself and is not so, one line each.
         power: the faults that this comparison would have seen; None where none was planted.
+        operating: of an int8 file, how its scores lie; None where too few boxes say so.
+        target: the chip that the file is for; empty for none.
+        rewrites: exact changes of the network that went into it.
     """
 
     file: str
@@ -129,6 +133,9 @@ class Verification:
     note: str = ""
     said: list[str] = field(default_factory=list)
     power: Power | None = None
+    operating: OperatingPoint | None = None
+    target: str = ""
+    rewrites: list[str] = field(default_factory=list)
 
     @property
     def tolerance(self) -> Tolerance:
@@ -236,6 +243,7 @@ class Verification:
                 f"({Path(self.map.data).name}, {self.map.split}, squares of {self.map.imgsz} px)"
             )
         lines += [f"  {self.note}"] if self.note else []
+        lines += [f"  {self.operating}"] if self.operating else []
         lines += [f"  {self.power}"] if self.power else []
         head = f"{self.file} ({self.format}, {self.precision}) against {self.reference}: {self.verdict}"
         return "\n".join([head, *lines])

@@ -12,18 +12,21 @@ from vanillayolo.errors import UsageError, VerificationError
 from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaModel
 from vanillayolo.yolo.files import ExportedFile, Suppression, mean_average_precision
-from vanillayolo.yolo.inference import letterbox, raw_output, read_image, suppress
+from vanillayolo.yolo.inference import dataset_images, letterbox, raw_output, read_image, suppress
 from vanillayolo.yolo.opened import Opened, open_checkpoint
-from vanillayolo.yolo.pictures import channels_of
+from vanillayolo.yolo.pictures import channels_of, usable_images
 
 from .classifier import verify_classifier
 from .equality import Equality
 from .graph import precision
 from .onnx_graph import suppression_settings
+from .operating import operating_point
 from .power import Judge, measure_power
 from .running import batches, input_sizes, open_file, wrongly_said
 from .verification import MeanAveragePrecision, Tolerance, Verification
 
+#: Images that scores of an int8 file are compared on, at most.
+OPERATING_IMAGES = 64
 #: Score that every trained detector reaches somewhere on images of its own kind.
 UNTRAINED = 0.01
 
@@ -197,6 +200,10 @@ def verify(
     inside, best = compare_at_sizes(
         result, path, file, network, files, sizes, conf=conf, iou=iou, agnostic_nms=agnostic_nms
     )
+    if kind == "int8" and not inside and file.batch == 1:
+        pictures = usable_images(dataset_images(checked, split), OPERATING_IMAGES, file.channels) if checked else files
+        inputs = (letterbox(read_image(p, file.channels), sizes[0]) for p in pictures)
+        result.operating = operating_point(file, network, inputs)
     if checked:
         add_map(result, path, network, sizes[0], checked, split, inside)
     if not result.breaches:  # a wrong file needs no proof of what would have been seen

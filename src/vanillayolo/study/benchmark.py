@@ -21,7 +21,9 @@ from typing import Any
 import torch
 
 from vanillayolo.atomic import whole_set
-from vanillayolo.deploy.quantize import INT8, Batches, QuantizeSettings, float_onnx
+from vanillayolo.deploy.formats import FORMATS, INT8
+from vanillayolo.deploy.int8 import Batches, QuantizeSettings
+from vanillayolo.deploy.quantize import quantize
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm
 from vanillayolo.tables import markdown
@@ -30,12 +32,12 @@ from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import fitting_imgsz
 from vanillayolo.yolo.exporting import export_float
-from vanillayolo.yolo.files import xml_of
 from vanillayolo.yolo.inference import stock_model, trace_onnx
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.opened import example_images, open_checkpoint
 from vanillayolo.yolo.pictures import channels_of
+from vanillayolo.yolo.runtimes import xml_of
 from vanillayolo.yolo.threads import available_cores
 
 from .cost import cost
@@ -163,7 +165,7 @@ def prepare(item: Subject, form: str, imgsz: int, folder: Path) -> Any:
         return None
     if form not in item.files:
         stem = f"{re.sub(r'[^a-z0-9]+', '-', item.name.lower())}-{imgsz}-{fingerprint(item.network)}"
-        ending = ".onnx" if form == "onnx" else INT8[form.removeprefix("int8-")].ending
+        ending = FORMATS[form].ending if form == "onnx" else INT8[form.removeprefix("int8-")].ending
         item.files[form] = folder / f"{stem}{ending}"
         if not item.files[form].exists():
             write_form(item.network, form, imgsz, item.files[form])
@@ -181,10 +183,8 @@ def write_form(network: Any, form: str, imgsz: int, path: Path) -> None:
         if form == "onnx":
             shutil.move(export_float(network, Path(folder), "float", imgsz), place)
             return
-        format = form.removeprefix("int8-")
-        batches, settings = calibration(imgsz, channels_of(network)), QuantizeSettings()
-        source, _ = float_onnx(copy.deepcopy(network), batches, settings, Path(folder), "float", format)
-        INT8[format].quantize(source, place, batches, settings)
+        batches = calibration(imgsz, channels_of(network))
+        quantize(copy.deepcopy(network), form.removeprefix("int8-"), place, batches, QuantizeSettings())
 
 
 def peaks() -> dict[str, float]:

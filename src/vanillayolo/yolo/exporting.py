@@ -6,16 +6,20 @@ ONNX files take the mean of the box distributions in a form that ONNX Runtime co
 from __future__ import annotations
 
 import copy
+import io
 import logging
+import os
+import sys
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, redirect_stdout
 from pathlib import Path
 from typing import Any
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from ultralytics import __version__
 from ultralytics.engine import exporter
 from ultralytics.engine.exporter import Exporter
 from ultralytics.nn.modules.block import DFL
@@ -100,6 +104,44 @@ def any_size() -> Iterator[None]:
         exporter.file_size = file_size
 
 
+@contextmanager
+def silent_tools() -> Iterator[None]:
+    """Keep the progress of libraries, in Python and in C++, off the terminal."""
+    streams = (sys.stdout, sys.stderr)
+    for stream in streams:
+        stream.flush()
+    kept = [os.dup(number) for number in (1, 2)]
+    with open(os.devnull, "w") as nowhere, redirect_stdout(io.StringIO()):
+        for number in (1, 2):
+            os.dup2(nowhere.fileno(), number)
+        try:
+            yield
+        finally:
+            for number, stream, copied in zip((1, 2), streams, kept, strict=True):
+                stream.flush()
+                os.dup2(copied, number)
+                os.close(copied)
+
+
+@contextmanager
+def offline_mnn() -> Iterator[None]:
+    """Keep MNN's converter from installing packages and reporting to a server: it does both in its logger."""
+    name = "MNN.tools.utils.log"
+    before = sys.modules.get(name)
+    sys.modules[name] = None  # type: ignore[assignment]  # importing it fails, which the converter takes
+    try:
+        with silent_tools():
+            yield
+    finally:
+        sys.modules.pop(name)
+        if before is not None:
+            sys.modules[name] = before
+
+
+#: What surrounds Ultralytics' exporter, by format.
+AROUND: dict[str, Callable[[], AbstractContextManager[None]]] = {"litert": silent_tools, "mnn": offline_mnn}
+
+
 def with_distribution_mean(network: nn.Module, format: str = "onnx") -> nn.Module:
     """Give a detector that becomes an ONNX file, in place, the faster mean of box distributions; return it."""
     return replace_modules(network, {DFL: DistributionMean}) if format == "onnx" else network
@@ -125,6 +167,22 @@ def export_float(
     settings = {"format": format, "imgsz": size, "batch": 1, "simplify": False, "device": "cpu", "mode": "export"}
     with quiet(), any_size():  # it would advise on a file that lies in this folder for a moment
         return Path(str(Exporter(overrides=settings)(model=network)))
+
+
+def metadata_for(network: Any, size: tuple[int, int], channels: int) -> dict[str, Any]:
+    """Return what Ultralytics reads in a file that its exporter did not write: a static int8 detector of batch 1."""
+    return {
+        "description": "int8 detector by VanillaYOLO",
+        "version": __version__,
+        "stride": int(max(network.stride)),
+        "task": "detect",
+        "batch": 1,
+        "imgsz": list(size),
+        "names": {int(key): str(name) for key, name in network.names.items()},
+        "args": {"quantize": 8, "nms": False, "dynamic": False},
+        "channels": channels,
+        "end2end": False,
+    }
 
 
 def write_metadata(folder: Path, metadata: dict[str, Any]) -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import copy
+import hashlib
+import json
 import tempfile
-from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Iterable
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -17,40 +20,14 @@ from ultralytics.cfg import get_cfg
 from ultralytics.engine.exporter import Exporter, export_formats
 from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.autobackend import AutoBackend
-from ultralytics.nn.backends.openvino import OpenVINOBackend
+from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils.checks import check_version
 from ultralytics.utils.nms import non_max_suppression
 
 from vanillayolo.errors import CheckpointError, UsageError, VerificationError, one_line
 
-from .exporting import any_size, quiet, with_distribution_mean
-
-
-def xml_of(path: str | Path) -> Path:
-    """Return the ``.xml`` file of an OpenVINO folder; a file stands for itself."""
-    path = Path(path)
-    return next(path.glob("*.xml")) if path.is_dir() else path
-
-
-class Float32OpenVINO(OpenVINOBackend):
-    """OpenVINO that computes in float32: on processors with AMX its own choice is bfloat16, whatever the file holds."""
-
-    def load_model(self, weight: str | Path) -> None:
-        """Load as Ultralytics does, then compile for float32."""
-        super().load_model(weight)
-        self.compile_model.keywords["config"]["INFERENCE_PRECISION_HINT"] = self.ov.Type.f32
-        self.ov_compiled_model = self.compile_model(self.ov.Core().read_model(xml_of(weight)))
-
-
-@contextmanager
-def float32_runtimes() -> Iterator[None]:
-    """Let whatever Ultralytics opens meanwhile compute in float32 where the file does."""
-    before = AutoBackend._BACKEND_MAP
-    AutoBackend._BACKEND_MAP = {**before, "openvino": Float32OpenVINO}
-    try:
-        yield
-    finally:
-        AutoBackend._BACKEND_MAP = before
+from .exporting import AROUND, any_size, quiet, with_distribution_mean
+from .runtimes import own_runtimes
 
 
 @dataclass(frozen=True)
@@ -81,6 +58,37 @@ class DescribingExporter(Exporter):
         super().__setattr__(name, value)
 
 
+def metadata_of(path: Path) -> dict[str, Any]:
+    """Return what an exporter wrote into a file, read without its library."""
+    said = BaseBackend.read_metadata(path)
+    BaseBackend.apply_metadata(SimpleNamespace(dynamic=False), said)
+    return said
+
+
+def contract_file(path: Path) -> Path:
+    """Return where the contract of a file stands: ``NAME.contract.json`` beside it."""
+    return path.with_name(f"{path.name}.contract.json")
+
+
+def digest_of(path: Path) -> str:
+    """Return the SHA-256, in hexadecimal, of a file, or of all files of a folder one after the other."""
+    content = hashlib.sha256()
+    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
+        content.update(file.read_bytes())
+    return content.hexdigest()
+
+
+def own_conf(path: Path) -> float | None:
+    """Return the score from which a file's boxes count, as its contract says; None without a contract of this file."""
+    try:
+        said = json.loads(contract_file(path).read_text(encoding="utf-8"))
+        conf = float(said["suppression"]["conf"])
+        same = said["sha256"] == digest_of(path)
+    except (OSError, ValueError, LookupError, TypeError):
+        return None
+    return conf if same and 0 <= conf <= 1 and not said["suppression"].get("inside") else None
+
+
 class ExportedFile:
     """An exported detector, run by its own library in float32 where the file is float32.
 
@@ -100,7 +108,7 @@ class ExportedFile:
     """
 
     def __init__(self, path: str | Path) -> None:
-        with float32_runtimes(), quiet():
+        with own_runtimes(), quiet():
             self._backend = AutoBackend(str(path), device=torch.device("cpu"), verbose=False)
         self.name = Path(path).name
         self.format = str(self._backend.format)
@@ -145,7 +153,7 @@ def check_runs(path: str, name: str, task: str, device: torch.device, imgsz: Any
         imgsz: pixels, for a file that does not say its size.
     """
     try:
-        with quiet():
+        with quiet(), own_runtimes(float32=False):
             backend = AutoBackend(path, device=device, verbose=False)
             said = backend.metadata
             size = said.get("imgsz") or imgsz or 640
@@ -200,7 +208,7 @@ def mean_average_precision(
     settings = {"data": data, "imgsz": imgsz, "split": split, "batch": 4, "rect": False, "plots": False}
     settings |= {"verbose": False, "mode": "val", "task": "detect", "device": "cpu"}
     settings |= asdict(inside) if inside else {}
-    with tempfile.TemporaryDirectory() as folder, float32_runtimes(), quiet():
+    with tempfile.TemporaryDirectory() as folder, own_runtimes(), quiet():
         kind = SingleLabelValidator if inside else DetectionValidator
         validator = kind(args=settings, save_dir=Path(folder) / "val")
         validator(model=copy.deepcopy(model) if isinstance(model, nn.Module) else str(model))
@@ -260,5 +268,9 @@ def write_file(network: nn.Module, folder: Path, stem: str, settings: dict[str, 
     network.pt_path = str(folder / f"{stem}.pt")  # type: ignore[assignment]  # the exporter names its file by it
     network.args = {"imgsz": args.get("imgsz", 640), "data": ""}  # type: ignore[assignment]  # it describes the file
     fixed = {"imgsz": args.get("imgsz", 640), "batch": 1, "verbose": False, "mode": "export", "task": "detect"}
-    with quiet(), any_size():  # it would name the folder, which is not where the file will be
+    with (
+        AROUND.get(settings["format"], nullcontext)(),
+        quiet(),
+        any_size(),
+    ):  # it would name the folder, which is not where the file will be
         return Path(str(DescribingExporter(overrides={**fixed, **settings}, _callbacks=callbacks)(model=network)))

@@ -22,11 +22,13 @@ from .checkpoints import check_facts, check_undamaged, check_weights
 from .checks import check_predict, checked_train, checked_val
 from .classify import VanillaClassificationModel, VanillaClassificationTrainer
 from .entrances import deep
+from .files import own_conf
 from .merging import student
 from .model import VanillaDetectionModel
 from .offline import place_fonts
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .process import called_from_python
+from .runtimes import own_runtimes
 from .saving import SavingMixin
 from .sources import VanillaClassificationPredictor, VanillaDetectionPredictor
 from .threads import notice_choice, use_free_cores
@@ -224,16 +226,22 @@ class VanillaModel(Model):
         """Validate the merged network (the unmerged one where its slope is below 1)."""
         notice_choice()
         kwargs = checked_val(self, validator, kwargs)
-        return super().val(validator=validator, **kwargs)
+        with own_runtimes(float32=False):
+            return super().val(validator=validator, **kwargs)
 
     def predict(self, source: Any = None, stream: bool = False, predictor: Any = None, **kwargs: Any) -> Any:
         """Predict with the merged network; without a source, in the pictures that come with Ultralytics.
+
+        An exported file's boxes count from the ``conf`` that its contract says, unless one is given.
 
         Raises:
             UsageError: for a key that does not exist, or a source that is not there or cannot be read.
         """
         notice_choice()
         check_predict(self, source, {"stream": stream, "predictor": predictor, **kwargs})
+        if not {"conf", "cfg"} & kwargs.keys() and isinstance(self.model, (str, Path)):
+            own = own_conf(Path(self.model))
+            kwargs |= {} if own is None else {"conf": own}
         with called_from_python():
             return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
 

@@ -7,8 +7,10 @@ scores between 0 and 1.
 from __future__ import annotations
 
 import copy
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules import Detect
 from ultralytics.nn.modules.block import DFL as DFL  # so that rewrites need not import Ultralytics
@@ -46,6 +48,61 @@ class RawMaps(nn.Module):
         """
         pairs = ((self.boxes, maps), (self.scores, maps))
         return [branch(x) for branches, levels in pairs for branch, x in zip(branches, levels, strict=True)]
+
+
+class Decode(nn.Module):
+    """Boxes and scores of raw maps, as Ultralytics' head computes them.
+
+    Args:
+        strides: of the levels, pixels.
+        bins: of the distribution of every box side; 1: the side itself.
+        size: height and width of the input, pixels.
+        shares: give boxes as shares of the input's width and height, not in pixels.
+    """
+
+    cells: Tensor
+    scale: Tensor
+    weights: Tensor
+
+    def __init__(self, strides: Sequence[int], bins: int, size: Sequence[int], shares: bool = False) -> None:
+        super().__init__()
+        self.bins = bins
+        cells, scales = [], []
+        for stride in strides:
+            y, x = torch.meshgrid(*(torch.arange(side // stride) + 0.5 for side in size), indexing="ij")
+            cells.append(torch.stack([x, y]).flatten(1))
+            scales.append(torch.full((1, x.numel()), float(stride)))
+        unit = torch.tensor([size[1], size[0]] * 2).view(4, 1) if shares else torch.ones(4, 1)
+        self.register_buffer("cells", torch.cat(cells, 1))  # [2, anchors]: x, y
+        self.register_buffer("scale", torch.cat(scales, 1) / unit)  # [4, anchors]
+        self.register_buffer("weights", torch.arange(float(bins)).view(1, 1, bins, 1))
+
+    def forward(self, maps: Sequence[Tensor]) -> Tensor:
+        """Map what :class:`RawMaps` gives to ``[batch, 4 + classes, anchors]``: xywh, scores."""
+        levels = len(maps) // 2
+        sides, scores = (torch.cat([x.flatten(2) for x in part], 2) for part in (maps[:levels], maps[levels:]))
+        if self.bins > 1:
+            sides = sides.view(len(sides), 4, self.bins, -1).softmax(2).mul(self.weights).sum(2)
+        first, last = self.cells - sides[:, :2], self.cells + sides[:, 2:]
+        boxes = torch.cat([(first + last) / 2, last - first], 1) * self.scale
+        return torch.cat([boxes, scores.sigmoid()], 1)
+
+
+class Decoded(nn.Module):
+    """A body of raw maps with what follows it.
+
+    Args:
+        body: of :func:`with_raw_maps`.
+        decode: :class:`Decode`, or nothing.
+    """
+
+    def __init__(self, body: nn.Module, decode: nn.Module) -> None:
+        super().__init__()
+        self.body, self.decode = body, decode
+
+    def forward(self, x: Tensor) -> Any:
+        """Map images to what the decode gives."""
+        return self.decode(self.body(x))
 
 
 def with_raw_maps(network: Any) -> nn.Module:

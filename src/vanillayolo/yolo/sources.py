@@ -21,6 +21,7 @@ from vanillayolo.values import shown
 
 from .datasets import read_image
 from .prediction import VanillaPredictor
+from .runtimes import own_runtimes
 
 #: What Ultralytics opens over a network, and where a server listens that names no port.
 PORTS = {"http": 80, "https": 443, "rtsp": 554, "rtmp": 1935, "tcp": 0}
@@ -145,7 +146,12 @@ class CheckedSource:
 
 
 class VanillaDetectionPredictor(CheckedSource, VanillaPredictor):
-    """Ultralytics' predictor of boxes."""
+    """Ultralytics' predictor of boxes; it decodes the maps of files that have no decode."""
+
+    def setup_model(self, *arguments: Any, **settings: Any) -> None:
+        """Open the network or file."""
+        with own_runtimes(float32=False):
+            super().setup_model(*arguments, **settings)
 
 
 class VanillaClassificationPredictor(CheckedSource, ClassificationPredictor):

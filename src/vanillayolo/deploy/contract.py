@@ -1,0 +1,92 @@
+"""``NAME.contract.json`` beside every exported file: what a program that runs it without this package has to know."""
+
+from __future__ import annotations
+
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from vanillayolo.atomic import write_whole
+from vanillayolo.environment import __version__
+from vanillayolo.valid_json import json_text
+from vanillayolo.yolo.files import ExportedFile, Suppression, contract_file, digest_of, metadata_of
+
+from .formats import FORMATS, PIXELS
+from .verification import Verification
+
+#: Of the keys and what they mean; a reader refuses a higher one.
+VERSION = 1
+PICTURE = {"colour": "RGB", "divide_by": 255, "interpolation": "bilinear"}
+#: How a picture becomes an input: of a classifier, of all others.
+CROP: dict[str, Any] = {"fit": "resize the shorter side, crop the centre", **PICTURE}
+LETTERBOX: dict[str, Any] = {"fit": "letterbox", "margin": 114, "centred": True, **PICTURE}
+#: What an object has behind its box and scores, by task.
+MORE = {
+    "segment": ["coefficients of the mask's prototypes, which are the second output"],
+    "pose": ["x, y and visibility of each key point"],
+    "obb": ["angle in radians"],
+}
+#: How int8 maps become boxes and scores.
+DECODE = {
+    "number": "scale * (integer - zero_point)",
+    "boxes": "channels: left, top, right, bottom, each of so many bins; the mean of 0 .. bins - 1, weighted by the "
+    "softmax of a side's bins, times stride is its distance from the cell's centre, (column + 0.5, row + 0.5) * stride",
+    "scores": "1 / (1 + exp(-number))",
+}
+
+
+def contract_of(path: Path, name: str, format: str, task: str, proof: Verification | None = None) -> dict[str, Any]:
+    """Return what a file takes and gives, as what it says of itself has it; sides that are not fixed are None.
+
+    Args:
+        path: the file, as Ultralytics' exporter or a writer of ours made it.
+        name: its name when it stands in its place.
+        format: its format.
+        task: what it is for.
+        proof: what it was found to compute.
+    """
+    said, row = metadata_of(path) or ExportedFile(path).metadata, FORMATS[format]  # MNN alone opens its own
+    dynamic = bool(said.get("dynamic"))
+    batch, height, width = (None, None, None) if dynamic else (int(said.get("batch", 1)), *said["imgsz"])
+    channels, names = int(said.get("channels", 3)), {int(key): str(value) for key, value in said["names"].items()}
+    last = "decode" in said  # of our own writer
+    shape = [batch, height, width, channels] if last else [batch, channels, height, width]
+    given = {"name": row.input, "shape": shape, "layout": "NHWC" if last else "NCHW", "type": "float32"}
+    contract = {
+        "contract": VERSION,
+        "vanillayolo": __version__,
+        "file": name,
+        "sha256": digest_of(path),
+        "format": format,
+        "task": task,
+        "input": {**given, "range": [0, 1], "stride": int(said["stride"]), **said.get("input", {})},
+        "preprocessing": CROP if task == "classify" else LETTERBOX,
+        "outputs": said.get("maps") or [{"name": row.output, "type": "float32", **_output(said, row.unit, task)}],
+        "names": names,
+    }
+    if said.get("decode") == "outside":
+        contract["decode"] = {"bins": said["bins"], **DECODE}
+    if task != "classify":
+        inside = bool(said.get("end2end"))
+        own = said.get("args") or {} if inside else {}
+        values = {k: v if own.get(k) is None else own[k] for k, v in asdict(Suppression()).items()}
+        if proof and proof.operating and not inside:
+            values["conf"] = proof.operating.conf
+        contract["suppression"] = {"inside": inside, **values}
+    return contract
+
+
+def _output(said: dict[str, Any], unit: str, task: str) -> dict[str, Any]:
+    """Return what the first output of a file with decode holds."""
+    if task == "classify":
+        return {"axes": ["image", "class"], "holds": ["probability"]}
+    if said.get("end2end"):
+        holds = ["x1", "y1", "x2", "y2", "score", "class", *MORE.get(task, [])]
+        return {"axes": ["image", "box", "value"], "holds": holds, "unit": PIXELS}
+    holds = ["centre x", "centre y", "width", "height", "score of each class", *MORE.get(task, [])]
+    return {"axes": ["image", "value", "anchor"], "holds": holds, "unit": unit}
+
+
+def write_contract(path: Path, contract: dict[str, Any]) -> Path:
+    """Write the contract of a file and return its path."""
+    return write_whole(contract_file(path), json_text(contract))
