@@ -25,11 +25,16 @@ from .reparameterize import MERGE, replace_modules
 
 @dataclass(frozen=True)
 class Variant:
-    """One row of the paper's table: widths of the stem and of each stage, strides of the stages."""
+    """One row of the paper's table: widths of the stem and of each stage, strides of the stages.
+
+    ``act_num`` and ``pool_first`` are arguments of :class:`VanillaNet`, the paper's own unless a row says another.
+    """
 
     dims: tuple[int, ...]
     strides: tuple[int, ...]
     adaptive_pool: bool = False
+    act_num: int = 3
+    pool_first: bool = False
 
     def scaled(self, width: float) -> tuple[int, ...]:
         """Return the widths times ``width``, each a multiple of 8 and at least 8."""

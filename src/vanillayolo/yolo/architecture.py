@@ -23,13 +23,24 @@ from vanillayolo.errors import ModelNameError, VanillaYOLOError, closest
 from vanillayolo.nn import VARIANTS, Variant
 from vanillayolo.values import shown
 
-from .families import COMPACT, FAMILIES, FAMILY_KEYS, FAMILY_NECK, NECKS, Row, Yaml
+from .families import (
+    COMPACT,
+    DESIGN_HEAD,
+    DESIGN_NECK,
+    DESIGNS,
+    FAMILIES,
+    FAMILY_KEYS,
+    FAMILY_NECK,
+    NECKS,
+    Row,
+    Yaml,
+)
 from .timm_rows import timm_backbone
 from .yaml_check import check_yaml
 
 SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
 NAME = re.compile(
-    r"yolo11(?P<letter>[nslmx])-vanillanet(?:-(?P<variant>\d+(?:_x1_5)?(?:_ada_pool)?))?(?P<paper>-paper)?"
+    rf"yolo11(?P<letter>[nslmx])-vanillanet(?:-(?P<variant>\d+(?:_x1_5)?(?:_ada_pool)?|{'|'.join(DESIGNS)}))?(?P<paper>-paper)?"
 )
 #: Any network of timm's under YOLO11's neck of that letter, for comparison.
 TIMM_NAME = re.compile(r"yolo11(?P<letter>[nslmx])-timm-(?P<network>\w+)")
@@ -43,7 +54,8 @@ CLASSIFIER_WIDTHS = (1 / 64, 4.0)
 
 def model_names() -> list[str]:
     """Return every detector's name, letters first."""
-    return [*SHORT_NAMES, *(f"{s}-{v}{p}" for p in ("", "-paper") for s in SHORT_NAMES for v in VARIANTS)]
+    variants = [*DESIGNS, *VARIANTS, *(f"{v}-paper" for v in VARIANTS)]
+    return [*SHORT_NAMES, *(f"{s}-{v}" for v in variants for s in SHORT_NAMES)]
 
 
 def classifier_names() -> list[str]:
@@ -56,8 +68,12 @@ def is_model_name(name: str) -> bool:
     stem = re.sub(r"\.ya?ml$", "", name)
     if timm_match := TIMM_NAME.fullmatch(stem):
         return bool(timm.is_model(timm_match["network"]))
-    match = NAME.fullmatch(stem) or CLASSIFIER_NAME.fullmatch(stem)
-    return bool(match and (match["variant"] is None or match["variant"] in VARIANTS))
+    if match := CLASSIFIER_NAME.fullmatch(stem):
+        return match["variant"] in VARIANTS
+    match = NAME.fullmatch(stem)
+    return bool(
+        match and (match["variant"] in (None, *VARIANTS) or (match["variant"] in DESIGNS and not match["paper"]))
+    )
 
 
 def near(stem: str) -> str:
@@ -65,14 +81,15 @@ def near(stem: str) -> str:
     return closest(stem, [*model_names(), *classifier_names()], otherwise=f"names are like {', '.join(SHORT_NAMES)}")
 
 
-def backbone_rows(variant: Variant, width: float, act_num: int = 3) -> list[Row]:
+def backbone_rows(variant: Variant, width: float) -> list[Row]:
     """Return the backbone's row and the three rows that take its maps apart."""
     dims = variant.scaled(width)
     arguments = {
         "dims": list(dims),
         "strides": list(variant.strides),
-        "act_num": act_num,
+        "act_num": variant.act_num,
         "adaptive_pool": variant.adaptive_pool,
+        **({"pool_first": True} if variant.pool_first else {}),
     }
     halvings = [i for i, stride in enumerate(variant.strides) if stride == 2]
     ends = [*(i - 1 for i in halvings[1:]), len(variant.strides) - 1]  # the last stage of each of the three resolutions
@@ -130,12 +147,14 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
     letter = match["letter"]
     scale = FAMILIES[family][letter]
     variant = match["variant"] or scale.variant
-    neck = neck or FAMILY_NECK[family]
+    own = DESIGN_NECK.get(variant, FAMILY_NECK[family])
+    neck = neck or own
     if neck not in NECKS:
         raise ModelNameError(f"neck {neck!r}: {closest(neck, NECKS)}")
-    backbone = backbone_rows(VARIANTS[variant], scale.width)
+    backbone = backbone_rows({**VARIANTS, **DESIGNS}[variant], scale.width)
+    stages = DESIGN_HEAD if variant in DESIGNS else scale.head_stages
     # Rows of another neck are there to be compared with: YOLO11's head stays under them.
-    head = {"head_stages": dict(scale.head_stages)} if scale.head_stages and neck == FAMILY_NECK[family] else {}
+    head = {"head_stages": dict(stages)} if stages and neck == own else {}
     return {
         "nc": 80,
         "scale": letter,

@@ -6,6 +6,8 @@ import copy
 from dataclasses import dataclass
 from typing import Any
 
+from vanillayolo.nn import Variant
+
 Yaml = dict[str, Any]
 Row = list[Any]  # [from, repeats, module, arguments]
 #: ``box`` and ``class``: how many of the two layers of these branches, from the first on; ``act_num``: the paper's n.
@@ -30,6 +32,16 @@ class Scale:
     head_stages: HeadStages | None = None
 
 
+#: Backbones of our own, at the paper's scale of widths: ``slim`` is made for the compilers and runtimes that charge for
+#: wide depthwise kernels and for large maps (benchmarks/family_search.json).
+DESIGNS = {
+    "slim": Variant(
+        dims=(384, 512, 1024, 1536, 1536, 1536, 1536, 3072, 3072),
+        strides=(1, 2, 2, 1, 1, 1, 2, 1),
+        act_num=2,
+        pool_first=True,
+    )
+}
 #: The compact family: at every letter the merged detector is no slower than YOLO11 and YOLO26 of that letter
 #: (benchmarks/family_latency.json).
 COMPACT = {
@@ -95,8 +107,16 @@ NECKS["plain"] = [
     [[11, 14, 17], 1, "Detect", ["nc"]],
 ]
 
+# The same for the chips: a stage in the place of three 5x5 pools, and pooling before the convolution that it is for.
+NECKS["slim"] = copy.deepcopy(NECKS["plain"])
+NECKS["slim"][0] = [-1, 1, "VanillaStage", [1024, 1, 2]]
+for _row in NECKS["slim"][8], NECKS["slim"][11]:
+    _row[3] = [*_row[3], True]
 
 FAMILY_NECK = {"compact": "plain", "paper": "published"}
+#: Of designs, with the head that belongs to them at every letter.
+DESIGN_NECK = {"slim": "slim"}
+DESIGN_HEAD: HeadStages = {"box": 2, "class": 2, "act_num": 2}
 #: How training begins, the authors' way first: series activations as noise, or as the ReLU that they generalise; pairs
 #: as noise of 0.02 at any width, or of 1 / sqrt(fan-in).
 INITS = {"series_init": ("noise", "identity"), "pair_init": ("noise", "fan_in")}
