@@ -31,6 +31,11 @@ COMMANDS = {
         "models=tiny.yaml data=my.yaml seeds=0 epochs=1 imgsz=64 batch=4 backends=none workers=0",
         "runs/compare/compare.md",
     ),
+    "pretrain": ("model=tiny.yaml pictures=16 epoch=8 batch=4 imgsz=64 classes=3 folder=pre", "pre/tiny.safetensors"),
+    "learning-curve": (
+        "model=tiny.yaml data=my.yaml sizes=2,4 seeds=0 epochs=1 imgsz=64 batch=2 workers=0 folder=curve",
+        "curve/curve.md",
+    ),
     "ablate": ("data=classes configs=n0 seeds=0 epochs=1 batch=4", "runs/ablate/ablate.md"),
     "benchmark": ("models=best.pt backends=torch imgsz=64 rounds=1", "best.pt"),
     "cost": ("target=ethos-u55-256 models=best.pt imgsz=64", "ethos-u55-256"),

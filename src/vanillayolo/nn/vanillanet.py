@@ -78,7 +78,7 @@ class Stage(nn.Module):
     """
 
     lean: str = "off"
-    pool_first: bool = False  # of checkpoints from before there was a choice
+    pool_first = False  # of checkpoints from before there was a choice; TorchScript reads no annotation of bool here
 
     def __init__(self, pair: nn.Module, pool: nn.Module, channels: int, act_num: int, pool_first: bool = False) -> None:
         super().__init__()
