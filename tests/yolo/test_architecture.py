@@ -15,7 +15,7 @@ from vanillayolo.errors import ModelNameError, VanillaYOLOError
 from vanillayolo.nn import VARIANTS
 from vanillayolo.yolo import VanillaDetectionModel, model_names, model_yaml
 from vanillayolo.yolo.architecture import dump_yaml, is_model_name, load_yaml, resolve
-from vanillayolo.yolo.families import NECKS
+from vanillayolo.yolo.families import DESIGNS, NECKS
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Names
@@ -23,29 +23,30 @@ from vanillayolo.yolo.families import NECKS
 
 def test_every_combination_has_a_name() -> None:
     names = model_names()
-    assert len(names) == len(set(names)) == 5 + 5 * len(VARIANTS) * 2
+    assert len(names) == len(set(names)) == 5 * (1 + len(DESIGNS) + 2 * len(VARIANTS))
     assert names[:5] == [f"yolo11{letter}-vanillanet" for letter in "nsmlx"]
     assert {"yolo11n-vanillanet-5-paper", "yolo11x-vanillanet-13_x1_5_ada_pool"} <= set(names)
 
 
-@pytest.mark.parametrize("name", model_names())
-def test_every_name_resolves(name: str) -> None:
-    cfg = model_yaml(name)
-    assert is_model_name(name)
-    assert is_model_name(f"{name}.yaml")
-    assert model_yaml(f"{name}.yaml") == model_yaml(f"{name}.yml") == resolve(name) == cfg
-    variant = VARIANTS[cfg["family"]["variant"]]
-    arguments = cfg["backbone"][0][3][0]
-    assert tuple(arguments["strides"]) == variant.strides
-    assert arguments["adaptive_pool"] == variant.adaptive_pool
-    assert tuple(arguments["dims"]) == variant.scaled(cfg["family"]["width"])
-    if name.endswith("-paper"):
-        assert tuple(arguments["dims"]) == variant.dims  # the paper's own widths
-    if match := re.search(r"vanillanet-(.+?)(-paper)?$", name):
-        assert cfg["family"]["variant"] == match[1]
-    assert cfg["scale"] == name[len("yolo11")]
-    assert cfg["deep_training"]["decay"] == pytest.approx(1 / 3, abs=1e-6)
-    yaml.safe_dump(cfg)  # nothing in it but what YAML knows
+def test_every_name_resolves(tmp_path: Path) -> None:
+    for name in model_names():
+        cfg = model_yaml(name)
+        assert is_model_name(name)
+        assert is_model_name(f"{name}.yaml")
+        assert model_yaml(f"{name}.yaml") == model_yaml(f"{name}.yml") == resolve(name) == cfg
+        variant = {**VARIANTS, **DESIGNS}[cfg["family"]["variant"]]
+        arguments = cfg["backbone"][0][3][0]
+        assert tuple(arguments["strides"]) == variant.strides
+        assert arguments["adaptive_pool"] == variant.adaptive_pool
+        assert tuple(arguments["dims"]) == variant.scaled(cfg["family"]["width"])
+        if name.endswith("-paper"):
+            assert tuple(arguments["dims"]) == variant.dims  # the paper's own widths
+        if match := re.search(r"vanillanet-(.+?)(-paper)?$", name):
+            assert cfg["family"]["variant"] == match[1]
+        assert cfg["scale"] == name[len("yolo11")]
+        assert cfg["deep_training"]["decay"] == pytest.approx(1 / 3, abs=1e-6)
+        (tmp_path / "edited.yaml").write_text(dump_yaml(cfg), encoding="utf-8")
+        assert load_yaml(tmp_path / "edited.yaml") == cfg
 
 
 @pytest.mark.parametrize(("key", "allowed"), [("series_init", "noise, identity"), ("pair_init", "noise, fan_in")])
@@ -125,12 +126,6 @@ def test_anything_else_is_one_line(text: str) -> None:
 
 def shapes(cfg: Any) -> dict[str, tuple[int, ...]]:
     return {k: tuple(v.shape) for k, v in VanillaDetectionModel(cfg, verbose=False).state_dict().items()}
-
-
-@pytest.mark.parametrize("name", model_names())
-def test_printed_yaml_reads_back(name: str, tmp_path: Path) -> None:
-    (tmp_path / "edited.yaml").write_text(dump_yaml(model_yaml(name)), encoding="utf-8")
-    assert load_yaml(tmp_path / "edited.yaml") == model_yaml(name)
 
 
 def test_printed_yaml_builds_the_same_network(tiny_cfg: dict[str, Any], tiny_yaml: Path) -> None:

@@ -20,7 +20,7 @@ from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.nn.weights import read_tensors
 from vanillayolo.valid_json import digest, json_text
 
-from .families import Yaml
+from .families import COMPACT, Yaml
 
 FORMAT = "vanillayolo-pretrained-1"
 #: The weights that come with the package, one file a letter of the family that a plain name stands for.
@@ -29,10 +29,14 @@ FIRST = ("model.0.stem.pair.conv1.weight", "model.0.conv.weight")
 
 
 def packaged_weights(cfg: Yaml) -> Path | None:
-    """Return the file that comes with the package for a model's YAML, by letter; None where there is none."""
-    if cfg.get("family", {}).get("name") != "compact":
+    """Return the file that comes with the package for a model's YAML, by letter; None where there is none.
+
+    It is of the variant that a plain name stands for: another has little that it fits.
+    """
+    family, letter = cfg.get("family", {}), cfg.get("scale")
+    if family.get("name") != "compact" or letter not in COMPACT or family.get("variant") != COMPACT[letter].variant:
         return None
-    path = PACKAGED / f"yolo11{cfg.get('scale')}-vanillanet.safetensors"
+    path = PACKAGED / f"yolo11{letter}-vanillanet.safetensors"
     return path if path.is_file() else None
 
 
