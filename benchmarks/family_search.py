@@ -29,10 +29,11 @@ STRIDES = [1, 2, 2, 1, 1, 1, 2, 1]
 WIDE, SLIM = [64, 64, 128, 256, 256, 256, 256, 512, 512], [32, 64, 128, 192, 192, 192, 192, 384, 384]
 FINE = [1, 1, 2, 2, 2, 2, 2, 2, 2]  # 3x3 where maps are large, 5x5 elsewhere
 
+#: ``slim-48`` is what the design ``slim`` is now.
 #: Settings of the backbone's row; ``neck``: n and pooling first of the neck's stages, ``head``: n of the head's;
 #: ``last``: n of a stage in the place of SPPF.
 CANDIDATES: dict[str, dict[str, Any]] = {
-    "yolo11n-vanillanet": {"dims": WIDE, "strides": STRIDES, "act_num": 3},
+    "yolo11n-vanillanet-10": {"dims": WIDE, "strides": STRIDES, "act_num": 3},
     "5x5": {"act_num": 2},
     "fine": {"act_num": FINE},
     "5x5-first": {"act_num": 2, "pool_first": True},
@@ -47,6 +48,8 @@ CANDIDATES: dict[str, dict[str, Any]] = {
     },
     "slim-first-stage": {"dims": SLIM, "act_num": FINE, "pool_first": True, "neck": [2, True], "last": 3},
     "slim-first-5x5": {"dims": SLIM, "act_num": 2, "pool_first": True, "neck": [2, True], "last": 2},
+    "slim-48": {"dims": [48, *SLIM[1:]], "act_num": 2, "pool_first": True, "neck": [2, True], "last": 2},
+    "slim-48-after": {"dims": [48, *SLIM[1:]], "act_num": 2, "neck": [2, True], "last": 2},
     "slim-first-3x3": {"dims": SLIM, "act_num": [1] * 7 + [2] * 2, "pool_first": True, "neck": [2, True], "last": 3},
 }
 
