@@ -153,7 +153,10 @@ KINDS: dict[str, Kind] = {
 }
 #: By command (the function's name) where a key means something else.
 OWN: dict[str, dict[str, Kind]] = {
-    **{name: {"imgsz": SIDE} for name in ("collapse", "info", "compare", "learning_curve", "benchmark", "cost")},
+    **{
+        name: {"imgsz": SIDE}
+        for name in ("collapse", "info", "compare", "learning_curve", "pretrain", "benchmark", "cost")
+    },
     "features": {"imgsz": SIDE, "model": NAMES},
 }
 #: By annotation, for keys that no table has.
