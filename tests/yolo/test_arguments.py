@@ -81,6 +81,7 @@ def test_a_tracker_has_what_ultralytics_reads(tmp_path: Path) -> None:
     moving = (ROOT / "cfg" / "trackers" / "botsort.yaml").read_text(encoding="utf-8")
     path.write_text(good)
     check_tracker(path)
+    (tmp_path / "torn.pt").write_bytes(b"torn")
     for own in (ROOT / "cfg" / "trackers").glob("*.yaml"):
         check_tracker(own)
     for text, told in (
@@ -98,6 +99,10 @@ def test_a_tracker_has_what_ultralytics_reads(tmp_path: Path) -> None:
         (
             moving.replace("with_reid: False", "with_reid: True").replace("model: auto", "model: notes.txt"),
             "model='notes.txt': give auto",
+        ),
+        (
+            moving.replace("with_reid: False", "with_reid: True").replace("model: auto", f"model: {tmp_path}/torn.pt"),
+            "not a loadable checkpoint",
         ),
     ):
         path.write_text(text)

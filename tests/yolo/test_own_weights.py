@@ -103,11 +103,14 @@ def test_a_broken_file_is_one_line(file: Path, tiny_cfg: dict[str, Any], tmp_pat
     bad.parent.mkdir()
     flipped = bytearray(file.read_bytes())
     flipped[-3] ^= 1
-    holes = {**load_file(file), "model.4.cv1.bn.running_mean": torch.full((16,), torch.nan)}
+    whole = load_file(file)
+    mean, variance = "model.0.stem.pair.norm1.running_mean", "model.0.stem.pair.norm1.running_var"
+    holes, below = {**whole, mean: whole[mean] * torch.nan}, {**whole, variance: -whole[variance]}
     said = {key: value for key, value in json.loads(card).items() if key != "sha256"}
     nameless = {key: value for key, value in said.items() if key != "pictures"}
     for content, text in (
         (save(holes), said),
+        (save(below), said),
         (file.read_bytes(), nameless),
         (file.read_bytes(), {**said, "pictures": "many"}),
         (bytes(flipped), card),

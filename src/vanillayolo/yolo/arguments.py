@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from ultralytics.cfg import get_cfg, get_save_dir
 from ultralytics.engine.exporter import export_formats
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, YAML, checks
 from ultralytics.utils.torch_utils import select_device
 
@@ -249,6 +250,12 @@ def check_tracker(tracker: Any, has_maps: bool = True) -> None:
         raise UsageError(
             f"tracker={shown(str(path))}: model={shown(model)}: give auto, or a checkpoint or exported file."
         )
+    if given.get("with_reid") and str(model).endswith(".pt") and Path(model).is_file():
+        try:
+            load_checkpoint(model)
+        except Exception as error:  # Ultralytics and torch raise a dozen types for a file that is no checkpoint
+            reason = f"not a loadable checkpoint ({one_line(error)}); give another, or auto"
+            raise UsageError(f"tracker={shown(str(path))}: model={shown(model)}: {reason}.") from error
     if given.get("with_reid") and model == "auto" and not has_maps:
         raise UsageError(
             f"tracker={shown(str(path))}: with_reid with model: auto needs the network's maps, which an exported file "

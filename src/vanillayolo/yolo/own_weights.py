@@ -19,7 +19,7 @@ from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.nn.weights import read_tensors
 from vanillayolo.valid_json import digest, json_text, read_json
 
-from .checkpoints import not_finite
+from .checkpoints import check_finite
 from .families import Yaml
 
 FORMAT = "vanillayolo-pretrained-1"
@@ -72,8 +72,6 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise CheckpointError(
             f"{path}: it and its card {card_of(path).name} are not as they were written together; fetch both again."
         )
-    if bad := not_finite(state):
-        raise CheckpointError(f"{path}: {bad} holds values that are not finite; fetch it again.")
     return state, card
 
 
@@ -120,6 +118,7 @@ def load_own(model: Any, path: str | Path) -> LoadReport:
     if not fitting:
         raise CheckpointError(f"{path}: nothing of it fits {model.yaml_file} ({report}); give weights of its kind.")
     model.load_state_dict(fitting, strict=False)
+    check_finite(model, str(path))
     return report
 
 
