@@ -10,6 +10,7 @@ from vanillayolo.errors import UsageError
 from vanillayolo.values import check_value
 from vanillayolo.yolo.arguments import (
     check_classes,
+    check_device,
     check_freeze,
     check_imgsz,
     check_quantize,
@@ -80,6 +81,7 @@ def test_a_tracker_has_what_ultralytics_reads(tmp_path: Path) -> None:
     moving = (ROOT / "cfg" / "trackers" / "botsort.yaml").read_text(encoding="utf-8")
     path.write_text(good)
     check_tracker(path)
+    (tmp_path / "torn.pt").write_bytes(b"torn")
     for own in (ROOT / "cfg" / "trackers").glob("*.yaml"):
         check_tracker(own)
     for text, told in (
@@ -93,6 +95,14 @@ def test_a_tracker_has_what_ultralytics_reads(tmp_path: Path) -> None:
         (
             moving.replace("gmc_method: sparseOptFlow", "gmc_method: magic"),
             "gmc_method='magic': give one of sparseOptFlow",
+        ),
+        (
+            moving.replace("with_reid: False", "with_reid: True").replace("model: auto", "model: notes.txt"),
+            "model='notes.txt': give auto",
+        ),
+        (
+            moving.replace("with_reid: False", "with_reid: True").replace("model: auto", f"model: {tmp_path}/torn.pt"),
+            "not a loadable checkpoint",
         ),
     ):
         path.write_text(text)
@@ -124,3 +134,10 @@ def test_sizes_classes_and_quantisation() -> None:
     check_quantize(None)
     with pytest.raises(UsageError, match="does not merge exactly"):
         check_quantize("int8")
+
+
+def test_a_word_of_an_exporters_library_is_no_device_of_a_network() -> None:
+    check_device("intel:cpu", libraries=True)
+    for word in ("tpu", "intel:cpu", "vulkan:0"):
+        with pytest.raises(UsageError, match=rf"^device='{word}': not on this machine; allowed are cpu"):
+            check_device(word)
