@@ -15,7 +15,7 @@ from vanillayolo.data import SceneSettings, write_scenes
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.tables import markdown
-from vanillayolo.values import FLAG, check_value
+from vanillayolo.values import FLAG, KINDS, check_value
 from vanillayolo.yolo.arguments import check_imgsz
 from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.detectors import network as network_of
@@ -63,8 +63,7 @@ def check_sizes(imgsz: object, images: object) -> None:
     check_imgsz(imgsz)
     if not isinstance(imgsz, int) or imgsz % 32:
         raise UsageError(f"imgsz={imgsz!r}: give one multiple of 32, the side of a square.")
-    if not isinstance(images, int) or isinstance(images, bool) or images < 1:
-        raise UsageError(f"images={images!r}: give a whole number, 1 or more.")
+    check_value("images", images, KINDS["images"])
 
 
 def cost(

@@ -13,7 +13,7 @@ from vanillayolo.data.scenes.settings import GENERATOR_VERSION, LICENCE
 from vanillayolo.errors import UsageError
 from vanillayolo.places import check_folder
 from vanillayolo.values import checked
-from vanillayolo.yolo.arguments import check_verb
+from vanillayolo.yolo.arguments import check_verb, fitting_imgsz
 from vanillayolo.yolo.detectors import network, open_detector, score, train_detector
 from vanillayolo.yolo.model import VanillaDetectionModel
 from vanillayolo.yolo.own_weights import write_weights
@@ -60,7 +60,7 @@ def pretrain(
         model: name or YAML, ours or Ultralytics' own; a checkpoint goes on from its weights.
         pictures: to learn from, each seen once.
         folder: ``runs/pretrain/MODEL`` where not given.
-        imgsz: side of the pictures, pixels.
+        imgsz: side of the pictures, pixels; rounded up to a multiple of 32.
         batch: pictures a step.
         epoch: pictures between two validations and savings.
         seed: of the pictures, and of the network's first weights.
@@ -77,6 +77,7 @@ def pretrain(
             raise UsageError(f"pretrain: {key}= is set by the command; leave it out.")
     if not batch <= epoch <= pictures:
         raise UsageError(f"pretrain: batch={batch}, epoch={epoch}, pictures={pictures}: give each no less than before.")
+    imgsz = fitting_imgsz(imgsz)
     scenes = SceneSettings(WRITTEN, imgsz, "detect", seed, classes, class_seed, objects, WRITTEN // VALIDATING)
     pictures, epoch, batch = int(pictures), int(epoch), int(batch)  # 1e6 is a number of pictures, too
     training = {
@@ -95,7 +96,8 @@ def pretrain(
     check_models([model], training)
     name = folder_name(Path(model).stem if model.endswith((".pt", ".yaml", ".yml")) else model)
     root = Path(f"runs/pretrain/{name}" if folder is None else folder).resolve()
-    check_folder("folder", root)
+    for part in (root, root / "train", root / "scenes"):
+        check_folder("folder", part)
     target = root / f"{name}.safetensors"
     keep_settings(root / "protocol.json", {"model": model, "scenes": asdict(scenes), "training": training})
     if not target.is_file():

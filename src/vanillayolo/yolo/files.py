@@ -84,7 +84,7 @@ def own_conf(path: Path) -> float | None:
         said = json.loads(contract_file(path).read_text(encoding="utf-8"))
         conf = float(said["suppression"]["conf"])
         same = said["sha256"] == digest_of(path)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, RecursionError, OverflowError):
         return None
     return conf if same and 0 <= conf <= 1 and not said["suppression"].get("inside") else None
 

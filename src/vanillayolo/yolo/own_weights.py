@@ -20,6 +20,7 @@ from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.nn.weights import read_tensors
 from vanillayolo.valid_json import digest, json_text
 
+from .checkpoints import not_finite
 from .families import Yaml
 
 FORMAT = "vanillayolo-pretrained-1"
@@ -65,13 +66,15 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     state = read_tensors(path)
     try:
         card = json.loads(card_of(path).read_text(encoding="utf-8"))
-        whole = card["format"] == FORMAT and digest(Path(path), card) == card["sha256"]
+        whole = card["format"] == FORMAT and digest(Path(path), card) == card["sha256"] and card["pictures"] >= 0
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         whole = False
     if not whole:
         raise CheckpointError(
             f"{path}: it and its card {card_of(path).name} are not as they were written together; fetch both again."
         )
+    if bad := not_finite(state):
+        raise CheckpointError(f"{path}: {bad} holds values that are not finite; fetch it again.")
     return state, card
 
 
@@ -123,7 +126,7 @@ def load_own(model: Any, path: str | Path) -> LoadReport:
 
 def _other_channels(filters: Tensor, like: Tensor) -> Tensor:
     """Return first filters for images of other channels, where their number and size are the same."""
-    if filters.shape[0] != like.shape[0] or filters.shape[2:] != like.shape[2:]:
+    if filters.dim() != like.dim() or filters.shape[0] != like.shape[0] or filters.shape[2:] != like.shape[2:]:
         return filters
     if like.shape[1] == 1:
         return filters.sum(1, keepdim=True)
