@@ -86,12 +86,10 @@ def several(kind: Kind, least: int = 1, most: int = MANY) -> Kind:
 
 
 def is_text(value: object) -> bool:
-    """Return whether a value is text, not empty, that can stand in a path.
-
-    Raises:
-        UnicodeEncodeError: for bytes that are not UTF-8: records cannot hold them, and OpenCV ends the process.
-    """
-    return isinstance(value, str) and bool(value.strip() and value.encode()) and "\0" not in value
+    """Return whether a value is text, not empty, that can stand in a path."""
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        return False
+    return value.encode(errors="ignore").decode() == value  # OpenCV ends the process at bytes that are not UTF-8
 
 
 def is_path(value: object) -> bool:
@@ -157,6 +155,7 @@ OWN: dict[str, dict[str, Kind]] = {
     "collapse": {"imgsz": SIDE},
     "info": {"imgsz": SIDE},
     "compare": {"imgsz": SIDE, "data": PATH},
+    "learning_curve": {"imgsz": SIDE},
     "benchmark": {"imgsz": SIDE},
     "features": {"imgsz": SIDE, "model": NAMES},
 }

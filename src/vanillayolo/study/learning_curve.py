@@ -81,10 +81,8 @@ def learning_curve(
     source = resolve_data(data, splits)
     pictures = training_pictures(source)
     if parts[0] < 1 or parts[-1] > len(pictures):
-        raise UsageError(
-            f"sizes={','.join(map(str, parts))}: {Path(data).name} has {len(pictures)} training pictures; give 1 to "
-            f"{len(pictures)}."
-        )
+        listed, most = ",".join(map(str, parts)), len(pictures)
+        raise UsageError(f"sizes={listed}: {Path(data).name} has {most} training pictures; give 1 to {most}.")
     root = Path(folder).resolve()
     check_folder("folder", root)
     starts = {"noise": False, **weights_of(model, pretrained)}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -16,14 +15,14 @@ from vanillayolo.values import checked
 from vanillayolo.yolo.arguments import check_verb, fitting_imgsz
 from vanillayolo.yolo.detectors import network, open_detector, score, train_detector
 from vanillayolo.yolo.model import VanillaDetectionModel
-from vanillayolo.yolo.own_weights import write_weights
+from vanillayolo.yolo.own_weights import card_of, is_own, write_weights
 from vanillayolo.yolo.scene_training import StockSceneTrainer, VanillaSceneTrainer
 from vanillayolo.yolo.sections import TRAIN_KEYS
 from vanillayolo.yolo.threads import available_cores
 
 from .latency import machine
 from .protocol import check_models, elapsed, folder_name, learning_curve
-from .records import Record, keep_settings
+from .records import Record, keep_settings, read_record
 
 #: Pictures that are written to disk, and as many of them as validate.
 WRITTEN, VALIDATING = 800, 400
@@ -100,7 +99,7 @@ def pretrain(
         check_folder("folder", part)
     target = root / f"{name}.safetensors"
     keep_settings(root / "protocol.json", {"model": model, "scenes": asdict(scenes), "training": training})
-    if not target.is_file():
+    if not target.is_file() or not is_own(target):  # the card is written last
         data = write_scenes(root / "scenes", scenes, workers=available_cores())
         trainers = (VanillaSceneTrainer, StockSceneTrainer)
         train_detector(model, str(data), root / "train", training, trainers)
@@ -129,7 +128,7 @@ def card(root: Path, model: str, scenes: SceneSettings, training: dict[str, Any]
 
 def summary(weights: Path) -> str:
     """Return one line about finished weights."""
-    said = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+    said = read_record(card_of(weights), {"training": dict, "val": dict, "network": str, "seconds": float})
     size, hours, accuracy = said["training"]["imgsz"], said["seconds"] / 3600, said["val"]["map50_95"]
     ours = said["network"] == VanillaDetectionModel.__name__
     start = weights if ours else weights.parent / "train" / "weights" / "last.pt"

@@ -33,6 +33,7 @@ from vanillayolo.yolo.detectors import (
     train_detector,
     training_network,
 )
+from vanillayolo.yolo.distillation import check_teacher
 from vanillayolo.yolo.inference import trace_onnx
 from vanillayolo.yolo.interface import VanillaModel
 from vanillayolo.yolo.memory import activation_bytes
@@ -144,6 +145,8 @@ def check_models(models: Sequence[str], settings: dict[str, Any], data: str | No
         if isinstance(opened, VanillaModel):
             check_training(built, model, settings)
             given = {"pretrained": model.endswith(".pt"), **settings_for(opened, settings)}
+            if teacher := given.get("distill_model"):
+                check_teacher(teacher, built)
             if data is not None:
                 checked_train(opened, None, {**given, "data": data})
         elif isinstance(weights := settings.get("pretrained"), str):

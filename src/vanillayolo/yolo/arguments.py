@@ -104,12 +104,7 @@ def named_settings(settings: dict[str, Any]) -> dict[str, Any]:
 
 
 def check_device(device: Any, libraries: bool = False) -> None:
-    """Raise UsageError for a device that this machine has not.
-
-    Args:
-        device: as Ultralytics takes it.
-        libraries: pass the devices of exported files' libraries (``intel:gpu``), which nobody can look for here.
-    """
+    """Raise UsageError for a device that this machine has not; words of exported files' ``libraries`` may pass."""
     if device is None:
         return
     try:

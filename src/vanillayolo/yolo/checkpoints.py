@@ -18,7 +18,7 @@ from vanillayolo.data.folders import class_folders
 from vanillayolo.errors import CheckpointError, DataError, UsageError
 from vanillayolo.nn import is_merged
 from vanillayolo.nn.deep_training import deep_pairs
-from vanillayolo.values import NONE, SHARE, Kind, check_value, check_values, is_number, shown, whole
+from vanillayolo.values import NONE, SHARE, Kind, check_value, check_values, is_number, several, shown, whole
 
 from .merging import MergingMixin, student
 
@@ -90,6 +90,7 @@ def check_facts(network: Any, name: str) -> None:
         "stride": (strides, getattr(network, "stride", [1.0])),
         "levels of the head": (Kind("one for each map", lambda v: len(v) <= 1), _levels(network.model[-1])),
         **{f"slope of {key}": (SHARE, pair.negative_slope) for key, pair in deep_pairs(network)},
+        **{f"from of row {i}": (_rows_before(i), getattr(row, "f", -1)) for i, row in enumerate(network.model)},
         **{f"shape of {key}": (Kind(f"{need}", need.__eq__), shape) for key, need, shape in _shapes(network)},
     }
     for key, (kind, value) in facts.items():
@@ -111,6 +112,12 @@ def _names_of(count: int | None) -> Kind:
         return words and set(listed) == set(range(len(listed) if count is None else count))
 
     return Kind(f"one name for each of the {count or ''} classes, numbered from 0", fits)
+
+
+def _rows_before(row: int) -> Kind:
+    """Return the kind of what a row takes its maps from: rows before it, by number or counted back."""
+    number = whole(-max(row, 1), row - 1, exact=True)
+    return number | several(number)
 
 
 def _levels(head: Any) -> set[int]:
@@ -198,9 +205,7 @@ def check_like(key: str, value: Any, like: Any) -> None:
         numbers = is_number(like) and (is_number(value) or isinstance(value, torch.Tensor))
         fits = numbers or None in (value, like) or isinstance(value, type(like))
     if not fits:
-        raise ValueError(
-            f"{key} is {shown(getattr(value, 'shape', value))}, not like {shown(getattr(like, 'shape', like))}"
-        )
+        raise ValueError(f"{key}={shown(getattr(value, 'shape', value))}")
 
 
 def check_state(ckpt: dict[str, Any], name: str, kinds: Mapping[str, Kind]) -> None:

@@ -5,7 +5,6 @@ Of what is loaded everything is taken that fits, by name and shape, and said; th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,7 +17,7 @@ from vanillayolo.errors import CheckpointError, UsageError
 from vanillayolo.nn import LoadReport
 from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.nn.weights import read_tensors
-from vanillayolo.valid_json import digest, json_text
+from vanillayolo.valid_json import digest, json_text, read_json
 
 from .checkpoints import not_finite
 from .families import Yaml
@@ -65,9 +64,9 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     state = read_tensors(path)
     try:
-        card = json.loads(card_of(path).read_text(encoding="utf-8"))
+        card = read_json(card_of(path))
         whole = card["format"] == FORMAT and digest(Path(path), card) == card["sha256"] and card["pictures"] >= 0
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
         raise CheckpointError(
@@ -136,7 +135,7 @@ def _other_channels(filters: Tensor, like: Tensor) -> Tensor:
 
 def summary(path: str | Path, report: LoadReport) -> str:
     """Return what was loaded, and what was left out, in one line."""
-    card = json.loads(card_of(path).read_text(encoding="utf-8"))
+    card = read_json(card_of(path))
     left = [*(entry.split(":")[0] for entry in report.shape), *report.missing]
     head = [key for key in left if ".cv3." in key]
     rest = [key for key in left if ".cv3." not in key]

@@ -20,6 +20,7 @@ from vanillayolo.data.scenes.settings import GENERATOR_VERSION, LICENCE, SceneSe
 from vanillayolo.data.scenes.shapes import class_name
 from vanillayolo.errors import UsageError, closest
 from vanillayolo.places import check_folder
+from vanillayolo.valid_json import read_json
 from vanillayolo.values import KINDS, check_value
 
 FORMATS = ("yolo", "coco")
@@ -92,7 +93,7 @@ def _check(settings: SceneSettings, format: str, workers: int) -> None:
 
 def _stored(root: Path) -> object:
     try:
-        return json.loads((root / RECORD).read_text(encoding="utf-8"))["settings"]
+        return read_json(root / RECORD)["settings"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
