@@ -25,12 +25,7 @@ def json_text(value: Any, indent: int | None = 1) -> str:
 
 
 def read_json(path: Path) -> Any:
-    """Return what a JSON file holds.
-
-    Raises:
-        OSError: when it cannot be read.
-        ValueError: when it is no JSON, or nested too deeply.
-    """
+    """Return what a JSON file holds; what is no JSON, or nested too deeply, raises a ValueError."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except RecursionError as error:

@@ -109,6 +109,7 @@ THING = Kind(PATH.says, lambda v: is_path(v) or not isinstance(v, (str, int, flo
 SIDE = whole(32, 16384, of="pixels")  # 32: the coarsest map has that stride
 SIZE = SIDE | Kind("[height, width]", several(SIDE, 1, 2).fits)
 SEED = whole(0, 2**32 - 3)  # numpy's limit; Ultralytics adds to it
+_WHOLE = whole(0, 2**32 - 3, exact=True)
 SHARE = number(0, 1)
 COUNT = whole(1, exact=True)
 NAMES = Kind(
@@ -117,7 +118,7 @@ NAMES = Kind(
 )
 SEEDS = Kind(
     f"whole numbers from 0 to {2**32 - 3}, separated by commas",
-    lambda v: SEED.fits(v) or (isinstance(v, (list, tuple, range)) and bool(v) and all(map(SEED.fits, v))),
+    lambda v: _WHOLE.fits(v) or (isinstance(v, (list, tuple, range)) and bool(v) and all(map(_WHOLE.fits, v))),
 )
 
 #: By key, whatever the command.
@@ -152,11 +153,7 @@ KINDS: dict[str, Kind] = {
 }
 #: By command (the function's name) where a key means something else.
 OWN: dict[str, dict[str, Kind]] = {
-    "collapse": {"imgsz": SIDE},
-    "info": {"imgsz": SIDE},
-    "compare": {"imgsz": SIDE, "data": PATH},
-    "learning_curve": {"imgsz": SIDE},
-    "benchmark": {"imgsz": SIDE},
+    **{name: {"imgsz": SIDE} for name in ("collapse", "info", "compare", "learning_curve", "benchmark", "cost")},
     "features": {"imgsz": SIDE, "model": NAMES},
 }
 #: By annotation, for keys that no table has.

@@ -146,7 +146,11 @@ def test_a_head_of_other_maps_is_told(tiny_yaml: Path) -> None:
     model.model[7].f = [-1, 99]
     with pytest.raises(CheckpointError, match=r"from of row 7=\[-1, 99\]: must be a whole number"):
         check_facts(model, "best.pt")
-    model.model[7].f, model.model[-1].nl = [-1, 2], 2
+    model.model[7].f, kept = [-1, 2], model.save
+    for model.save in (None, []):
+        with pytest.raises(CheckpointError, match=r"save=.*: must be every row that another reads"):
+            check_facts(model, "best.pt")
+    model.save, model.model[-1].nl = kept, 2
     with pytest.raises(CheckpointError, match=r"levels of the head={2, 3}: must be one for each map"):
         check_facts(model, "best.pt")
 

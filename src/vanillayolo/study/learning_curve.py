@@ -31,7 +31,7 @@ from vanillayolo.yolo.sections import TRAIN_KEYS
 
 from .latency import machine
 from .protocol import RESERVED, check_models
-from .records import Needs, Record, keep_settings, margin, read_record, whole_numbers, write_record
+from .records import Needs, Record, as_list, keep_settings, margin, read_record, write_record
 
 #: Settings that the command makes itself.
 OWN = (*RESERVED, "weights", "fraction")
@@ -71,7 +71,7 @@ def learning_curve(
     Raises:
         VanillaYOLOError: for a model, dataset or setting that does not exist; nothing is written then.
     """
-    parts, wanted = sorted(whole_numbers(sizes, "sizes")), whole_numbers(seeds, "seeds")
+    parts, wanted = sorted(as_list(sizes, "sizes")), as_list(seeds, "seeds")
     for key in settings:
         if key in OWN:
             raise UsageError(f"learning-curve: {key}= is set by the command; leave it out.")
@@ -80,7 +80,7 @@ def learning_curve(
     splits = ("train", "val", "test") if has_split(resolve_data(data), "test") else ("train", "val")
     source = resolve_data(data, splits)
     pictures = training_pictures(source)
-    if parts[0] < 1 or parts[-1] > len(pictures):
+    if parts[-1] > len(pictures):
         listed, most = ",".join(map(str, parts)), len(pictures)
         raise UsageError(f"sizes={listed}: {Path(data).name} has {most} training pictures; give 1 to {most}.")
     root = Path(folder).resolve()

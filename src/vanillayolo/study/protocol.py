@@ -42,7 +42,7 @@ from vanillayolo.yolo.sections import TRAIN_KEYS
 
 from .cost import both_forms
 from .latency import check_backends, latency, machine, supported
-from .records import Needs, Record, as_list, keep_settings, read_record, whole_numbers, write_record
+from .records import Needs, Record, as_list, keep_settings, read_record, write_record
 
 #: Settings that the protocol itself makes: one model's own would be another protocol.
 RESERVED = ("model", "project", "name", "exist_ok", "save_dir", "resume", "pretrained", "seed", "data", "split", "task")
@@ -190,7 +190,7 @@ def compare(
             is written then.
     """
     names = [str(m) for m in as_list(models, "models")]
-    wanted = whole_numbers(seeds, "seeds")
+    wanted = as_list(seeds, "seeds")
     timed = [] if backends is None else [str(b) for b in as_list(backends, "backends")]
     for key in settings:
         if key in RESERVED:

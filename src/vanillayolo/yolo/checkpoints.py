@@ -90,7 +90,7 @@ def check_facts(network: Any, name: str) -> None:
         "stride": (strides, getattr(network, "stride", [1.0])),
         "levels of the head": (Kind("one for each map", lambda v: len(v) <= 1), _levels(network.model[-1])),
         **{f"slope of {key}": (SHARE, pair.negative_slope) for key, pair in deep_pairs(network)},
-        **{f"from of row {i}": (_rows_before(i), getattr(row, "f", -1)) for i, row in enumerate(network.model)},
+        **dict(_wiring(network)),
         **{f"shape of {key}": (Kind(f"{need}", need.__eq__), shape) for key, need, shape in _shapes(network)},
     }
     for key, (kind, value) in facts.items():
@@ -114,10 +114,14 @@ def _names_of(count: int | None) -> Kind:
     return Kind(f"one name for each of the {count or ''} classes, numbered from 0", fits)
 
 
-def _rows_before(row: int) -> Kind:
-    """Return the kind of what a row takes its maps from: rows before it, by number or counted back."""
-    number = whole(-max(row, 1), row - 1, exact=True)
-    return number | several(number)
+def _wiring(network: Any) -> Iterator[tuple[str, tuple[Kind, Any]]]:
+    """Yield what each row may take its maps from, and which rows' maps are kept for it."""
+    for i, row in enumerate(network.model):
+        number = whole(-max(i, 1), i - 1, exact=True)
+        yield f"from of row {i}", (number | several(number), getattr(row, "f", -1))
+    froms = [(i, f if isinstance(f := getattr(row, "f", -1), list) else [f]) for i, row in enumerate(network.model)]
+    needs = Kind("every row that another reads", lambda v: {x % i for i, f in froms for x in f if x != -1} <= set(v))
+    yield "save", (needs, getattr(network, "save", None))
 
 
 def _levels(head: Any) -> set[int]:

@@ -153,11 +153,7 @@ class DeepTrainingMixin(LastBatchMixin, SavingMixin):
         return optimizer
 
     def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
-        """Take over the state of a training.
-
-        Raises:
-            CheckpointError: when it is of another network, or was edited.
-        """
+        """Take over the state of a training; one of another network, or edited, raises a CheckpointError."""
         groups = (ckpt.get("optimizer") or {}).get("param_groups", [])
         try:
             for saved, group in zip(groups, self.optimizer.param_groups, strict=False):
