@@ -22,9 +22,15 @@ from vanillayolo.values import FLAG, KINDS, NAMES, NONE, PATH, SEEDS, SIZE, chec
         (number(0, 1, above=True), [1e-9, 1], [0, 2]),
         (FLAG, [True, False], [0, 1, "true", None]),
         (FLAG | NONE, [True, None], [0, ""]),
-        (PATH, ["a", Path("a/b"), "ä" * 100], ["", " ", "a\0b", "x" * 256, "a/" * 2100, 7, None, ["a"]]),
+        (
+            PATH,
+            ["a", Path("a/b"), "ä" * 100],
+            ["", " ", "a\0b", "x" * 256, "a/" * 2100, 7, None, ["a"], "\udcff", Path("\udcff")],
+        ),
         (NAMES, ["a,b", ["a", "b"]], ["", [], [7], 7, None, ["a", ""]]),
         (SIZE, [32, 640, [320, 640], (64,)], [31, "64", [32, 0], [1, 2, 3], [], True, 10**9, 64.5]),
+        (KINDS["sizes"], [1, (25, 50)], [0, [[1]], {1: 2}, (), 1.5, "1", ...]),
+        (KINDS["workers"], [1, 64], [0, 10**6, 1.5, 2.0, None]),
         (SEEDS, [0, (0, 1), [5]], [-1, [], [0, -1], "a", True, 2**32, [True]]),
         (several(whole(0, 3), 2), [[0, 1]], [[0], 0, "01"]),
     ],
@@ -37,6 +43,10 @@ def test_kinds(kind: values.Kind, good: list[Any], bad: list[Any]) -> None:
             check_value("key", value, kind)
         assert "\n" not in str(error.value)
         assert len(str(error.value)) < 300
+
+
+def test_what_two_kinds_take_is_said_once() -> None:
+    assert (FLAG | NONE | NONE).says == "true or false, or none"
 
 
 @given(

@@ -64,6 +64,7 @@ def check_folder(key: str, folder: str | Path, file: str | Path | None = None) -
         folder: the folder.
         file: what shall stand there, named instead of it.
     """
+    check_value(key, folder, PATH)
     try:
         path = Path(os.path.abspath(folder))
         there = [path, *path.parents][len(missing_folders(path))]

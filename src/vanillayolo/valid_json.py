@@ -24,6 +24,14 @@ def json_text(value: Any, indent: int | None = 1) -> str:
     return json.dumps(finite_or_null(value), indent=indent, allow_nan=False) + "\n"
 
 
+def read_json(path: Path) -> Any:
+    """Return what a JSON file holds; what is no JSON, or nested too deeply, raises a ValueError."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except RecursionError as error:
+        raise ValueError("nested too deeply") from error
+
+
 def digest(weights: Path, description: Mapping[str, Any]) -> str:
     """Return the SHA-256, in hexadecimal, of a weights file and of all that its JSON says but this (``sha256``)."""
     said = {key: value for key, value in description.items() if key != "sha256"}

@@ -44,7 +44,7 @@ class Kind:
 
     def __or__(self, other: Kind) -> Kind:
         """Return the kind of what either takes."""
-        says = f"{self.says}, or {other.says}"
+        says = self.says if self.says.endswith(other.says) else f"{self.says}, or {other.says}"
         return Kind(says, lambda value: self.fits(value) or other.fits(value), self.words + other.words)
 
     def hint(self, given: object) -> str:
@@ -87,35 +87,38 @@ def several(kind: Kind, least: int = 1, most: int = MANY) -> Kind:
 
 def is_text(value: object) -> bool:
     """Return whether a value is text, not empty, that can stand in a path."""
-    return isinstance(value, str) and bool(value.strip()) and "\0" not in value
+    if not isinstance(value, str) or not value.strip() or "\0" in value:
+        return False
+    return value.encode(errors="ignore").decode() == value  # OpenCV ends the process at bytes that are not UTF-8
 
 
 def is_path(value: object) -> bool:
-    """Return whether a value is a path of a length that file systems allow."""
-    if not isinstance(value, Path) and not is_text(value):
+    """Return whether a value is a path, in UTF-8, of a length that file systems allow."""
+    name = str(value) if isinstance(value, (str, Path)) else ""
+    if not is_text(name):
         return False
-    name = os.fspath(typing.cast("str | Path", value))
-    parts = [os.fsencode(part) for part in Path(name).parts]
-    return all(len(part) <= LONGEST_NAME for part in parts) and len(os.fsencode(name)) <= LONGEST_PATH
+    return all(len(part.encode()) <= LONGEST_NAME for part in Path(name).parts) and len(name.encode()) <= LONGEST_PATH
 
 
 FLAG = Kind("true or false", lambda v: isinstance(v, bool))
 NONE = Kind("none", lambda v: v is None)
 TEXT = Kind("text that is not empty", is_text)
-PATH = Kind(f"a path (not empty, no name in it longer than {LONGEST_NAME} bytes)", is_path)
+PATH = Kind(f"a path (in UTF-8, not empty, no name in it longer than {LONGEST_NAME} bytes)", is_path)
 #: A model, a picture, a teacher may be an object in Python; text that names none is refused where it is opened.
 THING = Kind(PATH.says, lambda v: is_path(v) or not isinstance(v, (str, int, float, list, tuple, dict, type(None))))
 SIDE = whole(32, 16384, of="pixels")  # 32: the coarsest map has that stride
 SIZE = SIDE | Kind("[height, width]", several(SIDE, 1, 2).fits)
 SEED = whole(0, 2**32 - 3)  # numpy's limit; Ultralytics adds to it
+_WHOLE = whole(0, 2**32 - 3, exact=True)
 SHARE = number(0, 1)
+COUNT = whole(1, exact=True)
 NAMES = Kind(
     "one name or several, separated by commas",
     lambda v: is_path(v) or (isinstance(v, (list, tuple)) and bool(v) and all(map(is_path, v))),
 )
 SEEDS = Kind(
     f"whole numbers from 0 to {2**32 - 3}, separated by commas",
-    lambda v: SEED.fits(v) or (isinstance(v, (list, tuple, range)) and bool(v) and all(map(SEED.fits, v))),
+    lambda v: _WHOLE.fits(v) or (isinstance(v, (list, tuple, range)) and bool(v) and all(map(_WHOLE.fits, v))),
 )
 
 #: By key, whatever the command.
@@ -138,6 +141,8 @@ KINDS: dict[str, Kind] = {
     "seeds": SEEDS,
     "conf": SHARE,
     "iou": SHARE,
+    "sizes": Kind("whole numbers from 1 up, separated by commas", lambda v: COUNT.fits(v) or several(COUNT).fits(v)),
+    "workers": whole(1, max(64, 4 * (os.cpu_count() or 1)), of="processes", exact=True),
     "backends": NAMES | NONE,
     "configs": NAMES,
     "width": number(0, 1, above=True),
@@ -148,10 +153,7 @@ KINDS: dict[str, Kind] = {
 }
 #: By command (the function's name) where a key means something else.
 OWN: dict[str, dict[str, Kind]] = {
-    "collapse": {"imgsz": SIDE},
-    "info": {"imgsz": SIDE},
-    "compare": {"imgsz": SIDE, "data": PATH},
-    "benchmark": {"imgsz": SIDE},
+    **{name: {"imgsz": SIDE} for name in ("collapse", "info", "compare", "learning_curve", "benchmark", "cost")},
     "features": {"imgsz": SIDE, "model": NAMES},
 }
 #: By annotation, for keys that no table has.

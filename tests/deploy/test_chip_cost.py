@@ -80,9 +80,8 @@ def test_every_target_names_rewrites_that_there_are() -> None:
         (["target=ethos-u55-265", "models=yolo11n"], "did you mean ethos-u55-256"),
         (["target=ethos-u55-256", "models=yolo11n", "image=3"], "cost has no key 'image'"),
         (["target=ethos-u55-256", "models=yolo11n", "path=nowhere/x.json"], "the folder 'nowhere' does not exist"),
-        (["target=ethos-u55-256", "models=yolo11n", "imgsz=100"], "give one multiple of 32"),
-        (["target=ethos-u55-256", "models=yolo11n", "imgsz=[320,640]"], "give one multiple of 32"),
-        (["target=ethos-u55-256", "models=yolo11n", "images=0"], "images=0: give a whole number, 1 or more"),
+        (["target=ethos-u55-256", "models=yolo11n", "imgsz=[320,640]"], "give a whole number of pixels from 32"),
+        (["target=ethos-u55-256", "models=yolo11n", "images=0"], "images=0: give a whole number from 1 to"),
         (["models=yolo11n"], "target= is missing"),
     ],
 )

@@ -24,7 +24,7 @@ from vanillayolo.errors import DataError, MergeError, UsageError, VerificationEr
 from vanillayolo.nn import randomize_batchnorm, set_negative_slope
 from vanillayolo.yolo import VanillaModel, files
 from vanillayolo.yolo.architecture import dump_yaml
-from vanillayolo.yolo.files import ExportedFile, missing_packages
+from vanillayolo.yolo.files import ExportedFile, missing_packages, own_conf
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image
 
 export_module = importlib.import_module("vanillayolo.deploy.export")  # the package's name is the function
@@ -52,6 +52,15 @@ def names(folder: Path) -> set[str]:
 def beside(name: str) -> set[str]:
     """A file, its record and its contract."""
     return {name, f"{name}.verify.json", f"{name}.contract.json"}
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 10**5, '{"suppression": {"conf": 1%s}}' % ("0" * 400), "7", '{"sha256": 7}', "\0"]
+)
+def test_a_contract_that_is_none_says_nothing(text: str, tmp_path: Path) -> None:
+    (tmp_path / "best.onnx").write_bytes(b"")
+    contract_file(tmp_path / "best.onnx").write_text(text)
+    assert own_conf(tmp_path / "best.onnx") is None
 
 
 def check_contract(said: dict[str, Any], path: Path, settings: dict[str, Any]) -> None:

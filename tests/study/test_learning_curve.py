@@ -50,6 +50,14 @@ def test_from_the_command_line_to_the_table(
     assert cli.main([*words, "sizes=2,9"]) == 2
     assert "has 8 training pictures" in capsys.readouterr().err
     assert not folder.exists()
+    card = tmp_path / "w.json"
+    card.rename(tmp_path / "kept.json")  # noticed before the first training, which is from noise
+    assert cli.main([*words, "sizes=2"]) == 2
+    assert "w.safetensors" in capsys.readouterr().err
+    (tmp_path / "kept.json").rename(card)
+    assert cli.main([*words, "sizes=2", "classes=[99]"]) == 2
+    assert "there are" in capsys.readouterr().err
+    assert not folder.exists()
     assert cli.main([*words, "sizes=2,4"]) == 0
     text = capsys.readouterr().out
     assert "| weights | 4 | 1 |" in text

@@ -68,6 +68,8 @@ def test_a_stopped_pretraining_goes_on_in_the_same_stream(
         (["picturs=10"], "did you mean"),
         (["imgsz=40000"], "imgsz"),
         (["model=yolo11n-vanilanet"], "yolo11n-vanillanet"),
+        (["model=vanillanet-5-cls"], "give a detector"),
+        (["distill_model=nowhere.pt"], "no such file"),
     ],
 )
 def test_a_mistake_is_one_line_and_writes_nothing(

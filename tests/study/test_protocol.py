@@ -13,7 +13,7 @@ from vanillayolo import cli
 from vanillayolo.errors import UsageError, VanillaYOLOError
 from vanillayolo.study import protocol
 from vanillayolo.study.protocol import compare, elapsed, folder_name
-from vanillayolo.study.records import keep_settings, read_record, whole_numbers, write_record
+from vanillayolo.study.records import as_list, keep_settings, read_record, write_record
 
 
 @given(st.lists(st.lists(st.floats(1, 100), min_size=1, max_size=5), min_size=1, max_size=4))
@@ -93,10 +93,10 @@ def test_records_are_whole_or_absent(tmp_path: Path) -> None:
 
 
 def test_seeds_are_read_from_any_form() -> None:
-    assert whole_numbers(2, "seeds") == [2]
-    assert whole_numbers((0, 1, 1), "seeds") == [0, 1]
+    assert as_list(2, "seeds") == [2]
+    assert as_list((0, 1, 1), "seeds") == [0, 1]
     with pytest.raises(VanillaYOLOError):
-        whole_numbers((0.5,), "seeds")
+        as_list((), "seeds")
 
 
 def record(run: Path) -> dict[str, Any]:

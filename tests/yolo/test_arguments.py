@@ -10,6 +10,7 @@ from vanillayolo.errors import UsageError
 from vanillayolo.values import check_value
 from vanillayolo.yolo.arguments import (
     check_classes,
+    check_device,
     check_freeze,
     check_imgsz,
     check_quantize,
@@ -94,6 +95,10 @@ def test_a_tracker_has_what_ultralytics_reads(tmp_path: Path) -> None:
             moving.replace("gmc_method: sparseOptFlow", "gmc_method: magic"),
             "gmc_method='magic': give one of sparseOptFlow",
         ),
+        (
+            moving.replace("with_reid: False", "with_reid: True").replace("model: auto", "model: notes.txt"),
+            "model='notes.txt': give auto",
+        ),
     ):
         path.write_text(text)
         with pytest.raises(UsageError, match=told):
@@ -124,3 +129,10 @@ def test_sizes_classes_and_quantisation() -> None:
     check_quantize(None)
     with pytest.raises(UsageError, match="does not merge exactly"):
         check_quantize("int8")
+
+
+def test_a_word_of_an_exporters_library_is_no_device_of_a_network() -> None:
+    check_device("intel:cpu", libraries=True)
+    for word in ("tpu", "intel:cpu", "vulkan:0"):
+        with pytest.raises(UsageError, match=rf"^device='{word}': not on this machine; allowed are cpu"):
+            check_device(word)

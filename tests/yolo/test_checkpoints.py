@@ -10,7 +10,14 @@ from ultralytics import __version__
 from vanillayolo import VanillaYOLO
 from vanillayolo.errors import CheckpointError
 from vanillayolo.nn.deep_training import deep_pairs
-from vanillayolo.yolo.checkpoints import can_resume, check_facts, check_finite, check_state, check_training_form
+from vanillayolo.yolo.checkpoints import (
+    can_resume,
+    check_facts,
+    check_finite,
+    check_like,
+    check_state,
+    check_training_form,
+)
 from vanillayolo.yolo.kinds import KINDS
 
 ASSETS = Path(__file__).parents[1] / "assets" / "0.1.0"
@@ -132,6 +139,43 @@ def test_facts_of_a_network_that_were_edited_are_told(tiny_yaml: Path, key: str,
     setattr(model, key, value)
     with pytest.raises(CheckpointError, match=rf"best\.pt: was changed \({key}=.*: must be"):
         check_facts(model, "best.pt")
+
+
+def test_a_head_of_other_maps_is_told(tiny_yaml: Path) -> None:
+    model = VanillaYOLO(tiny_yaml).model
+    model.model[7].f = [-1, 99]
+    with pytest.raises(CheckpointError, match=r"from of row 7=\[-1, 99\]: must be a whole number"):
+        check_facts(model, "best.pt")
+    model.model[7].f, kept = [-1, 2], model.save
+    for model.save in (None, []):
+        with pytest.raises(CheckpointError, match=r"save=.*: must be every row that another reads"):
+            check_facts(model, "best.pt")
+    model.save, model.model[-1].nl = kept, 2
+    with pytest.raises(CheckpointError, match=r"levels of the head={2, 3}: must be one for each map"):
+        check_facts(model, "best.pt")
+
+
+def test_an_optimizers_values_are_like_those_built_here() -> None:
+    weight = torch.nn.Parameter(torch.zeros(2, 3))
+    for value, like in (
+        (0.1, 1),
+        (torch.tensor(3.0), 0),
+        (torch.ones(2, 3), weight),
+        (None, True),
+        ((0.9, 0.99), (1, 2)),
+    ):
+        check_like("key", value, like)
+    for value, like in (
+        ("x", 0.1),
+        (True, 0.1),
+        (torch.zeros(3), weight),
+        ("x", 0),
+        (7, (0.9, 0.99)),
+        (7, True),
+        (True, False),
+    ):
+        with pytest.raises(ValueError, match=r"^key="):
+            check_like("key", value, like)
 
 
 def test_an_edited_slope_or_shape_is_told(tiny_yaml: Path) -> None:

@@ -227,7 +227,7 @@ def test_exported_backbone_is_convolution_pool_and_relu(trained: VanillaYOLO, tm
         ({"workers": -1}, "workers=-1"),
         ({"quantize": 8}, "does not merge exactly"),
         ({"classes": "abc"}, "classes='abc'"),
-        ({"freeze": "abc"}, "freeze=abc: give a count"),
+        ({"freeze": "abc"}, "freeze='abc': give a count"),
         ({"freeze": 100}, "freeze=100: give a count of rows, 0 to 18"),
         ({"freeze": [0, 19]}, "list of rows"),
         ({"freeze": list(range(19))}, "nothing trains"),

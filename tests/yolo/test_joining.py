@@ -16,7 +16,7 @@ from vanillayolo.deploy import collapse
 from vanillayolo.errors import CheckpointError, MergeError, UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm, set_negative_slope
 from vanillayolo.nn.deep_training import deep_pairs
-from vanillayolo.nn.reparameterize import is_joined
+from vanillayolo.nn.reparameterize import is_joined, join_pairs
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.joining import join_training
 
@@ -94,6 +94,17 @@ def test_refused_below_slope_1(tiny_cfg: dict[str, Any]) -> None:
     with pytest.raises(MergeError):
         join_training(model, copy.deepcopy(model), optimizer)
     assert {id(p) for g in optimizer.param_groups for p in g["params"]} == {id(p) for p in model.parameters()}
+
+
+def test_the_state_of_pairs_is_told_from_that_of_a_joined_network(tiny_cfg: dict[str, Any]) -> None:
+    joined, pairs = network(tiny_cfg), network(tiny_cfg)
+    set_negative_slope(joined, 1.0)
+    join_pairs(joined)
+    for strict in (True, False):
+        with pytest.raises(CheckpointError, match=r"^model\.0\.stem\.pair: the state has two convolutions"):
+            joined.load_state_dict(pairs.state_dict(), strict=strict)
+    pairs.load_state_dict(joined.state_dict())
+    assert is_joined(pairs)
 
 
 def watch(detector: VanillaYOLO) -> list[tuple[bool, bool]]:

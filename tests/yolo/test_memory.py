@@ -89,6 +89,13 @@ def test_stock_detectors_are_predicted_too() -> None:
     assert prediction.state > 3 * sum(p.nbytes for p in model.parameters())
 
 
+def test_a_head_of_the_finest_map_alone_is_predicted(tiny_cfg: dict[str, Any]) -> None:
+    """Its stride says nothing of the coarsest map: two cells of 8 px would be one value of a channel there."""
+    head = [*tiny_cfg["head"][:-1], [[11], *tiny_cfg["head"][-1][1:]]]
+    alone, usual = (activation_bytes(detector({**tiny_cfg, "head": h}), 64) for h in (head, tiny_cfg["head"]))
+    assert 0.3 * usual < alone < usual
+
+
 def test_the_largest_batch() -> None:
     prediction = Prediction(image=GB, working=GB // 2, fixed=GB // 4, state=GB // 4)
     assert prediction.peak(4) == 6.5 * GB

@@ -7,12 +7,14 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save
 from torch import nn
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.errors import CheckpointError, UsageError
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.nn.reparameterize import is_joined, join_pairs
+from vanillayolo.valid_json import digest
 from vanillayolo.yolo import VanillaModel, own_weights
 from vanillayolo.yolo.detectors import train_detector
 from vanillayolo.yolo.model import VanillaDetectionModel
@@ -77,6 +79,11 @@ def test_other_channels(channels: int, source: VanillaDetectionModel, file: Path
         assert torch.allclose(ours, theirs.half().float().sum(1, keepdim=True))
     else:
         assert torch.equal(ours[:, :3], theirs.half().float()[:, :channels])
+    state, card = read_weights(file)
+    scalars = {key: value.flatten()[0].clone() for key, value in state.items() if "conv1" in key}
+    file.write_bytes(save({**state, **scalars}))
+    card_of(file).write_text(json.dumps({**card, "sha256": digest(file, card)}))
+    assert "conv1" in " ".join(load_own(other, file).shape)
 
 
 def test_another_letter_takes_what_fits(file: Path, tiny_cfg: dict[str, Any]) -> None:
@@ -96,7 +103,13 @@ def test_a_broken_file_is_one_line(file: Path, tiny_cfg: dict[str, Any], tmp_pat
     bad.parent.mkdir()
     flipped = bytearray(file.read_bytes())
     flipped[-3] ^= 1
+    holes = {**load_file(file), "model.4.cv1.bn.running_mean": torch.full((16,), torch.nan)}
+    said = {key: value for key, value in json.loads(card).items() if key != "sha256"}
+    nameless = {key: value for key, value in said.items() if key != "pictures"}
     for content, text in (
+        (save(holes), said),
+        (file.read_bytes(), nameless),
+        (file.read_bytes(), {**said, "pictures": "many"}),
         (bytes(flipped), card),
         (file.read_bytes(), card.replace("1234", "1235")),
         (file.read_bytes(), card[:-9]),
@@ -104,6 +117,8 @@ def test_a_broken_file_is_one_line(file: Path, tiny_cfg: dict[str, Any], tmp_pat
         (file.read_bytes()[:100], card),
     ):
         bad.write_bytes(content)
+        if isinstance(text, dict):  # somebody else's card, whole
+            text = json.dumps({**text, "sha256": digest(bad, text)})
         card_of(bad).write_text(text, encoding="utf-8")
         with pytest.raises(CheckpointError) as error:
             load_own(other, bad)

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from vanillayolo.errors import DataError, closest
+from vanillayolo.valid_json import read_json
 from vanillayolo.values import shown
 
 from .coco_classes import coco_classes
@@ -169,7 +170,7 @@ def _fingerprint(source: DataYaml, root: Path, folders: dict[str, Path], files: 
 def _stored_report(folder: Path, digest: str) -> dict[str, Any] | None:
     """Return the report of a view that can be used as it is; None where there is none, or images may have come."""
     try:
-        stored = json.loads((folder / "conversion.json").read_text(encoding="utf-8"))
+        stored = read_json(folder / "conversion.json")
         # a view that was moved would point to where it was
         written = yaml.safe_load((folder / "data.yaml").read_text(encoding="utf-8"))["path"] == str(folder)
     except (OSError, ValueError, KeyError, TypeError, yaml.YAMLError):

@@ -12,11 +12,10 @@ from typing import Any
 from torch import Tensor, nn
 
 from vanillayolo.data import SceneSettings, write_scenes
-from vanillayolo.errors import UsageError
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.tables import markdown
-from vanillayolo.values import FLAG, check_value
-from vanillayolo.yolo.arguments import check_imgsz
+from vanillayolo.values import checked
+from vanillayolo.yolo.arguments import fitting_imgsz
 from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.detectors import network as network_of
 from vanillayolo.yolo.detectors import open_detector
@@ -58,24 +57,16 @@ def cost_of(body: nn.Module, name: str, target: Target, images: Sequence[Tensor]
         return estimate(file, target.arguments)
 
 
-def check_sizes(imgsz: object, images: object) -> None:
-    """Raise UsageError unless the side is one multiple of the coarsest stride and there is an image to calibrate on."""
-    check_imgsz(imgsz)
-    if not isinstance(imgsz, int) or imgsz % 32:
-        raise UsageError(f"imgsz={imgsz!r}: give one multiple of 32, the side of a square.")
-    if not isinstance(images, int) or isinstance(images, bool) or images < 1:
-        raise UsageError(f"images={images!r}: give a whole number, 1 or more.")
-
-
+@checked
 def cost(
-    target: str, models: Sequence[str], imgsz: int = 320, data: str | None = None, images: int = 8, rewrite: bool = True
+    target: Any, models: Sequence[str], imgsz: int = 320, data: str | None = None, images: int = 8, rewrite: bool = True
 ) -> dict[str, Any]:
     """Ask a chip's compiler what networks cost, and return a record.
 
     Args:
         target: a row of :data:`vanillayolo.deploy.targets.TARGETS`.
         models: names, YAMLs or checkpoints of detectors, ours or stock.
-        imgsz: side of the image, pixels.
+        imgsz: side of the image, pixels; rounded up to a multiple of 32.
         data: data YAML whose training images calibrate the int8 files; generated scenes where not given.
         images: how many of them.
         rewrite: apply the target's exact rewrites; without, networks are compiled as they are.
@@ -85,8 +76,7 @@ def cost(
             refuses.
         MergeError: for a checkpoint whose slope is below 1.
     """
-    check_sizes(imgsz, images)
-    check_value("rewrite", rewrite, FLAG)
+    imgsz = fitting_imgsz(imgsz)
     bodies = {model: body_of(model) for model in models}
     inputs = calibration_images(data, imgsz, images)
     row = check_target(target)  # last: nobody installs packages to hear of a name that does not exist

@@ -16,7 +16,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from vanillayolo.errors import MergeError
+from vanillayolo.errors import CheckpointError, MergeError
 
 from .depthwise import depthwise_conv2d
 from .folding import as_conv, compose, fold
@@ -145,6 +145,9 @@ class DeepPair(nn.Module):
     def _load_from_state_dict(self, state_dict: dict[str, Any], prefix: str, *args: Any) -> None:
         """Load; where the state is of a pair that has become one convolution, become one too (of new parameters)."""
         has = [f"{prefix}{name}.weight" in state_dict for name in ("conv1", "norm1", "conv2")]
+        if has[2] and self.is_joined:
+            given = f"{prefix[:-1]}: the state has two convolutions, the network one"
+            raise CheckpointError(f"{given}; load it into a network that was built anew.")
         if has == [True, False, False] and isinstance(self.conv2, nn.Conv2d):
             old: Any = self.conv1
             new = nn.Conv2d(old.in_channels, self.conv2.out_channels, old.kernel_size, old.stride, old.padding)

@@ -29,7 +29,7 @@ from vanillayolo.yolo.families import INITS
 
 from .ablation_networks import Config, build
 from .latency import machine
-from .records import Needs, Record, as_list, keep_settings, read_record, whole_numbers, write_record
+from .records import Needs, Record, as_list, keep_settings, read_record, write_record
 
 #: Every row that a table of the paper asks for, and ours: ``linear``, the pair without the ReLU that deep training
 #: moves, and the series activation begun at the identity.
@@ -202,7 +202,7 @@ def run(
             raise UsageError(f"configs: {name!r}: {closest(str(name), CONFIGS)}")
     if pair_init not in INITS["pair_init"]:
         raise UsageError(f"pair_init={pair_init!r}: {closest(str(pair_init), INITS['pair_init'])}")
-    wanted = whole_numbers(seeds, "seeds")
+    wanted = as_list(seeds, "seeds")
     check_folder("folder", folder)
     settings = {
         "data": Path(data).resolve().name,

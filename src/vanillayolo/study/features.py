@@ -24,7 +24,7 @@ from vanillayolo.atomic import whole_file
 from vanillayolo.errors import UsageError
 from vanillayolo.nn.hooks import listening
 from vanillayolo.places import check_folder
-from vanillayolo.values import checked
+from vanillayolo.values import checked, shown
 from vanillayolo.yolo.arguments import fitting_imgsz
 from vanillayolo.yolo.detectors import network, open_detector, stage_modules
 from vanillayolo.yolo.inference import image_files, letterbox, read_image
@@ -94,7 +94,7 @@ def class_index(names: Mapping[int, str], wanted: str | int | None) -> int | Non
     for index, name in names.items():
         if wanted in (index, name):
             return int(index)
-    raise UsageError(f"wanted={wanted!r}: give a class that the detector knows: {', '.join(names.values())}.")
+    raise UsageError(f"wanted={shown(wanted)}: give a class that the detector knows: {', '.join(names.values())}.")
 
 
 def look(detector: nn.Module, image: np.ndarray, imgsz: int, wanted: str | int | None = None) -> Look:

@@ -6,6 +6,7 @@ smaller. A smaller set is listed as often as it takes to be as long as the large
 
 from __future__ import annotations
 
+import itertools
 import random
 import statistics
 from collections.abc import Sequence
@@ -30,12 +31,14 @@ from vanillayolo.yolo.sections import TRAIN_KEYS
 
 from .latency import machine
 from .protocol import RESERVED, check_models
-from .records import Record, keep_settings, margin, read_record, whole_numbers, write_record
+from .records import Needs, Record, as_list, keep_settings, margin, read_record, write_record
 
 #: Settings that the command makes itself.
 OWN = (*RESERVED, "weights", "fraction")
 #: More accuracy than a doubling of the pictures has to bring for them to be worth labelling.
 WORTH = 0.01
+#: What the record of a run is read for.
+NEEDS: Needs = {"start": str, "pictures": int, "seed": int, "map50_95": float, "map50": float}
 
 
 @checked
@@ -68,7 +71,7 @@ def learning_curve(
     Raises:
         VanillaYOLOError: for a model, dataset or setting that does not exist; nothing is written then.
     """
-    parts, wanted = sorted(whole_numbers(sizes, "sizes")), whole_numbers(seeds, "seeds")
+    parts, wanted = sorted(as_list(sizes, "sizes")), as_list(seeds, "seeds")
     for key in settings:
         if key in OWN:
             raise UsageError(f"learning-curve: {key}= is set by the command; leave it out.")
@@ -77,25 +80,31 @@ def learning_curve(
     splits = ("train", "val", "test") if has_split(resolve_data(data), "test") else ("train", "val")
     source = resolve_data(data, splits)
     pictures = training_pictures(source)
-    if parts[0] < 1 or parts[-1] > len(pictures):
-        raise UsageError(f"sizes={','.join(map(str, parts))}: {Path(data).name} has {len(pictures)} training pictures.")
+    if parts[-1] > len(pictures):
+        listed, most = ",".join(map(str, parts)), len(pictures)
+        raise UsageError(f"sizes={listed}: {Path(data).name} has {most} training pictures; give 1 to {most}.")
     root = Path(folder).resolve()
     check_folder("folder", root)
-    check_models([model], training)
     starts = {"noise": False, **weights_of(model, pretrained)}
+    for start in starts.values():
+        check_models([model], {**training, "pretrained": start, "project": str(root)}, source)
+    for path in sorted(root.glob("*/seed*/record.json")):
+        read_record(path, NEEDS)
+    order = itertools.product(wanted, parts, starts)
+    runs = {root / f"{start}-{size}" / f"seed{seed}": (seed, size, start) for seed, size, start in order}
+    for run in runs:
+        check_folder("folder", run)
     keep_settings(root / "protocol.json", {"data": Path(data).name, "model": model, "sizes": parts, **training})
-    for seed in wanted:
-        for size in parts:
-            subset = write_subset(root / "data", source, pictures, seed, size, parts[-1])
-            for start, value in starts.items():
-                run = root / f"{start}-{size}" / f"seed{seed}"
-                if not (run / "record.json").exists():
-                    given = {**training, "pretrained": value, "seed": seed, "plots": False, "verbose": False}
-                    best = train_detector(model, str(subset), run, given)
-                    figures = score(best, str(subset), splits[-1], imgsz, run)
-                    record = {"start": start, "pictures": size, "seed": seed, "split": splits[-1], **figures}
-                    write_record(run / "record.json", {**record, "machine": machine()})
-                    print(f"{start}, {size} pictures, seed {seed}: mAP50-95 {figures['map50_95']:.3f}", flush=True)
+    for run, (seed, size, start) in runs.items():
+        if (run / "record.json").exists():
+            continue
+        subset = write_subset(root / "data", source, pictures, seed, size, parts[-1])
+        given = {**training, "pretrained": starts[start], "seed": seed, "plots": False, "verbose": False}
+        best = train_detector(model, str(subset), run, given)
+        figures = score(best, str(subset), splits[-1], imgsz, run)
+        record = {"start": start, "pictures": size, "seed": seed, "split": splits[-1], **figures}
+        write_record(run / "record.json", {**record, "machine": machine()})
+        print(f"{start}, {size} pictures, seed {seed}: mAP50-95 {figures['map50_95']:.3f}", flush=True)
     return root
 
 
@@ -130,7 +139,7 @@ def gather(root: Path) -> Record:
     """Return mean, and the half width of the 95 % interval, of mAP50-95 and mAP50 by start and number of pictures."""
     found: dict[tuple[str, int], list[Record]] = {}
     for path in sorted(root.glob("*/seed*/record.json")):
-        record = read_record(path, {"start": str, "pictures": int, "map50_95": float})
+        record = read_record(path, NEEDS)
         found.setdefault((record["start"], record["pictures"]), []).append(record)
     points = [
         {

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import asdict
 from datetime import date
 from pathlib import Path
@@ -13,17 +12,17 @@ from vanillayolo.data.scenes.settings import GENERATOR_VERSION, LICENCE
 from vanillayolo.errors import UsageError
 from vanillayolo.places import check_folder
 from vanillayolo.values import checked
-from vanillayolo.yolo.arguments import check_verb
+from vanillayolo.yolo.arguments import check_verb, fitting_imgsz
 from vanillayolo.yolo.detectors import network, open_detector, score, train_detector
 from vanillayolo.yolo.model import VanillaDetectionModel
-from vanillayolo.yolo.own_weights import write_weights
+from vanillayolo.yolo.own_weights import card_of, is_own, write_weights
 from vanillayolo.yolo.scene_training import StockSceneTrainer, VanillaSceneTrainer
 from vanillayolo.yolo.sections import TRAIN_KEYS
 from vanillayolo.yolo.threads import available_cores
 
 from .latency import machine
 from .protocol import check_models, elapsed, folder_name, learning_curve
-from .records import Record, keep_settings
+from .records import Record, keep_settings, read_record
 
 #: Pictures that are written to disk, and as many of them as validate.
 WRITTEN, VALIDATING = 800, 400
@@ -60,7 +59,7 @@ def pretrain(
         model: name or YAML, ours or Ultralytics' own; a checkpoint goes on from its weights.
         pictures: to learn from, each seen once.
         folder: ``runs/pretrain/MODEL`` where not given.
-        imgsz: side of the pictures, pixels.
+        imgsz: side of the pictures, pixels; rounded up to a multiple of 32.
         batch: pictures a step.
         epoch: pictures between two validations and savings.
         seed: of the pictures, and of the network's first weights.
@@ -77,6 +76,7 @@ def pretrain(
             raise UsageError(f"pretrain: {key}= is set by the command; leave it out.")
     if not batch <= epoch <= pictures:
         raise UsageError(f"pretrain: batch={batch}, epoch={epoch}, pictures={pictures}: give each no less than before.")
+    imgsz = fitting_imgsz(imgsz)
     scenes = SceneSettings(WRITTEN, imgsz, "detect", seed, classes, class_seed, objects, WRITTEN // VALIDATING)
     pictures, epoch, batch = int(pictures), int(epoch), int(batch)  # 1e6 is a number of pictures, too
     training = {
@@ -95,10 +95,11 @@ def pretrain(
     check_models([model], training)
     name = folder_name(Path(model).stem if model.endswith((".pt", ".yaml", ".yml")) else model)
     root = Path(f"runs/pretrain/{name}" if folder is None else folder).resolve()
-    check_folder("folder", root)
+    for part in (root, root / "train", root / "scenes"):
+        check_folder("folder", part)
     target = root / f"{name}.safetensors"
     keep_settings(root / "protocol.json", {"model": model, "scenes": asdict(scenes), "training": training})
-    if not target.is_file():
+    if not target.is_file() or not is_own(target):  # the card is written last
         data = write_scenes(root / "scenes", scenes, workers=available_cores())
         trainers = (VanillaSceneTrainer, StockSceneTrainer)
         train_detector(model, str(data), root / "train", training, trainers)
@@ -127,7 +128,7 @@ def card(root: Path, model: str, scenes: SceneSettings, training: dict[str, Any]
 
 def summary(weights: Path) -> str:
     """Return one line about finished weights."""
-    said = json.loads(weights.with_suffix(".json").read_text(encoding="utf-8"))
+    said = read_record(card_of(weights), {"training": dict, "val": dict, "network": str, "seconds": float})
     size, hours, accuracy = said["training"]["imgsz"], said["seconds"] / 3600, said["val"]["map50_95"]
     ours = said["network"] == VanillaDetectionModel.__name__
     start = weights if ours else weights.parent / "train" / "weights" / "last.pt"

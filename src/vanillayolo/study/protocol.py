@@ -21,6 +21,7 @@ from vanillayolo.errors import UsageError
 from vanillayolo.places import check_folder
 from vanillayolo.values import checked
 from vanillayolo.yolo.arguments import check_training, check_verb, fitting_imgsz
+from vanillayolo.yolo.checks import checked_train
 from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.detectors import (
     has_split,
@@ -28,19 +29,20 @@ from vanillayolo.yolo.detectors import (
     network,
     open_detector,
     score,
+    settings_for,
     train_detector,
     training_network,
 )
+from vanillayolo.yolo.distillation import check_teacher
 from vanillayolo.yolo.inference import trace_onnx
 from vanillayolo.yolo.interface import VanillaModel
 from vanillayolo.yolo.memory import activation_bytes
 from vanillayolo.yolo.model import fold_stock
-from vanillayolo.yolo.pretrained import find_weights
 from vanillayolo.yolo.sections import TRAIN_KEYS
 
 from .cost import both_forms
 from .latency import check_backends, latency, machine, supported
-from .records import Needs, Record, as_list, keep_settings, read_record, whole_numbers, write_record
+from .records import Needs, Record, as_list, keep_settings, read_record, write_record
 
 #: Settings that the protocol itself makes: one model's own would be another protocol.
 RESERVED = ("model", "project", "name", "exist_ok", "save_dir", "resume", "pretrained", "seed", "data", "split", "task")
@@ -126,8 +128,8 @@ def measure_latency(root: Path, runs: dict[str, Path], imgsz: int, backends: Seq
     return record
 
 
-def check_models(models: Sequence[str], settings: dict[str, Any]) -> None:
-    """Build every model once, and ask whether the settings suit it, before anything is written.
+def check_models(models: Sequence[str], settings: dict[str, Any], data: str | None = None) -> None:
+    """Build every model once, and ask whether the settings, and data that are there, suit it; nothing is written.
 
     Raises:
         UsageError: when two would share a folder.
@@ -135,14 +137,20 @@ def check_models(models: Sequence[str], settings: dict[str, Any]) -> None:
         CheckpointError: for a checkpoint that is missing or damaged.
     """
     folders: dict[str, str] = {}
-    if settings.get("weights"):
-        find_weights(settings["weights"])
     for model in models:
         opened = open_detector(model)
+        built = network(opened)
+        if opened.task != "detect":
+            raise UsageError(f"model={model}: is there to {opened.task}; give a detector.")
         if isinstance(opened, VanillaModel):
-            check_training(network(opened), model, settings)
-        else:
-            network(opened)
+            check_training(built, model, settings)
+            given = {"pretrained": model.endswith(".pt"), **settings_for(opened, settings)}
+            if teacher := given.get("distill_model"):
+                check_teacher(teacher, built)
+            if data is not None:
+                checked_train(opened, None, {**given, "data": data})
+        elif isinstance(weights := settings.get("pretrained"), str):
+            network(open_detector(weights))
         if (other := folders.setdefault(folder_name(model), model)) != model:
             raise UsageError(f"models {other} and {model} would share a folder; rename one of them.")
 
@@ -182,7 +190,7 @@ def compare(
             is written then.
     """
     names = [str(m) for m in as_list(models, "models")]
-    wanted = whole_numbers(seeds, "seeds")
+    wanted = as_list(seeds, "seeds")
     timed = [] if backends is None else [str(b) for b in as_list(backends, "backends")]
     for key in settings:
         if key in RESERVED:
@@ -197,7 +205,7 @@ def compare(
         checked = resolve_data(data, ("train", "val", "test"))
     root = Path(folder).resolve()
     check_folder("folder", root)
-    check_models(names, shared)
+    check_models(names, {**shared, "project": str(root)}, checked)
     runs = {(m, s): root / folder_name(m) / f"seed{s}" for s in wanted for m in names}
     for path in sorted(root.glob("*/seed*/record.json")):
         read_record(path, NEEDS)

@@ -87,18 +87,6 @@ def as_list(values: object, what: str) -> list[Any]:
     return found
 
 
-def whole_numbers(values: object, what: str) -> list[int]:
-    """Return whole numbers from 0 on, as :func:`as_list` reads them.
-
-    Raises:
-        UsageError: for anything else.
-    """
-    found = as_list(values, what)
-    if not all(isinstance(v, int) and not isinstance(v, bool) and v >= 0 for v in found):
-        raise UsageError(f"{what}={','.join(map(str, found))}: give whole numbers from 0 on, separated by commas.")
-    return found
-
-
 def spread(values: Sequence[float]) -> dict[str, Any]:
     """Return mean and standard deviation (of the sample; None for a single value) and the values themselves."""
     deviation = statistics.stdev(values) if len(values) > 1 else None

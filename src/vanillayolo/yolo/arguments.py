@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 from ultralytics.cfg import get_cfg, get_save_dir
+from ultralytics.engine.exporter import export_formats
 from ultralytics.utils import DEFAULT_CFG_DICT, ROOT, YAML, checks
 from ultralytics.utils.torch_utils import select_device
 
@@ -74,7 +75,7 @@ def check_verb(mode: str, settings: dict[str, Any], extra: tuple[str, ...] = ())
         get_cfg(overrides={k: v for k, v in settings.items() if k in DEFAULT_CFG_DICT and v is not None})
     except (TypeError, ValueError, SyntaxError) as error:
         raise UsageError(f"{mode}: {one_line(error, 1000)}") from error
-    check_device(settings.get("device"))
+    check_device(settings.get("device"), libraries=mode != "train")
 
 
 def read_yaml(path: str | Path) -> dict[str, Any] | None:
@@ -102,8 +103,8 @@ def named_settings(settings: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in found.items() if value is not None}
 
 
-def check_device(device: Any) -> None:
-    """Raise UsageError for a device that this machine has not."""
+def check_device(device: Any, libraries: bool = False) -> None:
+    """Raise UsageError for a device that this machine has not; words of exported files' ``libraries`` may pass."""
     if device is None:
         return
     try:
@@ -111,6 +112,8 @@ def check_device(device: Any) -> None:
         asked = str(device).lower()[:4].rstrip(":")
         if asked in ("mps", "cuda") and chosen.type != asked:
             raise ValueError("Ultralytics would take the CPU without a word")
+        if not isinstance(chosen, torch.device) and not libraries:
+            raise ValueError("Ultralytics would take the word for the device")
     except (TypeError, ValueError, AssertionError, RuntimeError) as error:
         there = ["cpu", *map(str, range(torch.cuda.device_count()))]
         raise UsageError(f"device={shown(device)}: not on this machine; allowed are {', '.join(there)}.") from error
@@ -192,7 +195,9 @@ def check_freeze(freeze: Any, rows: int) -> None:
     named = [x for x in entries if listed and isinstance(x, str)]
     numbers = [x for x in entries if isinstance(x, int) and not isinstance(x, bool) and 0 <= x < rows]
     if len(named) + len(numbers) < len(entries):
-        raise UsageError(f"freeze={freeze}: give a count of rows, 0 to {rows - 1}, or a list of rows, like [0,4].")
+        raise UsageError(
+            f"freeze={shown(freeze)}: give a count of rows, 0 to {rows - 1}, or a list of rows, like [0,4]."
+        )
     if len(set(numbers)) == rows:
         raise UsageError(f"freeze={freeze}: holds every row, so that nothing trains; leave one out.")
 
@@ -238,7 +243,13 @@ def check_tracker(tracker: Any, has_maps: bool = True) -> None:
             check_value(f"tracker={shown(str(path))}: {key}", given[key], FLAG)
         elif key == "gmc_method":
             check_value(f"tracker={shown(str(path))}: {key}", given[key], MOTIONS)
-    if given.get("with_reid") and given.get("model", "auto") == "auto" and not has_maps:
+    model = given.get("model", "auto")
+    endings = tuple(ending for ending in export_formats()["Suffix"] if ending)
+    if given.get("with_reid") and model != "auto" and not str(model).endswith(endings):
+        raise UsageError(
+            f"tracker={shown(str(path))}: model={shown(model)}: give auto, or a checkpoint or exported file."
+        )
+    if given.get("with_reid") and model == "auto" and not has_maps:
         raise UsageError(
             f"tracker={shown(str(path))}: with_reid with model: auto needs the network's maps, which an exported file "
             "does not give; track with the checkpoint, or name a model there."

@@ -10,6 +10,7 @@ from typing import Any
 
 import torch
 from ultralytics import __version__ as ultralytics_version
+from ultralytics.nn.modules import Detect
 from ultralytics.nn.tasks import BaseModel, DetectionModel
 from ultralytics.utils import DEFAULT_CFG_DICT, LOGGER, ROOT, YAML
 
@@ -17,7 +18,7 @@ from vanillayolo.data.folders import class_folders
 from vanillayolo.errors import CheckpointError, DataError, UsageError
 from vanillayolo.nn import is_merged
 from vanillayolo.nn.deep_training import deep_pairs
-from vanillayolo.values import NONE, SHARE, Kind, check_value, check_values, is_number, shown, whole
+from vanillayolo.values import NONE, SHARE, Kind, check_value, check_values, is_number, several, shown, whole
 
 from .merging import MergingMixin, student
 
@@ -87,7 +88,9 @@ def check_facts(network: Any, name: str) -> None:
         "yaml": (Kind("a mapping", lambda v: isinstance(v, dict)), getattr(network, "yaml", None)),
         "names": (_names_of(getattr(network.model[-1], "nc", None)), getattr(network, "names", None)),
         "stride": (strides, getattr(network, "stride", [1.0])),
+        "levels of the head": (Kind("one for each map", lambda v: len(v) <= 1), _levels(network.model[-1])),
         **{f"slope of {key}": (SHARE, pair.negative_slope) for key, pair in deep_pairs(network)},
+        **dict(_wiring(network)),
         **{f"shape of {key}": (Kind(f"{need}", need.__eq__), shape) for key, need, shape in _shapes(network)},
     }
     for key, (kind, value) in facts.items():
@@ -109,6 +112,23 @@ def _names_of(count: int | None) -> Kind:
         return words and set(listed) == set(range(len(listed) if count is None else count))
 
     return Kind(f"one name for each of the {count or ''} classes, numbered from 0", fits)
+
+
+def _wiring(network: Any) -> Iterator[tuple[str, tuple[Kind, Any]]]:
+    """Yield what each row may take its maps from, and which rows' maps are kept for it."""
+    for i, row in enumerate(network.model):
+        number = whole(-max(i, 1), i - 1, exact=True)
+        yield f"from of row {i}", (number | several(number), getattr(row, "f", -1))
+    froms = [(i, f if isinstance(f := getattr(row, "f", -1), list) else [f]) for i, row in enumerate(network.model)]
+    needs = Kind("every row that another reads", lambda v: {x % i for i, f in froms for x in f if x != -1} <= set(v))
+    yield "save", (needs, getattr(network, "save", None))
+
+
+def _levels(head: Any) -> set[int]:
+    """Return the numbers of maps that the parts of a head of boxes are made for."""
+    if not isinstance(head, Detect):
+        return set()
+    return {head.nl, *(len(part) for part in (head.stride, getattr(head, "cv2", ()), getattr(head, "cv3", ())))}
 
 
 def _shapes(network: Any) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...]]]:
@@ -177,6 +197,19 @@ def not_finite(state: Any, name: str = "") -> str | None:
     if isinstance(state, torch.Tensor):
         return None if not state.is_floating_point() or bool(state.isfinite().all()) else name
     return name if isinstance(state, float) and not math.isfinite(state) else None
+
+
+def check_like(key: str, value: Any, like: Any) -> None:
+    """Raise ValueError unless an optimizer's value has the type of its like; a map its shape, a flag its value."""
+    if isinstance(value, torch.Tensor) and isinstance(like, torch.Tensor):
+        fits = value.shape == like.shape
+    elif isinstance(like, bool):
+        fits = value in (like, None)
+    else:
+        numbers = is_number(like) and (is_number(value) or isinstance(value, torch.Tensor))
+        fits = numbers or None in (value, like) or isinstance(value, type(like))
+    if not fits:
+        raise ValueError(f"{key}={shown(getattr(value, 'shape', value))}")
 
 
 def check_state(ckpt: dict[str, Any], name: str, kinds: Mapping[str, Kind]) -> None:

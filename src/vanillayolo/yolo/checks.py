@@ -129,6 +129,7 @@ def check_network(model: Any, kwargs: dict[str, Any]) -> None:
     """Raise UsageError for a task, classes or rows that the network at hand has not."""
     check_task(model, kwargs)
     if isinstance(model.model, nn.Module):
+        check_device(kwargs.get("device"))
         check_rows(student(model.model), kwargs)
 
 
@@ -158,7 +159,7 @@ def choose_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> None:
 def check_starting_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> None:
     """Raise unless what ``weights`` and ``pretrained`` name fits the network, and is the only one to start from.
 
-    Official weights are loaded into a network that is thrown away.
+    Files of weights are loaded into a network that is thrown away.
     """
     weights, pretrained = kwargs.get("weights"), kwargs.get("pretrained")
     named = isinstance(pretrained, (str, Path))
@@ -168,7 +169,6 @@ def check_starting_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> 
         file = find_weights(weights)
         if is_own(file):
             check_depth(read_weights(file)[0], kwargs.get("decay"), file)
-            return
         load_pretrained(model.task_map[model.task]["model"](fit_yaml(network.yaml, file), verbose=False), file)
     if named:
         check_weights(model.opened(pretrained).model, f"pretrained={pretrained}")

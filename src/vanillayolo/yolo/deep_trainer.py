@@ -19,6 +19,7 @@ from vanillayolo.nn import DeepTraining, get_negative_slope, set_negative_slope
 from vanillayolo.nn.reparameterize import is_joined
 
 from .architecture import resolve
+from .checkpoints import check_like
 from .families import Yaml
 from .fine_tuning import FineTuning, build_lamb, freeze_entries, freezes_backbone, scale_groups
 from .joining import Joining, join_training
@@ -151,18 +152,18 @@ class DeepTrainingMixin(LastBatchMixin, SavingMixin):
         scale_groups(optimizer, student(self.model), tuning)
         return optimizer
 
-    def resume_training(self, ckpt: dict[str, Any] | None) -> None:
-        """Go on from a checkpoint's training state.
-
-        Raises:
-            CheckpointError: when the state is of another network.
-        """
+    def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
+        """Take over the state of a training; one of another network, or edited, raises a CheckpointError."""
+        groups = (ckpt.get("optimizer") or {}).get("param_groups", [])
         try:
-            super().resume_training(ckpt)
-            for parameter, state in self.optimizer.state.items() if self.resume else ():
-                for value in state.values():
-                    if isinstance(value, torch.Tensor) and value.dim() and value.shape != parameter.shape:
-                        raise ValueError(f"shape {list(value.shape)}, the parameter's is {list(parameter.shape)}")
+            for saved, group in zip(groups, self.optimizer.param_groups, strict=False):
+                for key, value in {**group, "fused": None}.items():  # that is the device's matter
+                    check_like(key, saved.get(key, value), value)
+            super()._load_checkpoint_state(ckpt)
+            for parameter, state in self.optimizer.state.items():
+                for key, value in state.items():
+                    like = parameter if isinstance(value, torch.Tensor) and value.dim() else 0
+                    check_like(key, value, like)
         except (ValueError, KeyError) as error:
             raise CheckpointError(
                 f"{self.args.resume}: its optimizer is of another network ({one_line(error)}); resume from another "

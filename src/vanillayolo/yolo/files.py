@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import hashlib
-import json
 import tempfile
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -25,6 +24,7 @@ from ultralytics.utils.checks import check_version
 from ultralytics.utils.nms import non_max_suppression
 
 from vanillayolo.errors import CheckpointError, UsageError, VerificationError, one_line
+from vanillayolo.valid_json import read_json
 
 from .exporting import AROUND, any_size, quiet, with_distribution_mean
 from .runtimes import own_runtimes
@@ -81,10 +81,10 @@ def digest_of(path: Path) -> str:
 def own_conf(path: Path) -> float | None:
     """Return the score from which a file's boxes count, as its contract says; None without a contract of this file."""
     try:
-        said = json.loads(contract_file(path).read_text(encoding="utf-8"))
+        said = read_json(contract_file(path))
         conf = float(said["suppression"]["conf"])
         same = said["sha256"] == digest_of(path)
-    except (OSError, ValueError, LookupError, TypeError):
+    except (OSError, ValueError, LookupError, TypeError, OverflowError):
         return None
     return conf if same and 0 <= conf <= 1 and not said["suppression"].get("inside") else None
 
@@ -161,7 +161,10 @@ def check_runs(path: str, name: str, task: str, device: torch.device, imgsz: Any
             image = torch.zeros(int(said.get("batch") or 1), int(said.get("channels") or 3), height, width)
             with torch.inference_mode():
                 found = backend(image.to(device))
-        shape = list((found[0] if isinstance(found, (list, tuple)) else found).shape)
+        found = torch.as_tensor(found[0] if isinstance(found, (list, tuple)) else found)
+        if not found.isfinite().all():
+            raise ValueError("gives values that are not finite")
+        shape = list(found.shape)
         classes = len(backend.names) if said.get("names") else None
     except Exception as error:  # every library has its own
         raise CheckpointError(f"{name}: cannot be opened and run ({one_line(error)}); export it again.") from error

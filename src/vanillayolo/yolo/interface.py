@@ -81,7 +81,7 @@ class VanillaModel(Model):
         for key, value in (("model", model), ("weights", weights)):
             if value is not None or key == "model":
                 check_value(key, value, THING)
-        if task is not None and task not in TASKS:
+        if task not in (None, *TASKS):
             raise UsageError(f"task={task!r}: VanillaYOLO detects and classifies; {closest(task, TASKS)}")
         if isinstance(model, (str, Path)):
             name = str(model).strip()

@@ -109,9 +109,14 @@ def _probe(model: Any) -> Any:
     return probe
 
 
+def coarsest(model: Any) -> int:
+    """Return the pixels that a step's images are made of on each side, as Ultralytics' trainer has it."""
+    return max(int(model.stride.max()), 32)
+
+
 def _sample(probe: Any, cells: int, batch: int = 1, boxes: int = 1) -> dict[str, Tensor]:
     """Return images of so many cells of the coarsest map on each side."""
-    sample = sample_batch(cells * int(probe.stride.max()), batch, boxes, next(probe.parameters()).device)
+    sample = sample_batch(cells * coarsest(probe), batch, boxes, next(probe.parameters()).device)
     channels = probe.yaml.get("channels", 3)
     sample["img"] = sample["img"].mean(1, keepdim=True).repeat(1, channels, 1, 1)
     return sample
@@ -145,7 +150,7 @@ def activation_bytes(model: Any, imgsz: int = 640, batch: int = 1) -> int:
     """
     probe = _probe(model)
     constant, per_image = _kept(probe)
-    return round(constant + batch * per_image(-(-imgsz // int(probe.stride.max()))))
+    return round(constant + batch * per_image(-(-imgsz // coarsest(probe))))
 
 
 # ---------------------------------------------------------------------------------------------------------------------
@@ -206,7 +211,7 @@ def predict_memory(model: Any, imgsz: int = 640, optimizer: str = "auto", boxes:
     probe = _probe(model)
     _, kept = _kept(probe)  # after it the gradients do not exist yet
     probe.loss(_sample(probe, 2))[0].sum().backward()
-    cells = -(-imgsz // int(probe.stride.max()))
+    cells = -(-imgsz // coarsest(probe))
     few = max(min(PROBE, cells), 2)  # with one cell, one image would be a batch of a single value
 
     def step(batch: int) -> None:

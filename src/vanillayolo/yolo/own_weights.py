@@ -5,7 +5,6 @@ Of what is loaded everything is taken that fits, by name and shape, and said; th
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -18,8 +17,9 @@ from vanillayolo.errors import CheckpointError, UsageError
 from vanillayolo.nn import LoadReport
 from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.nn.weights import read_tensors
-from vanillayolo.valid_json import digest, json_text
+from vanillayolo.valid_json import digest, json_text, read_json
 
+from .checkpoints import not_finite
 from .families import COMPACT, Yaml
 
 FORMAT = "vanillayolo-pretrained-1"
@@ -68,14 +68,16 @@ def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     """
     state = read_tensors(path)
     try:
-        card = json.loads(card_of(path).read_text(encoding="utf-8"))
-        whole = card["format"] == FORMAT and digest(Path(path), card) == card["sha256"]
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+        card = read_json(card_of(path))
+        whole = card["format"] == FORMAT and digest(Path(path), card) == card["sha256"] and card["pictures"] >= 0
+    except (OSError, ValueError, KeyError, TypeError):
         whole = False
     if not whole:
         raise CheckpointError(
             f"{path}: it and its card {card_of(path).name} are not as they were written together; fetch both again."
         )
+    if bad := not_finite(state):
+        raise CheckpointError(f"{path}: {bad} holds values that are not finite; fetch it again.")
     return state, card
 
 
@@ -127,7 +129,7 @@ def load_own(model: Any, path: str | Path) -> LoadReport:
 
 def _other_channels(filters: Tensor, like: Tensor) -> Tensor:
     """Return first filters for images of other channels, where their number and size are the same."""
-    if filters.shape[0] != like.shape[0] or filters.shape[2:] != like.shape[2:]:
+    if filters.dim() != like.dim() or filters.shape[0] != like.shape[0] or filters.shape[2:] != like.shape[2:]:
         return filters
     if like.shape[1] == 1:
         return filters.sum(1, keepdim=True)
@@ -137,7 +139,7 @@ def _other_channels(filters: Tensor, like: Tensor) -> Tensor:
 
 def summary(path: str | Path, report: LoadReport) -> str:
     """Return what was loaded, and what was left out, in one line."""
-    card = json.loads(card_of(path).read_text(encoding="utf-8"))
+    card = read_json(card_of(path))
     left = [*(entry.split(":")[0] for entry in report.shape), *report.missing]
     head = [key for key in left if ".cv3." in key]
     rest = [key for key in left if ".cv3." not in key]

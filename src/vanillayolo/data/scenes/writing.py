@@ -20,7 +20,8 @@ from vanillayolo.data.scenes.settings import GENERATOR_VERSION, LICENCE, SceneSe
 from vanillayolo.data.scenes.shapes import class_name
 from vanillayolo.errors import UsageError, closest
 from vanillayolo.places import check_folder
-from vanillayolo.values import PATH, check_value
+from vanillayolo.valid_json import read_json
+from vanillayolo.values import KINDS, check_value
 
 FORMATS = ("yolo", "coco")
 RECORD = "scenes.json"
@@ -52,7 +53,7 @@ def write_scenes(
     """
     settings = settings or SceneSettings()
     _check(settings, format, workers)
-    check_value("folder", folder, PATH)
+    check_value("folder", folder, KINDS["folder"])
     root = Path(folder).expanduser().absolute()
     data = root if settings.task == "classify" else root / "scenes.yaml"
     made_by = {"generator_version": GENERATOR_VERSION, "format": format, **asdict(settings)}
@@ -77,8 +78,7 @@ def write_scenes(
 def _check(settings: SceneSettings, format: str, workers: int) -> None:
     if format not in FORMATS:
         raise UsageError(f"scenes: format={format}: {closest(str(format), FORMATS)}")
-    if type(workers) is not int or workers < 1:
-        raise UsageError(f"scenes: workers={workers}: give a number of processes, 1 or more.")
+    check_value("workers", workers, KINDS["workers"])
     needed = settings.val_every
     if settings.task == "classify":
         if format == "coco":
@@ -93,7 +93,7 @@ def _check(settings: SceneSettings, format: str, workers: int) -> None:
 
 def _stored(root: Path) -> object:
     try:
-        return json.loads((root / RECORD).read_text(encoding="utf-8"))["settings"]
+        return read_json(root / RECORD)["settings"]
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
