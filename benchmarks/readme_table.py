@@ -26,6 +26,8 @@ from vanillayolo.yolo.families import INITS
 ROOT = Path(__file__).parents[1]
 MARK = re.compile(r"<!-- table: (?P<kind>\w+)(?: (?P<file>[\w.-]+))? -->\n.*?<!-- end table -->", re.S)
 
+#: A detector of the compact family: its letter.
+FAMILY = re.compile(r"yolo11([nsmlx])-vanillanet(?:-\d+)?")
 
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 BACKENDS = {
@@ -39,12 +41,9 @@ def shares_table(timed: dict[str, Any]) -> str:
     """Return the merged detectors' median time as a share of YOLO11's and YOLO26's of the same letter."""
     named = {"yolo11": "YOLO11's", "yolo26": "YOLO26's"}
     rows = []
-    for x in "nsmlx":
-        shares = [
-            [times[f"yolo11{x}-vanillanet"]["median"] / times[f"{peer}{x}"]["median"] for peer in named]
-            for times in timed.values()
-        ]
-        rows.append((f"`yolo11{x}-vanillanet`", *(" / ".join(f"{share:.2f}" for share in pair) for pair in shares)))
+    for name, x in ((m[0], m[1]) for m in map(FAMILY.fullmatch, next(iter(timed.values()))) if m):
+        shares = [[times[name]["median"] / times[f"{peer}{x}"]["median"] for peer in named] for times in timed.values()]
+        rows.append((f"`{name}`", *(" / ".join(f"{share:.2f}" for share in pair) for pair in shares)))
     return markdown([f"time as a share of {' / '.join(named.values())}", *(BACKENDS[b] for b in timed)], rows)
 
 
