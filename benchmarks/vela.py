@@ -158,7 +158,7 @@ def networks() -> dict[str, dict[str, Any]]:
 
 
 def candidates() -> dict[str, dict[str, Any]]:
-    """Return networks near the goals: n = 1, a stage for SPPF, few channels at stride 8 unless named otherwise."""
+    """Return networks of few cycles: n = 1, a stage for SPPF, few channels at stride 8 unless named otherwise."""
     few = {**FEW, "pooling": ONE_STAGE}
     at_4, tail = {"strides": NO_STAGE_AT_4}, [*[256] * 4, 512, 512]
     found: dict[str, dict[str, Any]] = {
