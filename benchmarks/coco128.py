@@ -3,7 +3,7 @@
     python benchmarks/coco128.py --data coco128.yaml --published coco128_published_results.csv --folder runs/coco128
     python benchmarks/readme_table.py
 
-Trains a network (yolo11n-vanillanet with YOLO11's head) from random weights in stages, a small image size first and
+Trains a network (yolo11n-vanillanet_yolo11-head.yaml) from random weights in stages, a small image size first and
 then the one that is validated, collapses it and validates the collapsed file. A stage that was interrupted goes on
 where it was, a finished one is not done again. Writes benchmarks/coco128.json: settings, seconds, figures of every
 class beside those published for the YOLO11-VanillaNet (`--published`, a CSV of class, images, instances, precision,

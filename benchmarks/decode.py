@@ -1,6 +1,6 @@
 """What the mean of box distributions costs in a file: Ultralytics' export beside ours, the same networks, in one run.
 
-    python benchmarks/decode.py [--imgsz 640] [--rounds 20]
+    python benchmarks/decode.py [--imgsz 640] [--rounds 20] [--model yolo11n-vanillanet]
 
 Writes benchmarks/decode.json. BN statistics are random, as everywhere where only time is measured.
 """
@@ -28,11 +28,11 @@ from vanillayolo.yolo.stock import to_stock
 OUT = Path(__file__).with_suffix(".json")
 
 
-def networks() -> dict[str, Any]:
+def networks(model: str) -> dict[str, Any]:
     """Return YOLO11n, and ours as the stock network that its collapse writes."""
-    ours = randomize_batchnorm(VanillaDetectionModel("yolo11n-vanillanet", verbose=False)).eval()
+    ours = randomize_batchnorm(VanillaDetectionModel(model, verbose=False)).eval()
     theirs: Any = randomize_batchnorm(stock_model("yolo11n")).eval()
-    return {"yolo11n": theirs.fuse(verbose=False), "yolo11n-vanillanet": to_stock(ours.fuse(verbose=False))}  # type: ignore[operator]
+    return {"yolo11n": theirs.fuse(verbose=False), model: to_stock(ours.fuse(verbose=False))}  # type: ignore[operator]
 
 
 def stock_export(network: Any, folder: Path, imgsz: int) -> Path:
@@ -45,13 +45,14 @@ def stock_export(network: Any, folder: Path, imgsz: int) -> Path:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="yolo11n-vanillanet")
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=20)
     given = parser.parse_args()
     record: dict[str, Any] = {"date": date.today().isoformat(), "command": "python " + " ".join(sys.argv)}
     with tempfile.TemporaryDirectory() as place:
         files = {}
-        for name, network in networks().items():
+        for name, network in networks(given.model).items():
             folder = Path(place) / name
             folder.mkdir()
             files[f"{name}, Ultralytics' decode"] = stock_export(network, folder, given.imgsz)

@@ -51,7 +51,7 @@ def compare(networks: dict[str, Any], batch: int, layout: str, imgsz: int, round
 
 
 def key(name: str, batch: int, layout: str) -> str:
-    return f"{name} batch {batch} {layout}"
+    return f"{Path(name).name} batch {batch} {layout}"
 
 
 def begin(given: argparse.Namespace) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Parameters, arithmetic and latency of the family beside YOLO11 and YOLO26, all in one run.
 
-    python benchmarks/family_latency.py [--letters n s m l x] [--imgsz 640] [--rounds 20] [--backends onnxruntime ...]
+    python benchmarks/family_latency.py [--letters n s m l x] [--n yolo11n-vanillanet-10] [--imgsz 640] [--rounds 20]
+        [--backends onnxruntime ...]
 
 Writes benchmarks/family_latency.json, or --out; `python benchmarks/readme_table.py` puts it into the README.
 """
@@ -34,12 +35,14 @@ def costs(name: str, imgsz: int) -> dict[str, Any]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--letters", nargs="+", default=list("nsmlx"))
+    parser.add_argument("--n", default="yolo11n-vanillanet", help="the family's network of the letter n")
     parser.add_argument("--imgsz", type=int, default=640)
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--backends", nargs="+", default=supported(BACKENDS), choices=list(BACKENDS))
     parser.add_argument("--out", type=Path, default=OUT)
     given = parser.parse_args()
     names = [name for x in given.letters for name in (f"yolo11{x}", f"yolo26{x}", f"yolo11{x}-vanillanet")]
+    names = [given.n if name == "yolo11n-vanillanet" else name for name in names]
     names += [PUBLISHED]
     record: dict[str, Any] = {"date": date.today().isoformat(), "command": "python " + " ".join(sys.argv)}
     with tempfile.TemporaryDirectory() as folder:

@@ -219,11 +219,11 @@ def main() -> None:
         "date": date.today().isoformat(),
         "command": shlex.join(["python", *sys.argv]),
         "machine": {**about, "threads": given.threads or about["cores"]},
-        "model": given.model,
+        "model": Path(given.model).name,
         "slope": SLOPE,
         "cases": [],
     }
-    out = given.out or HERE / f"training_cost_{head['date']}_{given.model}.json"
+    out = given.out or HERE / f"training_cost_{head['date']}_{Path(given.model).stem}.json"
     before = json.loads(out.read_text()) if out.exists() and not given.fresh else head
     same = all(before[key] == head[key] for key in ("model", "slope", "machine"))
     record = {**head, "cases": before["cases"] if same else []}

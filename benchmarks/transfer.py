@@ -2,7 +2,7 @@
 
     python benchmarks/transfer.py --pictures path/to/cifar10_small --data bccd.yaml [--seeds 0 1 2] [--from crops]
 
-The classifier is the backbone of the compact family's letter n (VanillaNet-10 at 1/8 of its width); ``--from crops``
+The classifier is the detector's backbone (VanillaNet-10 at 1/8 of its width); ``--from crops``
 trains it on the boxes of the detection data's own training images instead. The detector is trained three ways under
 one budget: ``scratch`` (deep training), ``pretrained`` (slope fixed at 1) and ``decayed`` (the same, with the
 authors' layer-wise learning rates, 0.6 a stage). A run that is there is not trained again, an interrupted one is
@@ -70,6 +70,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--pictures", type=Path, help="classification folder of the pretraining")
     parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument("--detector", default=DETECTOR)
+    parser.add_argument("--classifier", default=CLASSIFIER, help="the detector's backbone as a classifier")
     parser.add_argument("--from", dest="source", choices=("pictures", "crops"), default="pictures")
     parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
     parser.add_argument("--ways", nargs="+", choices=WAYS, default=list(WAYS))
@@ -85,8 +87,10 @@ def main() -> None:
     if folder is None:
         parser.error("give --pictures FOLDER or --from crops")
     name = f"{given.data.stem}_from_{folder.name}"
-    begun = starts(VanillaYOLO(DETECTOR).model.yaml)
-    pretraining_begun = "series {series_init}, pairs {pair_init}".format(**starts(VanillaYOLO(CLASSIFIER).model.yaml))
+    begun = starts(VanillaYOLO(given.detector).model.yaml)
+    pretraining_begun = "series {series_init}, pairs {pair_init}".format(
+        **starts(VanillaYOLO(given.classifier).model.yaml)
+    )
     before = {**PRETRAINING, **{k: parse_value(v) for k, v in (p.split("=", 1) for p in given.pretraining)}}
     settings = {**PROTOCOL, **{k: parse_value(v) for k, v in (p.split("=", 1) for p in given.set)}}
     for seed in given.seeds:
@@ -97,11 +101,11 @@ def main() -> None:
                 continue
             if extra.pop("weights", False):
                 run = runs / f"{folder.name}_seed{seed}"
-                best = train(CLASSIFIER, run, {**before, "data": str(folder), "seed": seed})
+                best = train(given.classifier, run, {**before, "data": str(folder), "seed": seed})
                 extra["weights"] = str(backbone_file(best))
                 top1 = VanillaYOLO(best).val(data=str(folder), imgsz=before["imgsz"], plots=False, verbose=False).top1
             run = runs / f"{name}_{way}_seed{seed}"
-            best = train(DETECTOR, run, {**settings, **extra, "data": str(given.data), "seed": seed})
+            best = train(given.detector, run, {**settings, **extra, "data": str(given.data), "seed": seed})
             box = (
                 VanillaYOLO(best)
                 .val(data=str(given.data), imgsz=settings["imgsz"], plots=False, verbose=False, batch=16)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,25 @@ from vanillayolo.errors import UsageError
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
 SCRIPTS = sorted(path for path in FOLDER.glob("*.py") if "ArgumentParser" in path.read_text(encoding="utf-8"))
+
+
+def test_the_index_names_every_record_and_script_and_where_it_is_quoted(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    from readme_table import KINDS
+
+    root, index = FOLDER.parent, (FOLDER / "README.md").read_text(encoding="utf-8")
+    own = {kind: file for kind, (_, file) in KINDS.items() if file}
+    rows = re.findall(r"^\| [^|]+ \| `([\w.-]+\.json)` \| ([^|]+) \| ([^|]+) \|$", index, re.M)
+    assert sorted(record for record, *_ in rows) == sorted(path.name for path in FOLDER.glob("*.json"))
+    for record, makers, places in rows:
+        for place in places.split(", "):
+            text = (root / place).read_text(encoding="utf-8")
+            marks = [f"<!-- table: {kind} -->" for kind, file in own.items() if file == record]
+            assert record in text or any(mark in text for mark in marks), f"{place} does not quote {record}"
+        for maker in re.findall(r"`([\w/]+\.py)`", makers):
+            assert (FOLDER / maker).exists() or (root / maker).exists(), maker
+    for path in [*FOLDER.glob("*.py"), *FOLDER.glob("*.yaml")]:
+        assert f"`{path.name}`" in index or f"benchmarks/{path.name}`" in index, path.name
 
 
 @pytest.mark.slow

@@ -1,4 +1,4 @@
-"""``vanillayolo ablate``: the paper's ablations re-made on small images, several seeds, beside the paper's figures.
+"""``vanillayolo ablate``: the paper's ablations re-made on small images, over several seeds.
 
 The training loop is our own because no engine at hand fits: the networks here are neither Ultralytics' classifiers nor
 in timm's registry, and data of this size fits memory as one tensor, where loading it image by image would cost more

@@ -1,10 +1,10 @@
-"""The ablations beside the paper's figures, and what agrees: computed from the numbers, whichever way they fall."""
+"""The rows of the paper's ablations, trained here, and which differences are more than the spread of the seeds."""
 
 from __future__ import annotations
 
 import itertools
 import statistics
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,100 +13,97 @@ from vanillayolo.atomic import write_whole
 from vanillayolo.tables import markdown
 
 from .ablate import CONFIGS, gather_ablation
-from .paper import PAPER, SOURCE, PaperTable
 from .records import Record, margin, spread, with_spread, write_record
+
+#: What the paper's ablations vary, and their rows.
+TABLES = {
+    "series number n": ("n0", "n1", "n2", "n3", "n4"),
+    "deep training and series activation": ("shallow-n0", "n0", "shallow-n3", "n3"),
+    "shortcut": ("n3", "n3-shortcut-before", "n3-shortcut-after"),
+}
+REST = "further rows"
 
 
 @dataclass(frozen=True)
-class Claim:
-    """One comparison of the paper's, re-made.
+class Difference:
+    """One row over another.
 
     Attributes:
-        better: row that is better in the paper.
-        worse: row that it beats there.
-        paper: by how many points, in the paper.
-        ours: mean difference here, points; seeds are paired.
+        row: the row.
+        other: the row that it is held against.
+        points: mean difference in top-1, points; seeds are paired. None where a run is missing.
         margin: half width of its 95 % interval (Student's t over seeds); None with fewer than two seeds.
     """
 
-    better: str
-    worse: str
-    paper: float
-    ours: float | None
+    row: str
+    other: str
+    points: float | None
     margin: float | None
 
     @property
     def verdict(self) -> str:
-        """``agrees`` or ``disagrees`` where the interval leaves out zero, else ``undecided``; ``missing`` runs."""
-        if self.ours is None:
-            return "missing"
-        if self.margin is None or abs(self.ours) <= self.margin:
+        """``more`` or ``less`` where the interval leaves out zero, else ``undecided``; ``not trained``."""
+        if self.points is None:
+            return "not trained"
+        if self.margin is None or abs(self.points) <= self.margin:
             return "undecided"
-        return "agrees" if self.ours > 0 else "disagrees"
+        return "more" if self.points > 0 else "less"
 
     def __str__(self) -> str:
-        """Return the claim and its verdict as a sentence."""
-        better, worse = CONFIGS[self.better].label, CONFIGS[self.worse].label
-        text = f"{self.verdict}: '{better}' over '{worse}', paper {self.paper:+.2f} points"
-        if self.ours is None:
-            return f"{text}, not trained here"
-        return f"{text}, here {self.ours:+.2f}" + (" (one seed)" if self.margin is None else f" ± {self.margin:.2f}")
+        """Return the difference and its verdict as a phrase."""
+        text = f"{self.verdict}: '{CONFIGS[self.row].label}' over '{CONFIGS[self.other].label}'"
+        if self.points is None:
+            return text
+        return f"{text}, {self.points:+.2f}" + (" (one seed)" if self.margin is None else f" ± {self.margin:.2f}")
 
 
-def compare_rows(runs: Mapping[str, Any], better: str, worse: str, paper: float) -> Claim:
-    """Return a claim of the paper's with the difference found here, over the seeds that both rows have."""
-    seeds = [seed for seed in runs.get(better, {}) if seed in runs.get(worse, {})]
-    differences = [100 * (runs[better][s]["top1"] - runs[worse][s]["top1"]) for s in seeds]
-    if not differences:
-        return Claim(better, worse, paper, None, None)
-    return Claim(better, worse, paper, statistics.fmean(differences), margin(differences))
+def difference(runs: Mapping[str, Any], row: str, other: str) -> Difference:
+    """Return the difference between two rows over the seeds that both have."""
+    seeds = [seed for seed in runs.get(row, {}) if seed in runs.get(other, {})]
+    points = [100 * (runs[row][s]["top1"] - runs[other][s]["top1"]) for s in seeds]
+    if not points:
+        return Difference(row, other, None, None)
+    return Difference(row, other, statistics.fmean(points), margin(points))
 
 
-def claims(table: PaperTable, runs: Mapping[str, Any]) -> list[Claim]:
-    """Return every pair of rows of one of the paper's tables, the one better there first."""
-    ranked = sorted(table.top1, key=lambda name: -table.top1[name])
-    pairs = itertools.combinations(ranked, 2)
-    return [compare_rows(runs, a, b, table.top1[a] - table.top1[b]) for a, b in pairs]
+def differences(names: tuple[str, ...], runs: Mapping[str, Any]) -> list[Difference]:
+    """Return every pair of rows of a table, the later row over the earlier one."""
+    return [difference(runs, row, other) for other, row in itertools.combinations(names, 2)]
 
 
-def rows_of(names: Sequence[str], runs: Mapping[str, Any], paper: Mapping[str, float]) -> list[list[str]]:
-    """Return table rows: name, the paper's top-1, ours with its spread, seeds, parameters while training."""
+def rows_of(names: tuple[str, ...], runs: Mapping[str, Any]) -> list[list[str]]:
+    """Return table rows: name, top-1 with its spread, seeds, parameters while training."""
     rows = []
     for name in names:
         found = runs.get(name, {})
-        ours = with_spread(spread([100 * r["top1"] for r in found.values()]), 2) if found else "-"
+        top1 = with_spread(spread([100 * r["top1"] for r in found.values()]), 2) if found else "-"
         size = f"{next(iter(found.values()))['parameters'] / 1e3:.0f}" if found else "-"
-        rows.append([CONFIGS[name].label, f"{paper[name]:.2f}" if name in paper else "-", ours, str(len(found)), size])
+        rows.append([CONFIGS[name].label, top1, str(len(found)), size])
     return rows
 
 
 def ablation_tables(result: Record) -> dict[str, str]:
-    """Return the paper's tables with ours beside them, and our own rows, as Markdown by heading."""
+    """Return the rows of the paper's tables, and our own, as Markdown by heading."""
     runs = result["runs"]
-    header = ["", "paper, top-1 %", "here, top-1 %", "seeds", "thousand parameters in training"]
-    tables = {
-        f"Paper's table {t.table}: {t.title}": markdown(header, rows_of(list(t.top1), runs, t.top1)) for t in PAPER
-    }
-    known = {name for t in PAPER for name in t.top1}
-    others = [name for name in runs if name not in known]
-    if others:
-        tables["Not in the paper"] = markdown(header, rows_of(others, runs, {}))
-    return tables
+    header = ["", "top-1 %", "seeds", "thousand parameters in training"]
+    known = {name for names in TABLES.values() for name in names}
+    others = tuple(name for name in runs if name not in known)
+    tables = {**TABLES, **({REST: others} if others else {})}
+    return {title.capitalize(): markdown(header, rows_of(names, runs)) for title, names in tables.items()}
 
 
 def statement(result: Record) -> str:
-    """Say what agrees with the paper, what does not and what these seeds cannot tell."""
-    # Tables share rows: each ordering counts once.
-    found = list(dict.fromkeys(claim for table in PAPER for claim in claims(table, result["runs"])))
-    counts = {verdict: sum(c.verdict == verdict for c in found) for verdict in ("agrees", "disagrees", "undecided")}
+    """Say which differences these seeds decide."""
+    # Tables share rows: each difference counts once.
+    found = list(dict.fromkeys(d for names in TABLES.values() for d in differences(names, result["runs"])))
+    counts = {verdict: sum(d.verdict == verdict for d in found) for verdict in ("more", "less", "undecided")}
     lines = [
-        f"Of {sum(counts.values())} orderings of the paper's that were re-made, {counts['agrees']} agree, "
-        f"{counts['disagrees']} disagree and {counts['undecided']} are undecided (the 95 % interval of the difference "
-        "over seeds holds zero)."
+        f"Of {sum(counts.values())} differences in top-1, {counts['more'] + counts['less']} are decided and "
+        f"{counts['undecided']} undecided (the 95 % interval over seeds holds zero). In points:"
     ]
-    for table in PAPER:
-        lines += [f"\nTable {table.table}, {table.title}:\n"]
-        lines += [f"- {claim}" for claim in claims(table, result["runs"])]
+    for title, names in TABLES.items():
+        lines += [f"\n{title.capitalize()}:\n"]
+        lines += [f"- {d}" for d in differences(names, result["runs"])]
     return "\n".join(lines)
 
 
@@ -118,12 +115,11 @@ def ablation_report(result: Record) -> str:
         f"VanillaNet-6 at {settings['width']:g} of the paper's widths on {settings['data']} (32 px), "
         f"{settings['epochs']} epochs, batch {settings['batch']}, AdamW {settings['lr']:g}, convolutions begun at "
         f"{settings.get('pair_init', 'noise')}; top-1 of the last epoch on val, mean ± standard deviation over seeds. "
-        f"{machine['processor']}. Paper: {SOURCE}. Images, width and schedule are others than the paper's: orderings "
-        "compare, figures do not.",
+        f"{machine['processor']}. Images, width and schedule are others than the paper's (arXiv 2305.12972).",
     ]
     for title, text in ablation_tables(result).items():
         parts += [f"## {title}", text]
-    return "\n\n".join([*parts, "## What agrees", statement(result)]) + "\n"
+    return "\n\n".join([*parts, "## What the seeds decide", statement(result)]) + "\n"
 
 
 def write_ablation(folder: str | Path, command: str | None = None) -> dict[str, Path]:
