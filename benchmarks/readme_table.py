@@ -29,6 +29,7 @@ MARK = re.compile(r"<!-- table: (?P<kind>\w+)(?: (?P<file>[\w.-]+))? -->\n.*?<!-
 #: A detector of the compact family: its letter.
 FAMILY = re.compile(r"yolo11([nsmlx])-vanillanet(?:-\d+)?")
 
+PEERS = {"yolo11": "YOLO11's", "yolo26": "YOLO26's"}
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 BACKENDS = {
     "onnxruntime": "ONNX Runtime float32",
@@ -37,14 +38,32 @@ BACKENDS = {
 }
 
 
+def shares(timed: dict[str, Any]) -> dict[str, list[str]]:
+    """Return by detector and back end its median time as a share of YOLO11's and YOLO26's of the same letter."""
+    found = {}
+    for name, x in ((m[0], m[1]) for m in map(FAMILY.fullmatch, next(iter(timed.values()))) if m):
+        pairs = ([run[name]["median"] / run[f"{peer}{x}"]["median"] for peer in PEERS] for run in timed.values())
+        found[name] = [" / ".join(f"{share:.2f}" for share in pair) for pair in pairs]
+    return found
+
+
 def shares_table(timed: dict[str, Any]) -> str:
     """Return the merged detectors' median time as a share of YOLO11's and YOLO26's of the same letter."""
-    named = {"yolo11": "YOLO11's", "yolo26": "YOLO26's"}
+    rows = [(f"`{name}`", *cells) for name, cells in shares(timed).items()]
+    return markdown([f"time as a share of {' / '.join(PEERS.values())}", *(BACKENDS[b] for b in timed)], rows)
+
+
+def summary_table(record: dict[str, Any]) -> str:
+    """Return one row a letter: parameters and GFLOPs of the merged network, its time as a share of its peers'."""
+    size, timed = record["imgsz"], record["milliseconds"]
+    header = ["model", "M parameters", f"GFLOPs at {size} px"]
+    header += [f"time in {BACKENDS[b]}, share of {' / '.join(PEERS.values())}" for b in timed]
     rows = []
-    for name, x in ((m[0], m[1]) for m in map(FAMILY.fullmatch, next(iter(timed.values()))) if m):
-        shares = [[times[name]["median"] / times[f"{peer}{x}"]["median"] for peer in named] for times in timed.values()]
-        rows.append((f"`{name}`", *(" / ".join(f"{share:.2f}" for share in pair) for pair in shares)))
-    return markdown([f"time as a share of {' / '.join(named.values())}", *(BACKENDS[b] for b in timed)], rows)
+    for name, cells in shares(timed).items():
+        merged = record["cost"][name]["merged"]
+        rows.append((f"`{name}`", f"{merged['parameters'] / 1e6:.2f}", f"{merged['gflops']:.1f}", *cells))
+    machine = f"{record['machine']['processor']} ({record['machine']['capability']}), {record['date']}"
+    return f"{markdown(header, rows)}\n\n{machine}, medians in turns; all times: [results](docs/results.md)."
 
 
 def models_table(record: dict[str, Any]) -> str:
@@ -291,6 +310,7 @@ def coco128_table(record: dict[str, Any]) -> str:
 
 #: What makes the table of a kind, and the kind's own file where it has one.
 KINDS: dict[str, tuple[Callable[[dict[str, Any]], str], str | None]] = {
+    "summary": (summary_table, None),
     "models": (models_table, "family_latency.json"),
     "compare": (compare_tables, None),
     "ablate": (ablate_tables, None),

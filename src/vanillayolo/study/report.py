@@ -97,8 +97,8 @@ def latency_text(result: Record) -> str:
         return "Latency was not measured."
     return (
         f"Latency: one image of {timing['imgsz']} px, median of {timing['rounds']} rounds in turns on "
-        f"{timing['date']}, {timing['machine']['cores']} cores. YOLO26 chooses its boxes inside the network; "
-        "the others need box suppression after it, which is not in these times."
+        f"{timing['date']}, {timing['machine']['cores']} cores. Every network here needs box "
+        "suppression after it, which is not in these times: YOLO26's files are those of its default head."
     )
 
 
