@@ -17,6 +17,7 @@ import pytest
 from installed import Script
 from vanillayolo import VanillaYOLO, cli
 from vanillayolo.nn import randomize_batchnorm
+from vanillayolo.study.cost import both_forms
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -90,6 +91,15 @@ def test_an_edited_figure_is_noticed() -> None:
     assert figure is not None
     edited = README[: figure.start(1)] + "9.99" + README[figure.end(1) :]
     assert load_readme_table().rendered(edited) == README
+
+
+def test_the_size_of_n_is_that_of_the_network() -> None:
+    training, merged = both_forms(VanillaYOLO("yolo11n-vanillanet").model, 640).values()
+    text = (
+        f"Merged it has {merged.parameters / 1e6:.2f} M parameters and {merged.gflops:.1f} GFLOPs at 640 px, "
+        f"in training {training.parameters / 1e6:.2f} M and {training.gflops:.1f}."
+    )
+    assert text in " ".join(README.split())
 
 
 def test_records_of_ablate_make_a_table(tmp_path: Path) -> None:
