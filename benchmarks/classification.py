@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import statistics
 import sys
 from datetime import date
 from pathlib import Path
@@ -20,7 +21,7 @@ from typing import Any
 
 import timm
 import torch
-from runs import add_run, has_run
+from runs import about_runs, add_run, grouped, has_run
 from torch import nn
 from ultralytics.models.yolo.classify import ClassificationTrainer, ClassificationValidator
 from ultralytics.nn.tasks import ClassificationModel
@@ -29,6 +30,8 @@ from vanillayolo import VanillaYOLO
 from vanillayolo.data import check_folders, make_crops
 from vanillayolo.study.cost import cost
 from vanillayolo.study.latency import machine
+from vanillayolo.study.records import spread, with_spread
+from vanillayolo.tables import markdown
 from vanillayolo.words import parse_value
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.families import INITS, starts
@@ -125,6 +128,21 @@ def read_rows(run: Path) -> list[dict[str, str]]:
         return []
     with path.open() as file:
         return list(csv.DictReader(file))
+
+
+def classification_table(record: dict[str, Any]) -> str:
+    """Return top-1 of the last epoch over seeds, beside size and training time."""
+    rows = []
+    by_data = sorted(record["runs"], key=lambda run: str(run["data"]))
+    for (data, model, series, pairs), runs in grouped(by_data, "data", "model", *INITS).items():
+        top1 = with_spread(spread([r["top1_last_epoch"] for r in runs]), 1, 100)
+        seconds = f"{statistics.median(r['training_seconds'] for r in runs):.0f}"
+        begun = [start for start in (series, pairs) if start not in (None, "noise")]
+        name = f"{data}: `{model}`" + (f", begun at {' and '.join(begun)}" if begun else "")
+        cost = (f"{runs[0]['parameters'] / 1e6:.2f}", f"{runs[0]['gflops'] * 1e3:.1f}")
+        rows.append((name, top1, len(runs), *cost, seconds))
+    header = ("data: model", "top-1, %", "seeds", "M parameters", "MFLOPs", "training, s (median)")
+    return f"{markdown(header, rows)}\n\n{about_runs(record['runs'])}"
 
 
 def main() -> None:

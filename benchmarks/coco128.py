@@ -24,6 +24,7 @@ from vanillayolo.study.cost import both_forms
 from vanillayolo.study.latency import machine
 from vanillayolo.study.protocol import elapsed, learning_curve
 from vanillayolo.study.records import write_record
+from vanillayolo.tables import markdown
 from vanillayolo.yolo.detectors import network, open_detector, train_detector
 
 OUT = Path(__file__).with_suffix(".json")
@@ -70,6 +71,31 @@ def figures(file: Path, data: str, imgsz: int) -> dict[str, dict[str, float]]:
     for i, c in enumerate(metrics.box.ap_class_index):
         found[metrics.names[int(c)]] = dict(zip(keys, map(float, metrics.box.class_result(i)), strict=True))
     return found
+
+
+def coco128_table(record: dict[str, Any]) -> str:
+    """Return every class of COCO128 beside the published figures: both memorise the images they are validated on."""
+    stages, theirs, machine = record["stages"], record["published"], record["machine"]
+    last = {stage["imgsz"]: stage["figures"] for stage in stages.values()}  # of the stages of a size
+    rows = []
+    for name in {**theirs, **next(iter(last.values()))}:
+        counts = [f"{theirs[name][key]:.0f}" if name in theirs else "" for key in ("images", "instances")]
+        sides = [theirs, *last.values()]
+        cells = [f"{side[name][m]:.3f}" if name in side else "" for m in ("map50", "map50_95") for side in sides]
+        rows.append((name, *counts, *cells))
+    sizes = [f"{size} px" for size in last]
+    header = ["class", "images", "boxes"]
+    header += [f"{metric} {side}" for metric in ("mAP50", "mAP50-95") for side in ("published, 640 px", *sizes)]
+    trained = ", then ".join(
+        f"{record['settings']['stages'][name]['epochs']} epochs at {stage['imgsz']} px "
+        f"({stage['cost']['merged']['gflops']:.2f} merged GFLOPs, {stage['training_seconds'] / 60:.0f} minutes)"
+        for name, stage in stages.items()
+    )
+    about = (
+        f"`{record['model']}`, {trained}; {machine['cores']} core(s) of {machine['processor']}, "
+        f"torch {machine['versions']['torch']}, {record['date']}. `{record['command']}`"
+    )
+    return f"{markdown(header, rows)}\n\n{about}"
 
 
 def main() -> None:

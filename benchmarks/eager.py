@@ -64,6 +64,24 @@ def begin(given: argparse.Namespace) -> dict[str, Any]:
     return {"date": date.today().isoformat(), "command": command, **same, "load": load_average(), "milliseconds": {}}
 
 
+FORMS = ("training form", "merged")
+
+
+def eager_table(record: dict[str, Any]) -> str:
+    """Return what merging does to the time of eager PyTorch, case by case."""
+    rows = ["| case | training form, ms | merged, ms | merged / training form |", "|---|---:|---:|---:|"]
+    for case, row in record["milliseconds"].items():
+        cells = (f"{row[f]['median']:.1f} ({row[f]['min']:.1f} to {row[f]['max']:.1f})" for f in FORMS)
+        rows.append(f"| `{case}` | {' | '.join(cells)} | {row['ratio']:.2f} |")
+    machine = record["machine"]
+    about = (
+        f"{machine['processor']}, {machine['cores']} cores, torch {machine['versions']['torch']}, "
+        f"{record['imgsz']} px, {record['date']}: median (minimum to maximum) of {record['rounds']} rounds. "
+        f"`{record['command']}`"
+    )
+    return "\n".join([*rows, "", about])
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--models", nargs="+", default=MODELS)

@@ -102,6 +102,48 @@ def entry(models: dict[str, Any], name: str, file: Path, given: Any) -> dict[str
     return models[key]
 
 
+#: Files whose int8 costs at most so many points of mAP50-95 are counted.
+SMALL_COST = 0.5
+
+
+def int8_table(record: dict[str, Any]) -> str:
+    """Return mAP50-95 of float32 and int8 files, and in how many int8 costs little."""
+    formats = {"onnx int8": "ONNX Runtime int8", "openvino int8": "OpenVINO int8"}
+    clipped = "onnx int8, 8-bit weights"  # shown beside, not counted: not the default
+    if any(clipped in model["cases"] for model in record["models"].values()):
+        formats[clipped] = "ONNX Runtime, 8-bit weights"
+    rows = [
+        f"| checkpoint, data | px | float32 | {' | '.join(formats.values())} | backbone convolutions in int8 |",
+        f"|---|{'---:|' * (len(formats) + 3)}",
+    ]
+    costs, whole = [], True
+    for name, model in record["models"].items():
+        cases = model["cases"]
+        for split in [split for split in ("test", "val", "train") if split in cases["float32"]]:
+            before = 100 * cases["float32"][split]["map"]
+            cells, backbone = [], []
+            for case in formats:
+                after = 100 * cases[case][split]["map"] if split in cases.get(case, {}) else None
+                cells.append("" if after is None else f"{after:.2f} ({after - before:+.2f})")
+                if after is not None and case != clipped:
+                    costs.append(before - after)
+                    backbone.append(cases[case]["int8_convolutions_of_the_backbone"])
+            whole &= all(int8 == total == model["backbone_convolutions"] for int8, total in backbone)
+            shown = ", ".join(f"{int8} of {total}" for int8, total in backbone)
+            rows.append(f"| {name}, {split} | {model['imgsz']} | {before:.2f} | {' | '.join(cells)} | {shown} |")
+    kept = sum(cost <= SMALL_COST for cost in costs)
+    machines = {f"{m['machine']['processor']} ({m['machine']['capability']})" for m in record["models"].values()}
+    every = "every" if whole else "NOT every"
+    return "\n".join(
+        [
+            *rows,
+            "",
+            f"mAP50-95 in points; {kept} of {len(costs)} int8 files cost at most {SMALL_COST} points; {every} backbone "
+            f"convolution is int8. {', '.join(sorted(machines))}.",
+        ]
+    )
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoints", nargs="+", help="file, or NAME=file")

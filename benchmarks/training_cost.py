@@ -21,6 +21,7 @@ import gc
 import json
 import os
 import shlex
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -31,7 +32,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from readme_table import training_table
 from textbook import textbook_model
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import DEFAULT_CFG
@@ -39,6 +39,7 @@ from ultralytics.utils import DEFAULT_CFG
 from vanillayolo.nn import SeriesActivation, set_lean, set_negative_slope
 from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.study.latency import machine
+from vanillayolo.tables import markdown
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.allocator import OWN_CHOICE, freed_memory_kept, glibc
@@ -204,6 +205,37 @@ def arguments() -> argparse.Namespace:
     parser.add_argument("--out", type=Path)
     parser.add_argument("--case", type=Path, help=argparse.SUPPRESS)  # the process of one case
     return parser.parse_args()
+
+
+def training_table(record: dict[str, Any]) -> str:
+    """Return a record of training_cost.py: a table for every image size and batch, ways of memory below each other."""
+    parts = []
+    for imgsz, batch in dict.fromkeys((case["imgsz"], case["batch"]) for case in record["cases"]):
+        cases = [case for case in record["cases"] if (case["imgsz"], case["batch"]) == (imgsz, batch)]
+        rows = {
+            name + ("" if case.get("memory", "usual") == "usual" else ", memory kept"): row
+            for case in cases
+            for name, row in case["configs"].items()
+        }
+        first = next((name for name, row in rows.items() if "seconds" in row), None)
+        base = statistics.median(rows[first]["seconds"]) if first else 0.0
+        lines = []
+        for name, row in rows.items():
+            if "skipped" in row:
+                lines.append((name, row["skipped"], "", "", ""))
+                continue
+            times = row["seconds"]
+            median = statistics.median(times)
+            seconds = f"{median:.2f} ({min(times):.2f} to {max(times):.2f})"
+            kept, peak = row["kept_bytes"] / 1e6 / batch, row["peak_bytes"] / 1e6
+            lines.append((name, seconds, f"{median / base:.2f}", f"{kept:.0f}", f"{peak:.0f}"))
+        header = ("", "s per step (min to max)", f"of {first}", "kept, MB per image", "peak, MB")
+        parts.append(f"{record['model']}, {imgsz} px, batch {batch}:\n\n{markdown(header, lines)}")
+    machine = record["machine"]
+    about = (
+        f"{machine['processor']}, {machine['threads']} threads, torch {machine['versions']['torch']}, {record['date']}."
+    )
+    return "\n\n".join([*parts, f"{about} `{record['command']}`"])
 
 
 def main() -> None:

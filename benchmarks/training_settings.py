@@ -11,11 +11,13 @@ seconds. The first folder is what the others are held against, seed by seed. Way
 from __future__ import annotations
 
 import argparse
+import statistics
 from datetime import date
 from pathlib import Path
 from typing import Any
 
-from vanillayolo.study.records import read_record, write_record
+from vanillayolo.study.records import read_record, spread, with_spread, write_record
+from vanillayolo.tables import markdown
 
 OUT = Path(__file__).with_suffix(".json")
 
@@ -29,6 +31,34 @@ def way_of(folder: Path, model: str) -> dict[str, Any]:
         "machine": records[0]["machine"],
         "seeds": {str(r["seed"]): {key: r[key] for key in keys if key in r} for r in records},
     }
+
+
+def settings_table(record: dict[str, Any]) -> str:
+    """Return what training settings do to accuracy and time; differences are to the first, seed by seed."""
+    rows = []
+    ways = {label: way["seeds"] for label, way in record["ways"].items()}
+    first = next(iter(ways.values()))
+    for label, seeds in ways.items():
+        cells: list[str] = [
+            with_spread(spread([run[split][metric] for run in seeds.values()]), 1, 100)
+            for split in ("val", "test")
+            for metric in ("map50", "map50_95")
+        ]
+        shared = [s for s in seeds if s in first]
+        gains = [100 * (seeds[s]["val"]["map50_95"] - first[s]["val"]["map50_95"]) for s in shared]
+        cells.append("" if seeds is first or not gains else f"{statistics.fmean(gains):+.1f}")
+        cells.append(f"{statistics.median(run['training_seconds'] for run in seeds.values()):.0f}")
+        rows.append((label, *cells, len(seeds)))
+    header = ("", "val mAP50", "val mAP50-95", "test mAP50", "test mAP50-95", "val, same seeds", "training, s", "seeds")
+    machine = record["machine"]
+    shared_keys = record["ways"][next(iter(ways))]["settings"]
+    words = " ".join(f"{k}={shared_keys[k]}" for k in ("data", "epochs", "imgsz", "batch"))
+    about = (
+        f"`{record['model']}`, {words}, mean ± standard deviation, one core a run ({machine['processor']}, torch "
+        f"{machine['versions']['torch']}, {record['date']}; shared, so that seconds are to be read as ratios). "
+        f"`{record['command']}`"
+    )
+    return f"{markdown(header, rows)}\n\n{about}"
 
 
 def main() -> None:

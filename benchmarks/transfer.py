@@ -19,13 +19,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from runs import add_run, has_run
+from runs import about_runs, add_run, grouped, has_run
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.data import make_crops
 from vanillayolo.study.latency import machine
+from vanillayolo.study.records import spread, with_spread
+from vanillayolo.tables import markdown
 from vanillayolo.words import parse_value
-from vanillayolo.yolo.families import starts
+from vanillayolo.yolo.families import INITS, starts
 
 DETECTOR, CLASSIFIER = "yolo11n-vanillanet-10", "vanillanet-10-w0.125-cls"
 PRETRAINING: dict[str, Any] = {
@@ -64,6 +66,18 @@ def backbone_file(checkpoint: Path) -> Path:
     state = {k.removeprefix("model.0."): v for k, v in model.state_dict().items() if k.startswith("model.0.")}
     torch.save({"model": state}, target)
     return target
+
+
+def transfer_table(record: dict[str, Any]) -> str:
+    """Return mAP of each way to begin, over seeds."""
+    rows = []
+    keys = ("data", "way", *INITS, "classifier")
+    for (data, way, series, pairs, classifier), runs in grouped(record["runs"], *keys).items():
+        metrics = (with_spread(spread([r[m] for r in runs]), 1, 100) for m in ("map50", "map"))
+        begun = f"series {series}, pairs {pairs}" + (f"; classifier: {classifier}" if classifier else "")
+        rows.append((f"{data}: {way}, begun at {begun}", *metrics, len(runs)))
+    header = ("data: way", "val mAP50", "val mAP50-95", "seeds")
+    return f"{markdown(header, rows)}\n\n{about_runs(record['runs'])}"
 
 
 def main() -> None:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import json
 import re
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
+from types import ModuleType
 
 import cv2
 import numpy as np
@@ -17,6 +17,7 @@ import pytest
 from installed import Script
 from vanillayolo import VanillaYOLO, cli
 from vanillayolo.nn import randomize_batchnorm
+from vanillayolo.study.cost import both_forms
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -62,40 +63,46 @@ def test_the_tables_are_those_of_the_benchmark_files() -> None:
     assert subprocess.run(words).returncode == 0, "run python benchmarks/readme_table.py"
 
 
-def load_readme_table() -> Any:
-    spec = importlib.util.spec_from_file_location("readme_table", ROOT / "benchmarks" / "readme_table.py")
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
+@pytest.fixture
+def tables(monkeypatch: pytest.MonkeyPatch) -> ModuleType:
+    """The script that puts figures into documents."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module("readme_table")
 
 
-def test_no_table_with_figures_is_written_by_hand() -> None:
-    rest = load_readme_table().MARK.sub("", README)
+def test_no_table_with_figures_is_written_by_hand(tables: ModuleType) -> None:
+    rest = tables.MARK.sub("", README)
     assert "<!-- table" not in rest, "a mark without its end"
     by_hand = [line for line in rest.splitlines() if line.startswith("|") and re.search(r"\|\s*[-+~]?\d", line)]
     assert by_hand == []
 
 
-def test_a_table_that_no_file_backs_is_refused(tmp_path: Path) -> None:
-    module = load_readme_table()
+def test_a_table_that_no_file_backs_is_refused(tmp_path: Path, tables: ModuleType) -> None:
     for mark in ("nonsense", "compare", "compare missing.json"):
         with pytest.raises(SystemExit, match="table"):
-            module.rendered(f"<!-- table: {mark} -->\nold\n<!-- end table -->", tmp_path)
+            tables.rendered(f"<!-- table: {mark} -->\nold\n<!-- end table -->", tmp_path)
 
 
-def test_an_edited_figure_is_noticed() -> None:
-    figure = re.search(r"\| `yolo11n` \| (\d+\.\d+)", README)
+def test_an_edited_figure_is_noticed(tables: ModuleType) -> None:
+    figure = re.search(r"\| `yolo11s-vanillanet` \| (\d+\.\d+)", README)
     assert figure is not None
     edited = README[: figure.start(1)] + "9.99" + README[figure.end(1) :]
-    assert load_readme_table().rendered(edited) == README
+    assert tables.rendered(edited) == README
 
 
-def test_records_of_ablate_make_a_table(tmp_path: Path) -> None:
+def test_the_size_of_n_is_that_of_the_network() -> None:
+    training, merged = both_forms(VanillaYOLO("yolo11n-vanillanet").model, 640).values()
+    text = (
+        f"Merged it has {merged.parameters / 1e6:.2f} M parameters and {merged.gflops:.1f} GFLOPs at 640 px, "
+        f"in training {training.parameters / 1e6:.2f} M and {training.gflops:.1f}."
+    )
+    assert text in " ".join(README.split())
+
+
+def test_records_of_ablate_make_a_table(tmp_path: Path, tables: ModuleType) -> None:
     runs = {"n0": {"0": {"top1": 0.4, "parameters": 54316}}}
     (tmp_path / "a.json").write_text(json.dumps({"runs": runs, "command": "vanillayolo ablate ..."}), encoding="utf-8")
-    text = load_readme_table().rendered("<!-- table: ablate a.json -->\n<!-- end table -->", tmp_path)
+    text = tables.rendered("<!-- table: ablate a.json -->\n<!-- end table -->", tmp_path)
     assert "| n = 0 | 40.00 | 1 | 54 |" in text
 
 

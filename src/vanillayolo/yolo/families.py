@@ -43,7 +43,7 @@ DESIGNS = {
     )
 }
 #: The compact family: at every letter the merged detector is no slower than YOLO11 and YOLO26 of that letter
-#: (benchmarks/family_latency.json).
+#: (benchmarks/family_latency.json, with n's variant 10).
 COMPACT = {
     "n": Scale("slim", 1 / 8, (0.50, 0.25, 1024), head_stages={"box": 2, "class": 2, "act_num": 2}),
     "s": Scale("8", 1 / 4, (0.50, 0.50, 1024)),
