@@ -15,15 +15,16 @@ context.on('request', (request) => asked.push(request.url()));
 async function open(url, prepare) {
   const page = await context.newPage();
   await prepare?.(page);
-  const started = Date.now();
   await page.goto(url);
   await page.waitForFunction(() => /ready/.test(document.title + document.getElementById('status').textContent) || document.getElementById('error').textContent);
-  return { page, started };
+  return page;
 }
+
+const clear = (page) => page.evaluate(() => { for (const id of ['error', 'speed']) document.getElementById(id).textContent = ''; });
 
 /** Give the page a file and return what it then shows. */
 async function shown(page, file) {
-  await page.evaluate(() => { for (const id of ['error', 'speed']) document.getElementById(id).textContent = ''; });
+  await clear(page);
   await page.getByLabel('Picture or video').setInputFiles(file);
   return settled(page);
 }
@@ -41,22 +42,20 @@ async function settled(page) {
 }
 
 const wasm = '?backend=wasm';
+const page = await open(given.url + wasm); // of the scenarios that need no other
 const scenarios = {
   async picture() {
-    const { page, started } = await open(given.url + wasm);
     const seen = await shown(page, given.files.picture);
-    seen.cold = Date.now() - started;
     await page.screenshot({ path: `${given.shots}/light.png` });
     await page.emulateMedia({ colorScheme: 'dark' });
     await page.screenshot({ path: `${given.shots}/dark.png` });
     return seen;
   },
   async broken() {
-    const { page } = await open(given.url + wasm);
     return shown(page, given.files.broken);
   },
   async dropped() {
-    const { page } = await open(given.url + wasm);
+    await clear(page);
     await page.evaluate(async () => {
       const drawn = new OffscreenCanvas(40, 30);
       drawn.getContext('2d').fillRect(5, 5, 20, 20);
@@ -67,7 +66,6 @@ const scenarios = {
     return settled(page);
   },
   async keyboard() {
-    const { page } = await open(given.url + wasm);
     const names = [];
     for (let i = 0; i < 3; i++) {
       await page.keyboard.press('Tab');
@@ -76,23 +74,28 @@ const scenarios = {
     return { names };
   },
   async camera() {
-    const { page } = await open(given.url + wasm);
+    await clear(page);
     await page.getByRole('button', { name: 'Camera' }).press('Enter');
     const seen = await settled(page);
     await page.getByRole('button', { name: 'Stop' }).press('Enter');
     await page.getByRole('button', { name: 'Camera' }).waitFor();
     return seen;
   },
+  async video() {
+    const seen = await shown(page, given.files.video);
+    await page.getByRole('button', { name: 'Stop' }).click();
+    return seen;
+  },
   async missing() {
-    const { page } = await open(given.url + wasm, (page) => page.route('**/*.onnx', (route) => route.fulfill({ status: 404 })));
+    const page = await open(given.url + wasm, (page) => page.route('**/*.onnx', (route) => route.fulfill({ status: 404 })));
     return { error: await page.textContent('#error'), later: (await shown(page, given.files.picture)).error };
   },
   async threads() {
-    const { page } = await open(`${given.isolated}${wasm}&threads=2`);
+    const page = await open(`${given.isolated}${wasm}&threads=2`);
     return shown(page, given.files.picture);
   },
   async gpu() {
-    const { page } = await open(given.url, (page) => page.addInitScript(() => {
+    const page = await open(`${given.url}?backend=webgpu`, (page) => page.addInitScript(() => {
       const request = globalThis.GPUAdapter?.prototype.requestDevice;
       if (request) GPUAdapter.prototype.requestDevice = async function (...args) { return (globalThis.device = await request.apply(this, args)); };
     }));

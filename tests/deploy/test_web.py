@@ -28,6 +28,7 @@ from vanillayolo.yolo.inference import cropped, letterbox, read_image
 NPM = Path(sys.prefix) / "npm"
 DRIVER = NPM / "node_modules" / "playwright-core" / "index.mjs"
 HERE = Path(__file__).parent
+EXAMPLE = HERE.parents[1] / "examples" / "web_detect.mjs"
 
 
 def need(*missing: tuple[str, bool]) -> None:
@@ -36,12 +37,31 @@ def need(*missing: tuple[str, bool]) -> None:
             pytest.skip(f"needs {what}: 'make browser' installs it where there are apt (as root), npm and a network")
 
 
-@pytest.fixture
-def cache(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture(scope="module")
+def cache() -> Iterator[None]:
     """The cache with the page's library in it."""
     place = NPM / "cache"
-    need((f"{web.PACKAGE} {web.VERSION}", (place / "web" / f"{web.PACKAGE}-{web.VERSION}").is_dir()))
-    monkeypatch.setenv("VANILLAYOLO_CACHE", str(place))
+    need(
+        (f"{web.PACKAGE} {web.VERSION}", (place / "web" / f"{web.PACKAGE}-{web.VERSION}").is_dir()),
+        ("node", bool(shutil.which("node"))),
+    )
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("VANILLAYOLO_CACHE", str(place))
+        yield
+
+
+@pytest.fixture(scope="module")
+def page(lively: Path, cache: None, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The page of a detector whose boxes are many."""
+    best = tmp_path_factory.mktemp("page") / "best.pt"
+    best.write_bytes(lively.read_bytes())
+    return export(best, format="web", imgsz=64, verify=False).path
+
+
+@pytest.fixture
+def image(lively_data: Path) -> np.ndarray:
+    """A scene that is resized in both directions."""
+    return cv2.resize(read_image(sorted((lively_data.parent / "images" / "val").iterdir())[0]), (150, 110))
 
 
 class Isolated(http.server.SimpleHTTPRequestHandler):
@@ -74,7 +94,8 @@ def browse(folder: Path, files: dict[str, Path], scenarios: list[str], shots: Pa
         done = subprocess.run(words, capture_output=True, text=True, timeout=600)
         assert done.returncode == 0, done.stderr
         seen: dict[str, Any] = json.loads(done.stdout)
-        assert {part for part in seen.pop("asked") if not part.startswith((url, isolated))} == set()
+        asked = [part.removeprefix("blob:") for part in seen.pop("asked")]
+        assert [part for part in asked if not part.startswith((url, isolated))] == []
     return seen
 
 
@@ -88,25 +109,25 @@ def assert_same(objects: list[dict[str, Any]], boxes: np.ndarray) -> None:
 
 
 @pytest.mark.slow
-def test_the_page_finds_what_python_finds_and_says_what_fails(
-    lively: Path, lively_data: Path, tmp_path: Path, cache: None
-) -> None:
+def test_the_page_finds_what_python_finds_and_says_what_fails(page: Path, image: np.ndarray, tmp_path: Path) -> None:
     need(("chromium", bool(shutil.which("chromium"))), ("playwright-core", DRIVER.is_file()))
-    best = tmp_path / "best.pt"
-    best.write_bytes(lively.read_bytes())
-    folder = export(best, format="web", imgsz=64, verify=False).path
-    assert sorted(p.name for p in folder.iterdir()) == [
+    assert sorted(p.name for p in page.iterdir()) == [
         *("best.onnx", "contract.json", "index.html", "ort", "page.js", "vanillayolo.js")
     ]
     files = {"picture": tmp_path / "scene.png", "broken": tmp_path / "broken.png"}
-    image = cv2.resize(read_image(sorted((lively_data.parent / "images" / "val").iterdir())[0]), (150, 110))
     cv2.imwrite(str(files["picture"]), image)
     files["broken"].write_bytes(b"no picture")
-    scenarios = ["picture", "broken", "keyboard", "dropped", "missing", "camera", "threads", "gpu"]
-    seen = browse(folder, files, scenarios, tmp_path)
-    model = VanillaYOLO(folder / "best.onnx", task="detect")
+    files["video"] = tmp_path / "scene.webm"
+    video = cv2.VideoWriter(str(files["video"]), cv2.VideoWriter.fourcc(*"VP80"), 5, image.shape[1::-1])
+    for _ in range(5):
+        video.write(image)
+    video.release()
+    scenarios = ["keyboard", "picture", "broken", "dropped", "missing", "camera", "video", "threads", "gpu"]
+    seen = browse(page, files, scenarios, tmp_path)
+    model = VanillaYOLO(page / "best.onnx", task="detect")
     boxes = model.predict(files["picture"], imgsz=64, verbose=False)[0].boxes.data.numpy()
-    for name in ("picture", "threads", "gpu"):  # the last after the loss of the GPU
+    lost = seen["gpu"]["lost"]  # where this Chromium has a GPU in software
+    for name in ("picture", "threads", *(["gpu"] if lost else [])):  # the last after its loss
         assert_same(seen[name]["objects"], boxes)
         assert "slowest: " in seen[name]["speed"]
         assert seen[name]["error"] == ""
@@ -117,11 +138,48 @@ def test_the_page_finds_what_python_finds_and_says_what_fails(
     assert seen["missing"]["error"] == seen["missing"]["later"]
     assert seen["missing"]["error"].startswith("best.onnx: missing (404)")
     assert seen["keyboard"]["names"] == ["file", "camera", "conf"]
+    assert seen["dropped"]["error"] == ""
     assert seen["dropped"]["speed"]
     assert seen["camera"]["speed"]
+    assert len(seen["video"]["objects"]) > 0
     assert {(tmp_path / f"{name}.png").is_file() for name in ("light", "dark")} == {True}
-    if seen["gpu"]["lost"]:  # this Chromium has a GPU in software
+    if lost:
         assert seen["gpu"]["told"] == "The GPU was lost (destroyed); going on in WebAssembly."
+
+
+def run_example(*words: object) -> subprocess.CompletedProcess[str]:
+    command = ["node", str(EXAMPLE), *map(str, words)]
+    return subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+
+
+@pytest.mark.slow
+def test_the_example_in_node_finds_what_python_finds(page: Path, image: np.ndarray, tmp_path: Path) -> None:
+    picture = tmp_path / "scene.ppm"
+    cv2.imwrite(str(picture), image)
+    best = tmp_path / "classifier.pt"
+    shutil.copy(HERE.parent / "assets" / "0.1.0" / best.name, best)
+    for folder in (page, export(best, format="web", imgsz=64, verify=False).path):
+        done = run_example(folder, picture)
+        assert done.returncode == 0, done.stderr
+        rows = [line.split() for line in done.stdout.splitlines()]
+        contract = json.loads((folder / "contract.json").read_text(encoding="utf-8"))
+        task = contract["task"]
+        model = VanillaYOLO(folder / contract["file"], task=task)
+        (result,) = model.predict(image, imgsz=64, verbose=False)
+        numbers = {name: number for number, name in result.names.items()}
+        objects = [
+            {"number": numbers[name], "score": float(score), "box": [float(x) for x in box]}
+            for name, score, *box in rows
+        ]
+        if task == "detect":
+            assert_same(objects, result.boxes.data.numpy())
+        else:
+            assert [o["number"] for o in objects] == result.probs.top5
+            assert np.allclose([o["score"] for o in objects], result.probs.top5conf, atol=1e-3)
+    (tmp_path / "broken.ppm").write_bytes(b"no picture")
+    for words in ((folder, tmp_path / "broken.ppm"), (tmp_path / "nowhere", picture), ()):
+        done = run_example(*words)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 def prepared(image: np.ndarray, task: str, tmp_path: Path) -> np.ndarray:

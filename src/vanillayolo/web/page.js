@@ -24,11 +24,11 @@ async function load(name) {
 /** Open the network in the browser's GPU or in WebAssembly. */
 async function open(backend) {
   const { contract } = state;
-  const [ort, binary] = await Promise.all([import(`./ort/${backend}.js`), load(`ort/${backend}.wasm.gz`)]);
+  const [ort, binary, model] = await Promise.all([import(`./ort/${backend}.js`), load(`ort/${backend}.wasm.gz`), state.model]);
   const most = Number(wanted.get('threads')) || Math.min(4, navigator.hardwareConcurrency);
   ort.env.wasm.wasmBinary = binary;
   ort.env.wasm.numThreads = self.crossOriginIsolated ? most : 1; // threads share memory
-  const session = await ort.InferenceSession.create(await state.model, { executionProviders: [backend] }).catch((error) => {
+  const session = await ort.InferenceSession.create(model, { executionProviders: [backend] }).catch((error) => {
     throw new Error(`${contract.file}: does not open in ${backend} (${String(error.message).split('\n')[0]}); export it again.`);
   });
   const never = new Promise(() => {});
@@ -56,9 +56,11 @@ async function start() {
   state.model = load(contract.file);
   $('level').hidden = !contract.suppression || contract.suppression.inside;
   $('conf').value = contract.suppression?.conf ?? 0;
-  const adapter = wanted.get('backend') === 'wasm' ? null : await navigator.gpu?.requestAdapter().catch(() => null);
-  if (wanted.get('backend') === 'webgpu' && !adapter) throw new Error('This browser has no WebGPU here; leave out ?backend=webgpu.');
-  if (adapter) await open('webgpu').catch((error) => toWasm(error.message));
+  const backend = wanted.get('backend');
+  const adapter = backend === 'wasm' ? null : await navigator.gpu?.requestAdapter().catch(() => null);
+  if (backend === 'webgpu' && !adapter) throw new Error('This browser has no WebGPU here; leave out ?backend=webgpu.');
+  const software = adapter?.info?.isFallbackAdapter; // slower than WebAssembly
+  if (adapter && (backend || !software)) await open('webgpu').catch((error) => toWasm(error.message));
   else await open('wasm');
   document.title = contract.file;
   say(`${contract.file} is ready (${state.where}).`);
