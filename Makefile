@@ -8,12 +8,12 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # Tests and demo fetch nothing, install nothing by themselves and leave the user's own Ultralytics settings alone.
 QUIET := YOLO_OFFLINE=1 YOLO_AUTOINSTALL=false YOLO_CONFIG_DIR=$(CURDIR)/$(VENV)/config MPLBACKEND=Agg
 
-.PHONY: demo test quick lint wheel clean
+.PHONY: demo test quick lint browser wheel clean
 
 demo: $(VENV)/installed
 	$(QUIET) $(BIN)/vanillayolo demo
 
-test: lint
+test: lint browser
 	$(QUIET) $(PYTEST)
 
 # What a developer runs between two edits: everything but the tests that train or export.
@@ -24,6 +24,14 @@ lint: $(VENV)/installed
 	$(BIN)/ruff check src tests benchmarks examples
 	$(BIN)/ruff format --check src tests benchmarks examples
 	$(BIN)/mypy
+
+# What the web page is tested in. Without apt (as root), npm or a network those tests are skipped and say what they need.
+browser: $(VENV)/installed
+	-@command -v chromium >/dev/null && command -v npm >/dev/null || \
+	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium nodejs npm >/dev/null; }
+	-@test -d $(VENV)/npm/node_modules/playwright-core || \
+	  npm install --silent --no-save --prefix $(VENV)/npm playwright-core@1.65.1 >/dev/null
+	-@VANILLAYOLO_CACHE=$(CURDIR)/$(VENV)/npm/cache $(BIN)/python -c "from vanillayolo.deploy.web import library; library()" 2>&1 | tail -1
 
 wheel: $(VENV)/installed
 	$(BIN)/python -m build --wheel --no-isolation

@@ -56,6 +56,7 @@ def test_the_wheel_alone_has_all_it_needs(tmp_path: Path) -> None:
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
     assert {"vanillayolo/py.typed", "vanillayolo/cli.py", "vanillayolo/nn/vanillanet.py"} <= set(names)
+    assert {"vanillayolo/web/index.html", "vanillayolo/web/page.js", "vanillayolo/web/vanillayolo.js"} <= set(names)
     assert any(name.endswith("licenses/LICENSE") for name in names)
     sizes = {
         entry.filename: entry.file_size for entry in zipfile.ZipFile(wheel).infolist() if "/weights/" in entry.filename

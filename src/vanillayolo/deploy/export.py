@@ -27,6 +27,7 @@ from .rewrites import rewritten
 from .targets import target_row
 from .verification import Verification
 from .verify import verify
+from .web import check_page, write_page
 
 #: Settings of our own, beside Ultralytics' of the format.
 OWN = {"imgsz", "device", "half", "int8", "quantize", "source", "split", "verify", "verbose"}
@@ -181,11 +182,14 @@ def export(
         VerificationError: when the file is not what the checkpoint computes; it is kept with ``-unverified`` in its
             name.
     """
-    format, rewrites = for_target(target, format, settings)
+    asked, rewrites = for_target(target, format, settings)
+    format = FORMATS[asked].page_of or asked
     word = asked_precision(format, settings)
     if word == 8 and not data:
         raise DataError("data is missing: int8 is calibrated on the training split of data=FILE.yaml.")
     check_packages(format, int8=word == 8)
+    if asked != format:
+        check_page(settings)
     opened = open_checkpoint(model, "export takes a checkpoint (.pt)")
     if opened.task == "classify":
         check_classifier(word, {**settings, "target": target})
@@ -207,12 +211,17 @@ def export(
             result = verify(made, opened, checked, **comparison, **inside)
             path = unverified(path, ending) if result.breaches else path
             result.file, result.target, result.rewrites = path.name, target or "", list(rewrites)
-            result.save(stage / path.name)
         contract = contract_of(made, path.name, format, opened.task, result)
         contract |= {"target": target, "rewrites": rewrites}
-        write_contract(stage / path.name, contract)
-        made.replace(stage / path.name)
+        if asked != format and not (result and result.breaches):
+            path = path.with_name(f"{origin.stem}{FORMATS[asked].ending}")
+            write_page(made, contract, stage / path.name)
+        else:
+            write_contract(stage / path.name, contract)
+            made.replace(stage / path.name)
+        if result:
+            result.save(stage / path.name)
     if result is None:
-        return Exported(path, format)
+        return Exported(path, asked)
     result.check()
-    return Exported(path, format, result, result.record_of(path))
+    return Exported(path, asked, result, result.record_of(path))

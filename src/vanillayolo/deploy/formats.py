@@ -7,7 +7,7 @@ files, its back ends run all of them.
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import ModuleType
 
@@ -61,6 +61,7 @@ class Format:
         input, output: names of its tensors; None where they are known by their places.
         unit: of a float file's boxes.
         rewrites: exact changes of the network, for its library's sake; a chip's own go before.
+        page_of: of a web page's folder: the format of the file in it, which all but the folder is of; None for others.
     """
 
     ending: str
@@ -74,6 +75,7 @@ class Format:
     output: str | None = None
     unit: str = PIXELS
     rewrites: tuple[str, ...] = ()
+    page_of: str | None = None
 
 
 #: XNNPACK has fast depthwise kernels up to 25 taps; a 7x7 takes 20 (float32) to 200 times (int8) as long as a 5x5.
@@ -143,6 +145,7 @@ FORMATS = {
     ),
     "executorch": Format("_executorch_model", ("executorch>=1.5",), extra="executorch", rewrites=FEW_TAPS),
 }
+FORMATS["web"] = replace(FORMATS["onnx"], ending="_web", int8=None, graph=None, page_of="onnx")
 #: The int8 files by format.
 INT8 = {name: format.int8 for name, format in FORMATS.items() if format.int8}
 
@@ -169,9 +172,11 @@ def format_of(path: Path) -> str:
         UsageError: for a file that is none.
     """
     for name, format in FORMATS.items():
-        if path.name.endswith(format.ending) and (path.is_dir() or "_model" not in format.ending):
+        if path.name.endswith(format.ending) and (path.is_dir() or format.ending.startswith(".")):
+            if format.page_of:
+                raise UsageError(f"{path}: a page; give the NAME{FORMATS[format.page_of].ending} file in it.")
             return name
-    endings = ", ".join(f"NAME{format.ending}" for format in FORMATS.values())
+    endings = ", ".join(f"NAME{format.ending}" for format in FORMATS.values() if not format.page_of)
     raise UsageError(f"{path}: not an exported file; allowed: {endings}.")
 
 

@@ -6,9 +6,14 @@ import importlib.util
 import shutil
 from pathlib import Path
 
-from ultralytics.utils import ONLINE, USER_CONFIG_DIR
+from ultralytics.utils import ONLINE, USER_CONFIG_DIR, env_bool
 
 FONTS = ("Arial.ttf", "Arial.Unicode.ttf")
+
+
+def no_network() -> bool:
+    """Return whether the user has said that there is none (``YOLO_OFFLINE=1``)."""
+    return bool(env_bool("YOLO_OFFLINE"))
 
 
 def place_fonts(online: bool = ONLINE, folder: Path = USER_CONFIG_DIR) -> None:
