@@ -28,10 +28,10 @@ lint: $(VENV)/installed
 # What the web page is tested in. Without apt (as root), npm or a network those tests are skipped and say what they need.
 browser: $(VENV)/installed
 	-@command -v chromium >/dev/null && command -v npm >/dev/null || \
-	  { apt-get -qq update && apt-get -qq install -y --no-install-recommends chromium nodejs npm >/dev/null; }
+	  { timeout 300 apt-get -qq update && timeout 300 apt-get -qq install -y --no-install-recommends chromium nodejs npm >/dev/null; }
 	-@test -d $(VENV)/npm/node_modules/playwright-core || \
 	  npm install --silent --no-save --prefix $(VENV)/npm playwright-core@1.65.1 >/dev/null
-	-@VANILLAYOLO_CACHE=$(CURDIR)/$(VENV)/npm/cache $(BIN)/python -c "from vanillayolo.deploy.web import library; library()" 2>&1 | tail -1
+	-@VANILLAYOLO_CACHE=$(CURDIR)/$(VENV)/npm/cache timeout 120 $(BIN)/python -c "from vanillayolo.deploy.web import library; library()" 2>&1 | tail -1
 
 wheel: $(VENV)/installed
 	$(BIN)/python -m build --wheel --no-isolation

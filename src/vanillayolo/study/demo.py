@@ -23,7 +23,7 @@ from vanillayolo.yolo.threads import available_cores
 #: Chosen so that two cores finish in minutes, all included. The classes are others than those of pretraining.
 SCENES: dict[str, Any] = {"pictures": 352, "val_every": 11, "size": 160, "classes": 5, "class_seed": 1, "objects": 12}
 TRAINING: dict[str, Any] = {
-    "epochs": 30,
+    "epochs": 20,
     "imgsz": 160,
     "batch": 8,
     "nbs": 8,
@@ -32,6 +32,7 @@ TRAINING: dict[str, Any] = {
     "seed": 0,
     "mosaic": 0.0,
     "warmup_epochs": 1.0,
+    "warmup_bias_lr": 0.0,
 }
 
 

@@ -91,6 +91,12 @@ def check_depth(state: Mapping[str, Tensor], decay: float | None, path: Path) ->
         raise UsageError(f"decay={decay}: {path.name} has one convolution in the place of each pair; leave decay out.")
 
 
+def fits_somewhere(model: Any, path: Path) -> bool:
+    """Return whether a layer of the weights has a place in the network."""
+    own = model.state_dict()
+    return any(key in own and own[key].shape == value.shape for key, value in read_weights(path)[0].items())
+
+
 def load_own(model: Any, path: str | Path) -> LoadReport:
     """Load what fits of a weights file into a detector, which takes the form that the weights are in.
 
