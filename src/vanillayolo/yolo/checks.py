@@ -49,9 +49,10 @@ from .process import check_ranks
 from .saving import finish_run
 from .sections import CLASSIFY_KEYS, TRAIN_KEYS, check_form
 from .sources import check_source
+from .tasks import TASKS
 
 #: Our keys of ``train``, by task.
-TASK_KEYS = {"detect": TRAIN_KEYS, "classify": (*CLASSIFY_KEYS, "preset")}
+TASK_KEYS = {**dict.fromkeys(TASKS, TRAIN_KEYS), "classify": (*CLASSIFY_KEYS, "preset")}
 
 
 def checked_train(model: Any, trainer: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
