@@ -20,11 +20,10 @@ SHOWN = {"save": True, "verbose": True}
 def train(model: str = "yolo11n-vanillanet", task: str | None = None, **settings: Any) -> None:
     """Train: data=FILE.yaml epochs=100 imgsz=640 decay=0.33 lean=auto|off|max, and Ultralytics' keys."""
     from vanillayolo import VanillaYOLO
+    from vanillayolo.yolo.architecture import name_for_task
     from vanillayolo.yolo.checks import resumable
-    from vanillayolo.yolo.tasks import TASKS
 
-    if task in TASKS and model == "yolo11n-vanillanet" and TASKS[task].finds_boxes:
-        model += TASKS[task].suffix
+    model = name_for_task(model, task)
     if settings.get("resume") is True and (model.endswith(".pt") or Path(model).is_dir()):
         model = str(resumable(Path(model), VanillaYOLO)[0])
     VanillaYOLO(model, task=task).train(**settings)

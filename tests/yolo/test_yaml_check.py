@@ -79,7 +79,8 @@ BROKEN: list[tuple[tuple[Any, ...], Any, str]] = [
     ((7,), 1, "unknown key 7"),
     (("x" * 5000,), 1, "unknown key 'xxx"),
     (("recipe",), {}, "unknown key 'recipe'"),  # a classifier's
-    (("end2end",), True, "end2end True: give false"),
+    (("end2end",), "yes", "key end2end 'yes'"),
+    (("reg_max",), 0, "key reg_max 0"),
     (("task",), "segment", "task 'segment'"),
     (("task",), "classify", "task 'classify': its last row, Detect, is there to detect"),
     (("activation",), "__import__('os').abort()", "activation \"__import__"),

@@ -28,11 +28,11 @@ from vanillayolo.yolo.inference import (
     read_image,
 )
 from vanillayolo.yolo.merging import MergingMixin, student
-from vanillayolo.yolo.opened import Opened, open_checkpoint
+from vanillayolo.yolo.opened import Opened, choose_branches, open_checkpoint
 from vanillayolo.yolo.outputs import Outputs
 from vanillayolo.yolo.pictures import channels_of, network_input
 from vanillayolo.yolo.stock import build_stock, to_stock
-from vanillayolo.yolo.tasks import TASKS
+from vanillayolo.yolo.tasks import ONE_TO_ONE, TASKS
 from vanillayolo.yolo.yaml_check import check_yaml
 
 from .description import FORMAT, check_description, check_weights_file
@@ -102,6 +102,7 @@ def collapse(
     source: str | Path | None = None,
     data: str | None = None,
     imgsz: int | None = None,
+    nms: bool | None = None,
 ) -> Collapsed:
     """Write ``NAME-collapsed.pt`` (stock classes only), ``.safetensors`` and ``.json`` of a trained network.
 
@@ -111,6 +112,7 @@ def collapse(
         source: image or folder for the equality record.
         data: data YAML (a classifier: folder) whose validation images serve instead; the training's own by default.
         imgsz: image size of the comparison, pixels; the training's own by default.
+        nms: False keeps, of YOLO26's two sets of branches, the one that needs no suppression; else the other is kept.
 
     Raises:
         MergeError: when a slope is below 1, the network has no stock form, or the result is not equal.
@@ -125,7 +127,9 @@ def collapse(
         return _already_collapsed(origin, Path(path) if path else None)
     opened.check_whole()
     reference = copy.deepcopy(network).double().eval()
+    choose_branches(reference, nms is False)
     merged: Any = copy.deepcopy(network).float().eval()
+    choose_branches(merged, nms is False)
     merged.fuse(verbose=False)
     stock = to_stock(merged)
     stock.args = {}  # the training's arguments hold paths of the machine it ran on
@@ -164,7 +168,7 @@ def _without_pickle(stock: Any, record: dict[str, Any], task: str, target: Path)
     taken = {3: "RGB"}.get(channels, f"{channels} channels")
     words = {
         "input": f"float32 {taken} [batch, {channels}, height, width] in 0..1, {TASKS[task].taken}",
-        "output": TASKS[task].gives,
+        "output": ONE_TO_ONE if getattr(stock, "end2end", False) else TASKS[task].gives,
     }
     description = {
         **record,

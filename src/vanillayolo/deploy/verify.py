@@ -54,6 +54,8 @@ def suppression_of(path: Path, file: ExportedFile, x: Tensor, **given: Any) -> S
     if not file.suppressed:
         return None
     longest = int(file(batches([x], file.batch)[0]).shape[1])
+    if file.one_to_one:
+        return Suppression(conf=0.001, iou=1.0, max_det=longest)
     known = {"max_det": longest} | {k: v for k, v in given.items() if v is not None}
     shown = suppression_settings(path) if file.format == "onnx" else {}
     return Suppression(**known | shown | file.suppression)
@@ -138,7 +140,8 @@ def compare_at_sizes(
     first = next(iter(inputs.values()))
     inside = suppression_of(path, file, first[0], **asked)
     # A file with suppression inside has no box below its own threshold: there, only PyTorch has.
-    result.conf, best = surest(network, first, inside.conf + result.tolerance.score if inside else None)
+    least = inside.conf + result.tolerance.score if inside and not file.one_to_one else None
+    result.conf, best = surest(network, first, least)
     for size, batch in inputs.items():
         result.records[size] = compare_file(file, network, batch, result.conf, result.tolerance, inside)
     return inside, best
@@ -185,10 +188,10 @@ def verify(
     checkpoint = open_checkpoint(reference, "the reference is a checkpoint (.pt)")
     if checkpoint.task == "classify":
         return verify_classifier(path, checkpoint, data, source, imgsz, images)
-    network = checkpoint.merged()
     checked = checkpoint.checked_data(data, ("val", split)) if data else None
     files, where = checkpoint.images(checked, source, images)
     file = open_file(path)
+    network = checkpoint.merged(file.one_to_one)
     sizes = input_sizes(file, imgsz, path.name)
     origin = checkpoint.origin.name
     kind = precision(path, file.format, file.metadata)

@@ -31,6 +31,7 @@ from .families import (
     FAMILIES,
     FAMILY_KEYS,
     FAMILY_NECK,
+    GENERATIONS,
     MOST_LAYERS,
     NECKS,
     Row,
@@ -43,7 +44,7 @@ from .yaml_check import check_yaml
 
 SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
 NAME = re.compile(
-    rf"yolo11(?P<letter>[nslmx])-vanillanet(?:-(?P<variant>\d+(?:_x1_5)?(?:_ada_pool)?|{'|'.join(DESIGNS)}))?(?P<paper>-paper)?"
+    rf"yolo(?P<generation>{'|'.join(GENERATIONS)})(?P<letter>[nslmx])-vanillanet(?:-(?P<variant>\d+(?:_x1_5)?(?:_ada_pool)?|{'|'.join(DESIGNS)}))?(?P<paper>-paper)?"
     rf"(?P<task>{'|'.join(t.suffix for t in TASKS.values() if t.finds_boxes and t.suffix)})?"
 )
 #: Any network of timm's under YOLO11's neck of that letter, for comparison.
@@ -60,7 +61,14 @@ def model_names(task: str = "detect") -> list[str]:
     """Return the name of every network of a task that finds boxes, letters first."""
     variants = [*DESIGNS, *VARIANTS, *(f"{v}-paper" for v in VARIANTS)]
     stems = [*SHORT_NAMES, *(f"{s}-{v}" for v in variants for s in SHORT_NAMES)]
-    return [f"{stem}{TASKS[task].suffix}" for stem in stems]
+    newer = [name.replace("yolo11", "yolo26") for name in SHORT_NAMES] if TASKS[task].one_to_one else []
+    return [*(f"{stem}{TASKS[task].suffix}" for stem in stems), *newer]
+
+
+def name_for_task(model: str, task: str | None) -> str:
+    """Return a model's name, or the one of its task's network where it names a detector and the task is another."""
+    row = TASKS.get(task or "")
+    return model + row.suffix if row and row.finds_boxes and model in model_names() else model
 
 
 def classifier_names() -> list[str]:
@@ -76,9 +84,9 @@ def is_model_name(name: str) -> bool:
     if match := CLASSIFIER_NAME.fullmatch(stem):
         return match["variant"] in VARIANTS
     match = NAME.fullmatch(stem)
-    return bool(
-        match and (match["variant"] in (None, *VARIANTS) or (match["variant"] in DESIGNS and not match["paper"]))
-    )
+    if match is None or (match["generation"] == "26" and match["task"]):
+        return False
+    return match["variant"] in (None, *VARIANTS) or (match["variant"] in DESIGNS and not match["paper"])
 
 
 def near(stem: str) -> str:
@@ -173,6 +181,7 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
         "deep_training": {"decay": round(1 / 3, 6), "decay_shape": "linear"},
         **copy.deepcopy(FAMILY_KEYS[family]),
         **head,
+        **GENERATIONS[match["generation"]],
         "backbone": backbone,
         "head": with_head(neck, task),
     }

@@ -147,7 +147,7 @@ def choose_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> None:
 
     ``pretrained=False`` starts from noise; a ``.safetensors`` file is what ``weights`` names.
     """
-    if kwargs.get("resume") or kwargs.get("weights") or model.task != "detect":
+    if kwargs.get("resume") or kwargs.get("weights") or not TASKS[model.task].finds_boxes:
         return
     default = named_settings(kwargs).get("pretrained", model.overrides.get("pretrained", True))
     pretrained = kwargs.get("pretrained", default)

@@ -124,6 +124,9 @@ def with_head(neck: str, task: str = "detect") -> list[Row]:
     return [*copy.deepcopy(NECKS[neck]), [list(NECK_MAPS), 1, row.head, ["nc", *row.arguments.values()]]]
 
 
+#: What the head of each generation adds to a model YAML: YOLO26's has no distribution of box sides, and a second set of
+#: branches that finds every object once.
+GENERATIONS: dict[str, Yaml] = {"11": {}, "26": {"end2end": True, "reg_max": 1}}
 FAMILY_NECK = {"compact": "plain", "paper": "published"}
 #: Of designs, with the head that belongs to them at every letter.
 DESIGN_NECK = {"slim": "slim"}

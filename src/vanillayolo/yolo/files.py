@@ -104,6 +104,7 @@ class ExportedFile:
         imgsz: height and width of its input, pixels; None where the file does not say.
         dynamic: whether it takes other sizes.
         suppressed: whether suppression is inside: it returns final boxes.
+        one_to_one: whether it has no suppression, because its head finds every object once; it returns final boxes too.
         suppression: what the file says of the settings of that, by the names of :class:`Suppression`.
         channels: of its images.
         batch: images to give it at once: its own number; two where it takes any, so that both are seen to be right.
@@ -120,6 +121,7 @@ class ExportedFile:
         self.dynamic = bool(self.metadata.get("dynamic"))
         self.suppressed = bool(self.metadata.get("end2end"))
         said = self.metadata.get("args") or {}
+        self.one_to_one = self.suppressed and not said.get("nms")
         self.suppression = {f.name: said[f.name] for f in fields(Suppression) if said.get(f.name) is not None}
         self.channels = int(self.metadata.get("channels") or 3)
         self.batch = 2 if self.dynamic else int(self.metadata.get("batch") or 1)

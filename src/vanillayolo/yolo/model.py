@@ -56,7 +56,8 @@ def use_yolo11_head(model: DetectionModel) -> None:
     Detect.legacy, Conv.default_act = False, old.cv3[0][0].act
     try:
         own = [getattr(old, name) for name in task_of_head(old).arguments]
-        head = type(old)(old.nc, *own, old.reg_max, False, [branch[0].conv.in_channels for branch in old.cv2])
+        channels = [branch[0].conv.in_channels for branch in old.cv2]
+        head = type(old)(old.nc, *own, old.reg_max, hasattr(old, "one2one_cv2"), channels)
     finally:
         Detect.legacy, Conv.default_act = before
     head.legacy = False
@@ -82,6 +83,8 @@ def use_stages(head: Detect, stages: HeadStages) -> None:
             channels, width = head.cv2[i][0].conv.in_channels, branch[-1].in_channels
             for j in range(count):
                 branch[j] = VanillaStage(width if j else channels, width, act_num=stages["act_num"])
+        if hasattr(head, f"one2one_{attribute}"):  # it begins as a copy, as Ultralytics' own
+            setattr(head, f"one2one_{attribute}", copy.deepcopy(getattr(head, attribute)))
 
 
 class VanillaDetectionModel(MergingMixin, DetectionModel):

@@ -25,6 +25,7 @@ class Outputs:
         task: whose outputs they are.
         classes: number of classes; 0: all rows after the boxes.
         visible: whether the third number of every key point is how visible it is.
+        one_to_one: whether every object is found once: boxes are xyxy then, and nothing is suppressed.
     """
 
     raw: Tensor
@@ -32,6 +33,7 @@ class Outputs:
     task: Task = TASKS["detect"]
     classes: int = 0
     visible: bool = False
+    one_to_one: bool = False
 
     @property
     def parts(self) -> dict[str, Tensor]:
@@ -83,6 +85,8 @@ class Outputs:
             agnostic: whether boxes of different classes suppress each other.
             max_det: how many boxes an image has, at most.
         """
+        if self.one_to_one:
+            return [surest(raw, conf, max_det) for raw in self.raw]
         settings = {"max_det": max_det, "nc": self.classes, "rotated": self.task.turned, "max_time_img": 1.0}
         found: list[Tensor] = non_max_suppression(self.raw.float(), conf, iou, None, agnostic, **settings)
         return found
@@ -98,6 +102,14 @@ class Outputs:
         prototypes = self.maps[0][number].float()
         height, width = (4 * side for side in prototypes.shape[1:])
         return torch.as_tensor(process_mask(prototypes, objects[:, 6:], objects[:, :4], (height, width))).flatten(1)
+
+
+def surest(raw: Tensor, conf: float, most: int) -> Tensor:
+    """Return the boxes ``[n, 6]`` with the highest scores of one image ``[4 + classes, anchors]``."""
+    scores, places = raw[4:].flatten().topk(min(most, raw.shape[1]))  # as many as the head has places
+    classes, anchors = places // raw.shape[1], places % raw.shape[1]
+    boxes = torch.cat([raw[:4, anchors].T, scores[:, None], classes[:, None]], 1).float()
+    return boxes[scores > conf]
 
 
 def mask_overlap(a: Tensor, b: Tensor) -> Tensor:
@@ -121,12 +133,15 @@ def raw_outputs(model: nn.Module, x: Tensor) -> Outputs:
     rows: Any = model.model
     head = rows[-1]
     task = task_of_head(head)
+    one_to_one = bool(getattr(head, "end2end", False))
     with torch.inference_mode():
-        raw, *maps = tensors_of(model(x))
+        out = model(x)
+        # of a head that chooses boxes itself, what it chooses from: nearly equal scores change places
+        raw, *maps = [head._inference(out[1]["one2one"])] if one_to_one else tensors_of(out)
     if not task.finds_boxes:
         return Outputs(raw, (), task)
     shape = getattr(head, "kpt_shape", (0, 0))
-    return Outputs(raw, tuple(maps), task, int(head.nc), visible=shape[1] == 3)
+    return Outputs(raw, tuple(maps), task, int(head.nc), shape[1] == 3, one_to_one)
 
 
 def raw_output(model: nn.Module, x: Tensor) -> Tensor:

@@ -25,6 +25,9 @@ from .modules import VanillaBackbone, VanillaStage
 from .tasks import TASK_OF_HEAD, task_of_head
 from .yaml_tables import MODULES
 
+#: Keys of a model YAML that its stock form keeps.
+KEPT = ("nc", "scale", "channels", "activation", "head_stages", "kpt_shape", "end2end", "reg_max")
+
 
 class StockRows:
     """The rows of the stock YAML as they come into being, and where keys and references of ours went.
@@ -105,7 +108,7 @@ def stock_yaml(model: VanillaDetectionModel) -> tuple[Yaml, dict[str, str]]:
                 if module == "Segment":  # the parser scales the width of the prototypes' layers too
                     stock.rows[row][3][2] = model.model[i].npr
                 stock.prefixes |= branch_prefixes(model.model[i], f"model.{i}", f"model.{row}")
-    kept = {k: cfg[k] for k in ("nc", "scale", "channels", "activation", "head_stages", "kpt_shape") if k in cfg}
+    kept = {k: cfg[k] for k in KEPT if k in cfg}
     # Widths and repeats are spelled out above; the letter stays, because the parser builds C3k2 by it.
     scales = {cfg["scale"]: [1.0, 1.0, 1_000_000]}
     return {
@@ -120,8 +123,9 @@ def branch_stages(head: Detect) -> list[tuple[str, nn.Sequential, str]]:
     """Return every stage of a head's branches: its branch, and its name in it; none where they are YOLO11's."""
     return [
         (f"{name}.{level}", branch, i)
-        for name in task_of_head(head).branches.values()
-        for level, branch in enumerate(getattr(head, name))
+        for attribute in task_of_head(head).branches.values()
+        for name in (attribute, f"one2one_{attribute}")
+        for level, branch in enumerate(getattr(head, name, None) or ())
         for i, layer in branch.named_children()
         if isinstance(layer, VanillaStage)
     ]
@@ -183,6 +187,8 @@ def build_stock(cfg: Yaml, state: dict[str, Tensor], names: dict[int, str]) -> A
         use_yolo11_head(stock)
         if stages := cfg.get("head_stages"):
             use_stock_stages(stock.model[-1], stages)
+        if cfg.get("end2end"):  # of the two sets of branches, folding keeps the one that the weights are of
+            stock.end2end = any(".one2one_cv2." in key for key in state)
     stock.fuse(verbose=False)
     stock.load_state_dict(state, strict=True)
     stock.names, stock.task = dict(names), task

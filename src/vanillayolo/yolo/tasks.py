@@ -20,6 +20,7 @@ class Task:
             degrees); nothing where empty.
         maps: names of the outputs after the first.
         metric: attribute of Ultralytics' metrics that a network is judged by.
+        one_to_one: whether its head may have YOLO26's second branches, which find every object once.
         suffix: what names of its networks end in.
         imgsz: side of the image where nobody says, pixels.
         taken: how an image becomes an input, in words.
@@ -34,6 +35,7 @@ class Task:
     extra: str = ""
     maps: tuple[str, ...] = ()
     metric: str = "box"
+    one_to_one: bool = False
     suffix: str = ""
     imgsz: int = 640
     taken: str = "letterboxed with grey 114"
@@ -51,9 +53,11 @@ class Task:
 
 
 BOXES = {"box": "cv2", "class": "cv3"}
+#: What a head without suppression gives, in words.
+ONE_TO_ONE = "[batch, boxes, 6]: x1, y1, x2, y2 in pixels, score, class; every object once, nothing to suppress"
 _FOUND = "[batch, 4 + classes + {}, anchors]: box centre x, y, width, height in pixels, class scores, then {}"
 TASKS = {
-    "detect": Task("detect", "Detect", branches=BOXES),
+    "detect": Task("detect", "Detect", branches=BOXES, one_to_one=True),
     "segment": Task(
         "segment",
         "Segment",

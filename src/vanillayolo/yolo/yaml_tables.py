@@ -77,7 +77,8 @@ KEYS: dict[str, Kind] = {
         f"nn.NAME(), its name one of {', '.join(ACTIVATIONS)}",
         lambda x: isinstance(x, str) and bool(ACTIVATION.fullmatch(x)),
     ),
-    "end2end": Kind("false: a head without suppression is not built yet", lambda x: x is None or x is False),
+    "end2end": FLAG | NONE,
+    "reg_max": whole(1, 64),
     "family": TABLE,
     "neck": word(*NECKS),
     **{key: word(*allowed) for key, allowed in INITS.items()},
@@ -92,7 +93,11 @@ KEYS: dict[str, Kind] = {
 }
 #: Keys that mean nothing to other tasks.
 ONLY = {
-    name: (*(("scale", "scales", "neck", "head_stages") if task.finds_boxes else ("recipe",)), *task.keys)
+    name: (
+        *(("scale", "scales", "neck", "head_stages") if task.finds_boxes else ("recipe",)),
+        *(("end2end", "reg_max") if task.one_to_one else ()),
+        *task.keys,
+    )
     for name, task in TASKS.items()
 }
 FAMILY = {"name": word(*FAMILIES, "classifier", "timm"), "variant": TEXT, "width": number(64)}
