@@ -10,10 +10,11 @@ from ultralytics.cfg import get_cfg
 from vanillayolo import VanillaYOLO
 from vanillayolo.data.scenes import SceneSettings
 from vanillayolo.data.scenes.writing import write_scenes
-from vanillayolo.errors import DataError, UsageError
+from vanillayolo.errors import CheckpointError, DataError, UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm, set_lean
 from vanillayolo.yolo import model_yaml
 from vanillayolo.yolo.architecture import dump_yaml, model_names, task_of
+from vanillayolo.yolo.detectors import open_detector
 from vanillayolo.yolo.engines import ENGINES, stock_class
 from vanillayolo.yolo.memory import predict_memory, sample_batch
 from vanillayolo.yolo.model import VanillaDetectionModel
@@ -103,3 +104,5 @@ def test_data_and_task_have_to_suit_each_other(tmp_path: Path) -> None:
             VanillaYOLO(f"yolo11n-vanillanet{TASKS[task].suffix}").train(data=str(data))
     with pytest.raises(UsageError, match="made for task=obb"):
         VanillaYOLO("yolo11n-vanillanet-obb", task="pose")
+    with pytest.raises(CheckpointError, match="is there to segment"):
+        open_detector("yolo11n-vanillanet-seg")

@@ -110,7 +110,7 @@ def check_predict(model: Any, source: Any, kwargs: dict[str, Any]) -> None:
     """Raise unless a prediction can begin; ``kwargs`` are all of its keyword arguments but the source."""
     check_verb("predict", kwargs)
     check_network(model, kwargs)
-    if kwargs.get("mode") == "track" and model.task != "detect":
+    if kwargs.get("mode") == "track" and not TASKS[model.task].finds_boxes:
         raise UsageError(f"track model={model.model_name}: is there to {model.task}; give a detector, or use predict.")
     if source is not None:
         check_source(source)
