@@ -17,14 +17,17 @@ from ultralytics.nn.modules import Detect
 from vanillayolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.deploy import export, load_collapsed, verify
 from vanillayolo.errors import ModelNameError, UsageError
-from vanillayolo.nn import get_negative_slope, randomize_batchnorm, set_lean
+from vanillayolo.nn import get_negative_slope, randomize_batchnorm, set_lean, set_negative_slope
 from vanillayolo.yolo import model_yaml
 from vanillayolo.yolo.architecture import dump_yaml
+from vanillayolo.yolo.engines import ENGINES
 from vanillayolo.yolo.inference import raw_outputs
 from vanillayolo.yolo.memory import sample_batch
 from vanillayolo.yolo.modules import VanillaStage
-from vanillayolo.yolo.opened import open_checkpoint
+from vanillayolo.yolo.opened import Opened, choose_branches, open_checkpoint
 from vanillayolo.yolo.outputs import Outputs
+from vanillayolo.yolo.stock import to_stock
+from vanillayolo.yolo.tasks import HEADS, TASKS
 
 
 def test_the_name_makes_yolo26s_head_of_stages() -> None:
@@ -35,7 +38,50 @@ def test_the_name_makes_yolo26s_head_of_stages() -> None:
         assert all(isinstance(layer, VanillaStage) for layer in stages)
     assert "end2end" not in model_yaml("yolo11n-vanillanet")
     with pytest.raises(ModelNameError, match="yolo26n-vanillanet-seg"):
-        model_yaml("yolo26n-vanillanet-seg")  # these heads of YOLO26 are others than YOLO11's
+        model_yaml("yolo26n-vanilanet-seg")
+
+
+@pytest.mark.parametrize("task", [task for task, heads in HEADS.items() if len(heads) > 1])
+def test_other_tasks_have_yolo26s_heads_which_train_and_ship_either_set(
+    task: str, shrink_yaml: Callable[..., Any], tmp_path: Path
+) -> None:
+    name = f"yolo26n-vanillanet{TASKS[task].suffix}"
+    whole: Any = ENGINES[task]["model"](name, verbose=False).model[-1]
+    assert (type(whole).__name__, whole.reg_max) == (HEADS[task][-1], 1)
+    for attribute in TASKS[task].branches.values():
+        for branch in (*getattr(whole, attribute), *getattr(whole, f"one2one_{attribute}")):
+            assert all(isinstance(layer, VanillaStage) for layer in branch[:2])
+
+    cfg = shrink_yaml(model_yaml(name.replace("vanillanet", "vanillanet-5")), [16, 16, 24, 32])
+    model: Any = ENGINES[task]["model"](cfg, verbose=False)
+    model.args, model.bfloat16 = get_cfg(), False
+    randomize_batchnorm(model).train()
+    model.loss(sample_batch(64, 2, 3, head=model.model[-1]))[0].sum().backward()
+    last = [*TASKS[task].branches.values()][-1]
+    for branches in (getattr(model.model[-1], last), getattr(model.model[-1], f"one2one_{last}")):
+        assert branches[0][0].conv.weight.grad.abs().max() > 0
+        with torch.no_grad():  # the sets begin as copies
+            branches[0][0].conv.weight.mul_(1 + torch.rand(1))
+    del model.criterion
+    set_negative_slope(model.eval(), 1.0)
+    x = torch.rand(2, 3, 64, 64)
+    outputs = []
+    for one_to_one in (False, True):
+        reference, merged = copy.deepcopy(model).double(), copy.deepcopy(model)
+        for network in (reference, merged):
+            choose_branches(network, one_to_one)
+        stock = to_stock(merged.fuse(verbose=False))
+        assert type(stock).__module__ == "ultralytics.nn.tasks"
+        wanted, got = raw_outputs(reference, x.double()), raw_outputs(stock, x)
+        for part, values in wanted.parts.items():  # float32 against float64
+            assert (got.parts[part] - values).abs().max() <= 1e-4 * values.abs().max(), part
+        objects = [o.objects(0.0, max_det=20) for o in (wanted, got)]
+        assert all(a.shape == b.shape for a, b in zip(*objects, strict=True))
+        outputs.append(got.parts[TASKS[task].extra])
+    assert not torch.allclose(*outputs)
+    model.task, model.names = task, dict(enumerate(map(str, range(80))))
+    with pytest.raises(UsageError, match=f"not of task={task}"):
+        export(Opened(model, task, tmp_path / "x.pt", {}), format="onnx", imgsz=64, nms=False)
 
 
 def test_lean_training_has_the_gradients_of_the_plain_one(shrink_yaml: Callable[..., Any]) -> None:

@@ -61,8 +61,8 @@ def model_names(task: str = "detect") -> list[str]:
     """Return the name of every network of a task that finds boxes, letters first."""
     variants = [*DESIGNS, *VARIANTS, *(f"{v}-paper" for v in VARIANTS)]
     stems = [*SHORT_NAMES, *(f"{s}-{v}" for v in variants for s in SHORT_NAMES)]
-    newer = [name.replace("yolo11", "yolo26") for name in SHORT_NAMES] if TASKS[task].one_to_one else []
-    return [*(f"{stem}{TASKS[task].suffix}" for stem in stems), *newer]
+    newer = [name.replace("yolo11", "yolo26") for name in SHORT_NAMES]
+    return [f"{stem}{TASKS[task].suffix}" for stem in (*stems, *newer)]
 
 
 def name_for_task(model: str, task: str | None) -> str:
@@ -84,7 +84,7 @@ def is_model_name(name: str) -> bool:
     if match := CLASSIFIER_NAME.fullmatch(stem):
         return match["variant"] in VARIANTS
     match = NAME.fullmatch(stem)
-    if match is None or (match["generation"] == "26" and match["task"]):
+    if match is None:
         return False
     return match["variant"] in (None, *VARIANTS) or (match["variant"] in DESIGNS and not match["paper"])
 
@@ -183,7 +183,7 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
         **head,
         **GENERATIONS[match["generation"]],
         "backbone": backbone,
-        "head": with_head(neck, task),
+        "head": with_head(neck, task, match["generation"]),
     }
 
 

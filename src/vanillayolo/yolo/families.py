@@ -8,7 +8,7 @@ from typing import Any
 
 from vanillayolo.nn import Variant
 
-from .tasks import TASKS
+from .tasks import HEADS, TASKS
 
 Yaml = dict[str, Any]
 Row = list[Any]  # [from, repeats, module, arguments]
@@ -118,10 +118,10 @@ for _row in NECKS["slim"][8], NECKS["slim"][11]:
 NECK_MAPS = [11, 14, 17]
 
 
-def with_head(neck: str, task: str = "detect") -> list[Row]:
+def with_head(neck: str, task: str = "detect", generation: str = "11") -> list[Row]:
     """Return the rows of a neck and of a task's head, as a model YAML has them under ``head``."""
-    row = TASKS[task]
-    return [*copy.deepcopy(NECKS[neck]), [list(NECK_MAPS), 1, row.head, ["nc", *row.arguments.values()]]]
+    head = HEADS[task][-1 if generation == "26" else 0]
+    return [*copy.deepcopy(NECKS[neck]), [list(NECK_MAPS), 1, head, ["nc", *TASKS[task].arguments.values()]]]
 
 
 #: What the head of each generation adds to a model YAML: YOLO26's has no distribution of box sides, and a second set of

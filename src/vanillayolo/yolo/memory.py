@@ -75,6 +75,7 @@ def sample_batch(
     task = task_of_head(head)
     if task.maps:
         sample["masks"] = torch.randint(0, boxes + 1, (batch, imgsz // 4, imgsz // 4), generator=generator).float()
+        sample["sem_masks"] = torch.zeros_like(sample["masks"])  # the class of every pixel
     if points := getattr(head, "kpt_shape", None):
         sample["keypoints"] = torch.rand(count, *points, generator=generator)
     if task.turned:

@@ -80,7 +80,9 @@ def use_stages(head: Detect, stages: HeadStages) -> None:
     for name, attribute in task_of_head(head).branches.items():
         count = stages[name]
         for i, branch in enumerate(getattr(head, attribute)):
-            channels, width = head.cv2[i][0].conv.in_channels, branch[-1].in_channels
+            last = branch[-1]  # of YOLO26's key points, what gives them stands apart
+            width = last.conv.out_channels if isinstance(last, Conv) else last.in_channels
+            channels = head.cv2[i][0].conv.in_channels
             for j in range(count):
                 branch[j] = VanillaStage(width if j else channels, width, act_num=stages["act_num"])
         if hasattr(head, f"one2one_{attribute}"):  # it begins as a copy, as Ultralytics' own

@@ -86,7 +86,7 @@ class Outputs:
             max_det: how many boxes an image has, at most.
         """
         if self.one_to_one:
-            return [surest(raw, conf, max_det) for raw in self.raw]
+            return [surest(raw, self.classes or raw.shape[0] - 4, conf, max_det) for raw in self.raw]
         settings = {"max_det": max_det, "nc": self.classes, "rotated": self.task.turned, "max_time_img": 1.0}
         found: list[Tensor] = non_max_suppression(self.raw.float(), conf, iou, None, agnostic, **settings)
         return found
@@ -104,11 +104,12 @@ class Outputs:
         return torch.as_tensor(process_mask(prototypes, objects[:, 6:], objects[:, :4], (height, width))).flatten(1)
 
 
-def surest(raw: Tensor, conf: float, most: int) -> Tensor:
-    """Return the boxes ``[n, 6]`` with the highest scores of one image ``[4 + classes, anchors]``."""
-    scores, places = raw[4:].flatten().topk(min(most, raw.shape[1]))  # as many as the head has places
+def surest(raw: Tensor, count: int, conf: float, most: int) -> Tensor:
+    """Return what has the highest scores ``[n, 6 + extra]`` of one image ``[4 + count + extra, anchors]``."""
+    scores, places = raw[4 : 4 + count].flatten().topk(min(most, raw.shape[1]))  # as many as the head has places
     classes, anchors = places // raw.shape[1], places % raw.shape[1]
-    boxes = torch.cat([raw[:4, anchors].T, scores[:, None], classes[:, None]], 1).float()
+    extra = raw[4 + count :, anchors].T
+    boxes = torch.cat([raw[:4, anchors].T, scores[:, None], classes[:, None], extra], 1).float()
     return boxes[scores > conf]
 
 
@@ -137,7 +138,8 @@ def raw_outputs(model: nn.Module, x: Tensor) -> Outputs:
     with torch.inference_mode():
         out = model(x)
         # of a head that chooses boxes itself, what it chooses from: nearly equal scores change places
-        raw, *maps = [head._inference(out[1]["one2one"])] if one_to_one else tensors_of(out)
+        raw, *maps = tensors_of(out)
+        raw = head._inference(out[1]["one2one"]) if one_to_one else raw
     if not task.finds_boxes:
         return Outputs(raw, (), task)
     shape = getattr(head, "kpt_shape", (0, 0))

@@ -105,7 +105,7 @@ def stock_yaml(model: VanillaDetectionModel) -> tuple[Yaml, dict[str, str]]:
             stock.where[i] = row
             stock.prefixes[f"model.{i}."] = f"model.{row}."
             if module in TASK_OF_HEAD:
-                if module == "Segment":  # the parser scales the width of the prototypes' layers too
+                if module.startswith("Segment"):  # the parser scales the width of the prototypes' layers too
                     stock.rows[row][3][2] = model.model[i].npr
                 stock.prefixes |= branch_prefixes(model.model[i], f"model.{i}", f"model.{row}")
     kept = {k: cfg[k] for k in KEPT if k in cfg}

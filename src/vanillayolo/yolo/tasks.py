@@ -20,7 +20,6 @@ class Task:
             degrees); nothing where empty.
         maps: names of the outputs after the first.
         metric: attribute of Ultralytics' metrics that a network is judged by.
-        one_to_one: whether its head may have YOLO26's second branches, which find every object once.
         suffix: what names of its networks end in.
         imgsz: side of the image where nobody says, pixels.
         taken: how an image becomes an input, in words.
@@ -35,7 +34,6 @@ class Task:
     extra: str = ""
     maps: tuple[str, ...] = ()
     metric: str = "box"
-    one_to_one: bool = False
     suffix: str = ""
     imgsz: int = 640
     taken: str = "letterboxed with grey 114"
@@ -57,7 +55,7 @@ BOXES = {"box": "cv2", "class": "cv3"}
 ONE_TO_ONE = "[batch, boxes, 6]: x1, y1, x2, y2 in pixels, score, class; every object once, nothing to suppress"
 _FOUND = "[batch, 4 + classes + {}, anchors]: box centre x, y, width, height in pixels, class scores, then {}"
 TASKS = {
-    "detect": Task("detect", "Detect", branches=BOXES, one_to_one=True),
+    "detect": Task("detect", "Detect", branches=BOXES),
     "segment": Task(
         "segment",
         "Segment",
@@ -99,8 +97,10 @@ TASKS = {
         gives="[batch, classes]: probabilities",
     ),
 }
+#: Classes of a network's last row by task: YOLO11's, then, where that is another one, YOLO26's.
+HEADS = {name: (row.head, f"{row.head}26") if row.extra else (row.head,) for name, row in TASKS.items()}
 #: The task of the class of a network's last row.
-TASK_OF_HEAD = {task.head: name for name, task in TASKS.items()}
+TASK_OF_HEAD = {head: name for name, heads in HEADS.items() for head in heads}
 
 
 def task_of_head(head: object) -> Task:

@@ -19,13 +19,12 @@ from vanillayolo.values import Kind, shown
 
 from .families import NECKS, Row, Yaml, with_head
 from .sections import SECTIONS
-from .tasks import TASK_OF_HEAD, TASKS
+from .tasks import HEADS, TASK_OF_HEAD, TASKS
 from .yaml_tables import (
     BACKBONE,
     BACKBONES,
     CHANNELS,
     FAMILY,
-    HEADS,
     KEYS,
     MODULES,
     ONLY,
@@ -126,7 +125,7 @@ def task_of(cfg: Yaml, stock: bool = False) -> str:
     if task is None:
         raise ModelNameError(
             f"row {len(rows) - 1}: the last row is {shown(last)}; the last rows of our networks are "
-            f"{', '.join(HEADS.values())}."
+            f"{', '.join(TASK_OF_HEAD)}."
         )
     if cfg.get("task", task) != task:
         raise ModelNameError(f"key task {shown(cfg['task'])}: its last row, {last}, is there to {task}.")
@@ -154,7 +153,7 @@ def check_neck(cfg: Yaml) -> None:
 def check_rows(cfg: Yaml, task: str, stock: bool) -> None:
     """Check every row and put its arguments, in place, as the parser takes them."""
     rows = [*cfg["backbone"], *cfg["head"]]
-    ends = {name for names in BACKBONES.values() for name in names} | set(HEADS.values())
+    ends = {name for names in BACKBONES.values() for name in names} | set(TASK_OF_HEAD)
     inner = [name for name in (*MODULES, *(STOCK if stock else ())) if name not in ends]
     maps: list[Any] = []
     for i, row in enumerate(rows):
@@ -163,7 +162,7 @@ def check_rows(cfg: Yaml, task: str, stock: bool) -> None:
             if not isinstance(name, str):
                 raise ModelNameError(f"{shown(row)}: give [from, repeats, module, arguments].")
             first, last = i == 0 and not stock, i == len(rows) - 1 and not (stock and task == "classify")
-            allowed = BACKBONES[task] if first else [HEADS[task]] if last else inner
+            allowed = BACKBONES[task] if first else HEADS[task] if last else inner
             if name not in allowed:
                 raise ModelNameError(f"no module for this row; {closest(name[:80], allowed)}")
             maps.append(check_row(row, maps, cfg))

@@ -12,7 +12,7 @@ from vanillayolo import values
 from vanillayolo.values import FLAG, NONE, Kind
 
 from .families import FAMILIES, INITS, MOST_ACT_NUM, MOST_LAYERS, NECKS
-from .tasks import TASKS
+from .tasks import HEADS, TASKS
 
 #: A row's 8.0 is no whole number, unlike a setting's.
 whole = functools.partial(values.whole, exact=True)
@@ -95,7 +95,7 @@ KEYS: dict[str, Kind] = {
 ONLY = {
     name: (
         *(("scale", "scales", "neck", "head_stages") if task.finds_boxes else ("recipe",)),
-        *(("end2end", "reg_max") if task.one_to_one else ()),
+        *(("end2end", "reg_max") if task.finds_boxes else ()),
         *task.keys,
     )
     for name, task in TASKS.items()
@@ -155,9 +155,11 @@ MODULES: dict[str, Module] = {
     "nn.ReLU": Module({}, needed=0),
     "Concat": Module({"dimension": word(1)}, many=True),
     "Detect": Module({"classes": CLASSES}, many=True),
-    "Segment": Module({"classes": CLASSES, "nm": whole(1, 1024), "npr": CHANNELS}, needed=3, many=True),
-    "Pose": Module({"classes": CLASSES, "kpt_shape": word("kpt_shape")}, needed=2, many=True),
-    "OBB": Module({"classes": CLASSES, "ne": word(1)}, needed=2, many=True),
+    **dict.fromkeys(
+        HEADS["segment"], Module({"classes": CLASSES, "nm": whole(1, 1024), "npr": CHANNELS}, needed=3, many=True)
+    ),
+    **dict.fromkeys(HEADS["pose"], Module({"classes": CLASSES, "kpt_shape": word("kpt_shape")}, needed=2, many=True)),
+    **dict.fromkeys(HEADS["obb"], Module({"classes": CLASSES, "ne": word(1)}, needed=2, many=True)),
     "VanillaClassify": Module({"features": CHANNELS, "classes": CLASSES}, needed=2),
 }
 #: What collapsed classifiers are made of besides.
@@ -172,7 +174,6 @@ BACKBONES = {
     name: ("VanillaBackbone", "TimmBackbone") if task.finds_boxes else ("VanillaFeatures",)
     for name, task in TASKS.items()
 }
-HEADS = {name: task.head for name, task in TASKS.items()}
 
 
 def head_stages(task: str) -> Kind:
