@@ -18,6 +18,7 @@ from vanillayolo import VanillaYOLO
 from vanillayolo.nn import randomize_batchnorm
 from vanillayolo.yolo import model_yaml
 from vanillayolo.yolo.architecture import dump_yaml
+from vanillayolo.yolo.tasks import TASKS
 
 
 @pytest.fixture(scope="session")
@@ -75,20 +76,53 @@ def lively(small_yaml: Path, scenes: Path, tmp_path_factory: pytest.TempPathFact
     two of them shows nothing. Here nothing is trained: BN is randomised, then its statistics are taken from the images,
     so that they reach the head, whose last layers are widened.
     """
-    torch.manual_seed(0)
-    folder = tmp_path_factory.mktemp("lively")
     cfg = {**yaml.safe_load(small_yaml.read_text(encoding="utf-8")), "nc": 3}
+    return make_lively(cfg, scenes, tmp_path_factory.mktemp("lively"))
+
+
+@pytest.fixture(scope="session", params=[task for task, row in TASKS.items() if row.finds_boxes and task != "detect"])
+def lively_other(
+    request: pytest.FixtureRequest,
+    shrink_yaml: Callable[..., dict[str, Any]],
+    scenes: Path,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Path:
+    """The same of every other task that finds boxes."""
+    name = f"yolo11n-vanillanet-5{TASKS[request.param].suffix}"
+    cfg = {**shrink_yaml(model_yaml(name), [16, 16, 24, 32]), "nc": 3}
+    cfg |= {"kpt_shape": [3, 3]} if request.param == "pose" else {}
+    return make_lively(cfg, scenes, tmp_path_factory.mktemp(f"lively-{request.param}"))
+
+
+@pytest.fixture(scope="session")
+def lively_26(
+    shrink_yaml: Callable[..., dict[str, Any]], scenes: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The same with YOLO26's head."""
+    cfg = {**shrink_yaml(model_yaml("yolo26n-vanillanet-5"), [16, 16, 24, 32]), "nc": 3}
+    return make_lively(cfg, scenes, tmp_path_factory.mktemp("lively-26"))
+
+
+def make_lively(cfg: dict[str, Any], scenes: Path, folder: Path) -> Path:
+    """Write a checkpoint as ``lively`` describes it."""
+    torch.manual_seed(0)
     (folder / "yolo11n-lively.yaml").write_text(dump_yaml(cfg), encoding="utf-8")
     model = VanillaYOLO(folder / "yolo11n-lively.yaml")
     pictures = [cv2.resize(cv2.imread(str(p)), (64, 64)) for p in sorted((scenes.parent / "images/train").iterdir())]
     batch = torch.stack([torch.from_numpy(p).permute(2, 0, 1).flip(0) for p in pictures]).float() / 255
     network = randomize_batchnorm(model.model)
     with torch.no_grad():
-        for boxes, classes in zip(network.model[-1].cv2, network.model[-1].cv3, strict=True):
-            nn.init.normal_(boxes[-1].weight, std=0.25)
-            boxes[-1].bias.copy_(torch.arange(16.0).mul(-0.7).repeat(4))  # sides of a few cells, not of half the map
-            nn.init.normal_(classes[-1].weight, std=0.3)
-            classes[-1].bias.fill_(-2.0)
+        head = network.model[-1]
+        # sides of a few cells, not of half the map, and none below 0
+        sides, spread = (torch.arange(16.0).mul(-0.7), 0.25) if head.reg_max > 1 else (torch.tensor([2.0]), 0.05)
+        for branches in (head.one2many, head.one2one) if hasattr(head, "one2one_cv2") else (head.one2many,):
+            for boxes, classes in zip(branches["box_head"], branches["cls_head"], strict=True):
+                nn.init.normal_(boxes[-1].weight, std=spread)
+                boxes[-1].bias.copy_(sides.repeat(4))
+                nn.init.normal_(classes[-1].weight, std=0.3)
+                classes[-1].bias.fill_(-2.0)
+        for branch in getattr(network.model[-1], "cv4", ()):
+            nn.init.normal_(branch[-1].weight, std=0.3)
         for m in network.modules():
             if isinstance(m, nn.BatchNorm2d):
                 m.momentum = 1.0

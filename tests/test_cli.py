@@ -55,7 +55,8 @@ def test_no_words_is_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["imgsz=64"], "no command is given"),
         (["info", "compare"], "two commands"),
         (["predict", "model", "yolo11n-vanillanet"], "write model=VALUE"),
-        (["segment", "train", "data=nowhere.yaml"], "detects and classifies"),
+        (["segment", "train", "data=nowhere.yaml"], "nowhere.yaml does not exist"),
+        (["semantic", "train", "data=nowhere.yaml"], "task='semantic'"),
         (["detect", "classify", "val", "model=a"], "given twice"),
         (["train", "cfg=nowhere.yaml"], "no such file"),
         (["settings", "runs_dri=here"], "did you mean runs_dir"),
@@ -124,7 +125,7 @@ def test_info_prints_the_published_model_to_the_parameter(capsys: pytest.Capture
 
 def test_info_without_a_model_lists_all_names(capsys: pytest.CaptureFixture[str]) -> None:
     names = run(capsys, "info")[1].split()
-    assert len(names) == 5 + 2 * 5 * 11 + 11  # detectors, classifiers
+    assert len(names) == 5 * 5 + 5 * (1 + 2 * 11) + 11  # of tasks and YOLO26, detectors of every variant, classifiers
     assert {"yolo11n-vanillanet", "yolo11x-vanillanet-13_x1_5_ada_pool-paper"} < set(names)
 
 

@@ -20,8 +20,10 @@ SHOWN = {"save": True, "verbose": True}
 def train(model: str = "yolo11n-vanillanet", task: str | None = None, **settings: Any) -> None:
     """Train: data=FILE.yaml epochs=100 imgsz=640 decay=0.33 lean=auto|off|max, and Ultralytics' keys."""
     from vanillayolo import VanillaYOLO
+    from vanillayolo.yolo.architecture import name_for_task
     from vanillayolo.yolo.checks import resumable
 
+    model = name_for_task(model, task)
     if settings.get("resume") is True and (model.endswith(".pt") or Path(model).is_dir()):
         model = str(resumable(Path(model), VanillaYOLO)[0])
     VanillaYOLO(model, task=task).train(**settings)
@@ -122,11 +124,15 @@ def info(model: str | None = None, imgsz: int = 640) -> None:
     from vanillayolo.nn import get_negative_slope
     from vanillayolo.study.cost import both_forms
     from vanillayolo.yolo import classifier_names, model_names
+    from vanillayolo.yolo.architecture import SHORT_NAMES
     from vanillayolo.yolo.arguments import fitting_imgsz
     from vanillayolo.yolo.detectors import network as network_of
+    from vanillayolo.yolo.tasks import TASKS
 
     if model is None:
-        print("\n".join([*model_names(), *classifier_names()]))
+        suffixes = [task.suffix for task in TASKS.values() if task.finds_boxes and task.suffix]
+        others = [name + suffix for suffix in suffixes for name in SHORT_NAMES]
+        print("\n".join([*model_names(), *others, *classifier_names()]))
         return
     imgsz = fitting_imgsz(imgsz)
     network: Any = network_of(VanillaYOLO(model))

@@ -13,15 +13,17 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from ultralytics import YOLO
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.deploy import collapse, export, load_collapsed
 from vanillayolo.deploy.collapse import summary
+from vanillayolo.deploy.equality import Equality
 from vanillayolo.errors import CheckpointError, MergeError, UsageError
 from vanillayolo.nn import randomize_batchnorm, set_negative_slope
 from vanillayolo.study.cost import cost
 from vanillayolo.yolo import VanillaDetectionModel, model_yaml
-from vanillayolo.yolo.inference import letterbox, raw_output
+from vanillayolo.yolo.inference import letterbox, raw_output, raw_outputs
 from vanillayolo.yolo.stock import to_stock
 
 
@@ -302,3 +304,20 @@ def test_letters_variants_necks_and_heads_keep_their_function() -> None:
         merged = model.fuse(verbose=False)
         got = raw_output(to_stock(merged), noise(64)).double()
         assert float((got - reference).abs().max() / reference.abs().max()) < 1e-5
+
+
+@pytest.mark.slow
+def test_every_task_collapses_to_a_stock_network(lively_other: Path, tmp_path: Path) -> None:
+    model = VanillaYOLO(lively_other)
+    result = model.collapse(tmp_path / "collapsed.pt", imgsz=64)
+    assert result.equality is not None
+    assert isinstance(result.equality, Equality)
+    assert result.equality.boxes == result.equality.matched > 10
+    stock = YOLO(result.checkpoint)
+    assert stock.task == model.task
+    assert type(stock.model).__module__ == "ultralytics.nn.tasks"
+    assert result.description is not None
+    reference = raw_outputs(copy.deepcopy(model.model).double().eval(), noise(64).double()).parts
+    for network in (stock.model, load_collapsed(result.description)):
+        for name, got in raw_outputs(network.eval().float(), noise(64)).parts.items():
+            assert (got.double() - reference[name]).abs().max() <= 1e-4 * reference[name].abs().max(), name

@@ -8,6 +8,7 @@ from typing import Any
 
 import cv2
 import numpy as np
+import onnx
 import pytest
 import torch
 import yaml
@@ -26,6 +27,7 @@ from vanillayolo.yolo import VanillaModel, files
 from vanillayolo.yolo.architecture import dump_yaml
 from vanillayolo.yolo.files import ExportedFile, missing_packages, own_conf
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image
+from vanillayolo.yolo.tasks import TASKS
 
 export_module = importlib.import_module("vanillayolo.deploy.export")  # the package's name is the function
 
@@ -377,3 +379,33 @@ def test_versions_of_packages_are_read() -> None:
     assert missing_packages(["torch", "torch>=2.6", "ultralytics>=8.4.190,<8.5"]) == []
     wanted = ["torch>=99", "no-such-package", "torch==1.0"]
     assert missing_packages(wanted) == wanted
+
+
+@pytest.mark.slow
+def test_every_output_of_every_task_is_proven(lively_other: Path, lively_data: Path, tmp_path: Path) -> None:
+    """In ONNX and OpenVINO; a fault in the last layer of a branch is named by the output that it is in."""
+    best = tmp_path / "best.pt"
+    best.write_bytes(lively_other.read_bytes())
+    source = lively_data.parent / "images" / "val"
+    given = {"imgsz": 64, "source": source}
+    task = TASKS[VanillaYOLO(best).task]
+    for format, settings in (("onnx", {"simplify": False}), ("openvino", {})):
+        proof = export(best, format=format, **given, **settings).verification
+        assert proof is not None
+        assert proof.verdict == "verified"
+        (record,) = proof.records.values()
+        assert {"boxes", "scores", task.extra, *task.maps} <= {output.name for output in record.outputs}
+        assert record.boxes > 10
+        assert (record.masks or 0) > 0.99 or not task.maps
+    model = onnx.load(best.with_suffix(".onnx"))
+    weights = {x.name: x for x in model.graph.initializer}
+    last = "proto.cv3.conv" if task.maps else "cv4.1.2"
+    (name,) = (key for key in weights if key.endswith(f"{last}.weight"))
+    weights[name].CopyFrom(onnx.numpy_helper.from_array(1.1 * onnx.numpy_helper.to_array(weights[name]), name))
+    onnx.save(model, tmp_path / "wrong.onnx")
+    result = verify(tmp_path / "wrong.onnx", best, source=source)
+    named = task.maps[0] if task.maps else task.extra
+    assert result.verdict.startswith(f"NOT VERIFIED: {named} at 64x64 differ by")
+    for settings in ({"nms": True}, {"int8": True, "data": str(lively_data)}):
+        with pytest.raises(UsageError, match="detectors"):
+            export(best, format="onnx", **settings)

@@ -19,13 +19,14 @@ from vanillayolo.deploy.power import (
     measure_power,
     planted,
     row_outputs,
-    with_classes_swapped,
 )
 from vanillayolo.deploy.verification import TOLERANCES, Verification
 from vanillayolo.deploy.verify import judge_of, surest
 from vanillayolo.nn import set_negative_slope
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image
 from vanillayolo.yolo.opened import example_images, merged_network
+from vanillayolo.yolo.outputs import Outputs
+from vanillayolo.yolo.tasks import TASKS
 
 
 def power_of(checkpoint: Path, source: Path, kind: str = "float32") -> tuple[Power, nn.Module, dict[str, Any]]:
@@ -97,15 +98,16 @@ def test_faults_are_what_they_are_called() -> None:
 def test_the_two_surest_classes_change_places() -> None:
     raw = torch.zeros(1, 7, 2)
     raw[0, 4:, 0] = torch.tensor([0.1, 0.9, 0.5])
-    swapped = with_classes_swapped(raw, 4)
+    swapped = Outputs(raw).with_classes_swapped().raw
     assert swapped[0, 4:, 0].tolist() == pytest.approx([0.1, 0.5, 0.9])
-    assert with_classes_swapped(torch.tensor([[0.2, 0.7, 0.1]]), 0)[0].tolist() == pytest.approx([0.7, 0.2, 0.1])
+    of_classifier = Outputs(torch.tensor([[0.2, 0.7, 0.1]]), task=TASKS["classify"])
+    assert of_classifier.with_classes_swapped().raw[0].tolist() == pytest.approx([0.7, 0.2, 0.1])
 
 
 def test_a_large_network_has_faults_in_evenly_spaced_layers(lively: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vanillayolo.deploy.power.BUDGET", 0)
     network = merged_network(lively)
     x = torch.rand(1, 3, 64, 64)
-    power = measure_power(network, x, lambda wanted, changed: not torch.equal(wanted, changed))
+    power = measure_power(network, x, lambda wanted, changed: not torch.equal(wanted.raw, changed.raw))
     assert power.layers == 8
     assert raw_output(network, x).isfinite().all()

@@ -15,6 +15,8 @@ from vanillayolo.deploy.verification import TOLERANCES, MeanAveragePrecision
 from vanillayolo.errors import VerificationError
 from vanillayolo.yolo.files import Suppression
 from vanillayolo.yolo.inference import suppress
+from vanillayolo.yolo.outputs import Outputs
+from vanillayolo.yolo.tasks import TASKS
 
 
 def found(kind: str = "float32", **changes: Any) -> Verification:
@@ -105,9 +107,9 @@ def test_what_is_not_finite_is_never_equal(value: float, side: int, tmp_path: Pa
     bad[0, 5, 3] = value
     pair = [(bad, raw), (raw, bad), (bad, bad)][side]
     outputs: list[Any] = [Equality(), LogitEquality(), ProbabilityEquality()]
-    outputs[0].add(*pair)
+    outputs[0].add(*map(Outputs, pair))
     for record in outputs[1:]:
-        record.add(*(x.flatten(1) for x in pair))
+        record.add(*(Outputs(x.flatten(1), task=TASKS["classify"]) for x in pair))
     for record in outputs:
         assert max(output.relative for output in record.outputs) == np.inf
     for kind in TOLERANCES:
@@ -127,17 +129,17 @@ def test_suppression_inside_is_judged_by_its_own_settings() -> None:
     file = suppress(raw, 0.25, max_det=3)[0]
     for most, equal in ((3, True), (300, False)):
         record = Equality()
-        record.add_suppressed(raw, file, Suppression(max_det=most), 0.25, 0.9, 0.001)
+        record.add_suppressed(Outputs(raw), file, Suppression(max_det=most), 0.25, 0.9, 0.001)
         assert (record.matched == record.boxes > 0) == equal
     raw[0, :4, 1] = raw[0, :4, 0]
     raw[0, 4:, 1] = torch.tensor([0.0, 0.85])
     file = suppress(raw, 0.25, agnostic=True)[0]
     for agnostic in (True, False):
         record = Equality()
-        record.add_suppressed(raw, file, Suppression(agnostic_nms=agnostic), 0.25, 0.9, 0.001)
+        record.add_suppressed(Outputs(raw), file, Suppression(agnostic_nms=agnostic), 0.25, 0.9, 0.001)
         assert (record.matched == record.boxes == 9) == agnostic
     file[0, 0] = torch.nan
-    record.add_suppressed(raw, file, Suppression(), 0.25, 0.9, 0.001)
+    record.add_suppressed(Outputs(raw), file, Suppression(), 0.25, 0.9, 0.001)
     assert record.worst.relative == np.inf
 
 

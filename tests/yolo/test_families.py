@@ -6,7 +6,8 @@ from torch import nn
 from vanillayolo.errors import ModelNameError
 from vanillayolo.nn import VARIANTS, Stage
 from vanillayolo.yolo import VanillaDetectionModel, model_yaml
-from vanillayolo.yolo.families import DESIGN_NECK, DESIGNS, FAMILIES, NECKS
+from vanillayolo.yolo.families import DESIGN_NECK, DESIGNS, FAMILIES, NECK_MAPS, NECKS, with_head
+from vanillayolo.yolo.tasks import TASKS
 
 
 def test_the_heads_branches_are_stages_in_n_under_its_own_neck_alone() -> None:
@@ -22,7 +23,7 @@ def test_a_design_has_its_neck_and_stages_in_the_head_at_every_letter(design: st
     for letter in "ns":
         cfg = model_yaml(f"yolo11{letter}-vanillanet-{design}")
         assert cfg["family"]["variant"] == design
-        assert cfg["head"] == NECKS[DESIGN_NECK[design]]
+        assert cfg["head"] == with_head(DESIGN_NECK[design])
         assert cfg["head_stages"] == {"box": 2, "class": 2, "act_num": 2}
     with pytest.raises(ModelNameError, match=f"yolo11n-vanillanet-{design}"):
         model_yaml(f"yolo11n-vanillanet-{design}-paper")  # a design has no widths of the paper
@@ -48,8 +49,8 @@ def test_letters_grow(family: str) -> None:
 
 
 @pytest.mark.parametrize("neck", NECKS.values(), ids=NECKS)
-def test_a_neck_reads_rows_that_come_before_and_ends_in_the_head(neck: list[list[object]]) -> None:
+def test_a_neck_reads_rows_that_come_before_and_a_head_reads_its_last(neck: list[list[object]]) -> None:
     for number, (source, *_) in enumerate(neck, start=4):
         assert all(-1 <= row < number for row in (source if isinstance(source, list) else [source]))
-    assert [row[2] for row in neck].count("Detect") == 1
-    assert neck[-1][2] == "Detect"
+    assert {task.head for task in TASKS.values()}.isdisjoint(row[2] for row in neck)
+    assert len(neck) + 4 == NECK_MAPS[-1] + 1

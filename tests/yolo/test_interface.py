@@ -320,8 +320,10 @@ def test_files_that_we_cannot_use_are_told_apart(tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("no weights")
     (tmp_path / "folder").mkdir()
     torch.save({"weight": torch.zeros(2)}, tmp_path / "state.pt")
-    YOLO("yolo11n-seg.yaml", verbose=False).save(tmp_path / "segmenter.pt")
-    told = {"notes.txt": "neither", "folder": "neither", "state.pt": "not a loadable", "segmenter.pt": "segment"}
+    stock = YOLO("yolo11n.yaml", verbose=False)
+    stock.model.task = "semantic"
+    stock.save(tmp_path / "other.pt")
+    told = {"notes.txt": "neither", "folder": "neither", "state.pt": "not a loadable", "other.pt": "semantic"}
     for name, reason in told.items():
         with pytest.raises(CheckpointError, match=reason) as error:
             VanillaYOLO(tmp_path / name)

@@ -39,6 +39,7 @@ def check_data(
     datasets_dir: Path | None = None,
     background: bool = False,
     may_fetch: bool = True,
+    task: str = "detect",
 ) -> Path:
     """Check a dataset and return a data YAML that Ultralytics can use from any current folder.
 
@@ -55,6 +56,7 @@ def check_data(
         datasets_dir: Ultralytics' own folder of datasets; a relative ``path`` is also tried there.
         background: Whether a split may have no label file at all: it is validated without metrics, which is said.
         may_fetch: Whether Ultralytics may do what ``download`` says.
+        task: What is trained, which decides what a label row has to be.
 
     Returns:
         The absolute path of the user's own YAML where Ultralytics resolves it alike, else of a copy in the cache folder
@@ -85,7 +87,9 @@ def check_data(
             "read what it does, fetch them by hand, or unset ULTRALYTICS_SAFE_LOAD if you trust it"
         )
     root = find_root(source, wanted, datasets_dir)
-    rules = LabelRules(len(names), _keypoint_numbers(source))
+    rules = LabelRules(len(names), _kpt_shape(source), task)
+    if task == "pose" and not rules.keypoint_numbers:
+        raise DataError(f"{source.file}: the key 'kpt_shape' is missing; give [points, 2 or 3] for task=pose")
     for split in splits:
         _check_split(f"{source.file.name}: {split}", root, entries[split], rules, background)
     return source.file if _resolves_alike(source, root) else _resolved_copy(source, root)
@@ -118,11 +122,9 @@ def _existing(root: Path, entry: str, owner: str) -> Path:
     raise DataError(f"{owner}: '{entry}' leads to {place}, which does not exist; {hint}")
 
 
-def _keypoint_numbers(source: DataYaml) -> int:
-    shape = source.data.get("kpt_shape")
-    if isinstance(shape, list) and len(shape) == 2 and all(isinstance(n, int) for n in shape):
-        return int(shape[0]) * int(shape[1])
-    return 0
+def _kpt_shape(source: DataYaml) -> tuple[int, int]:
+    points, numbers = source.data.get("kpt_shape") or (0, 0)  # its form is checked
+    return points, numbers
 
 
 def _resolves_alike(source: DataYaml, root: Path) -> bool:

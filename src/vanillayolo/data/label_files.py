@@ -34,17 +34,31 @@ SMALLEST_IMAGE = 10  # pixels a side; Ultralytics leaves out what is smaller
 CHUNK = 256  # files per task: a task per file would spend more on queues than on reading
 
 
+#: Tasks whose labels are polygons.
+NEEDS_POLYGONS = {
+    "segment": "a polygon: 'class x1 y1 x2 y2 x3 y3 ...'",
+    "obb": "four corners: 'class x1 y1 x2 y2 x3 y3 x4 y4'",
+}
+
+
 @dataclass(frozen=True)
 class LabelRules:
     """What a row of a label file may hold.
 
     Attributes:
         classes: Number of classes; class ids run from 0 to one less.
-        keypoint_numbers: Numbers that follow the box in a pose dataset (``kpt_shape``), else 0.
+        kpt_shape: Key points after the box in a pose dataset and numbers of each, else (0, 0).
+        task: What is trained: segment and obb need polygons, pose needs key points.
     """
 
     classes: int
-    keypoint_numbers: int = 0
+    kpt_shape: tuple[int, int] = (0, 0)
+    task: str = "detect"
+
+    @property
+    def keypoint_numbers(self) -> int:
+        """Numbers that follow the box."""
+        return self.kpt_shape[0] * self.kpt_shape[1]
 
 
 @dataclass(frozen=True)
@@ -227,11 +241,20 @@ def _row_fault(row: list[str], rules: LabelRules) -> str:
         return (
             f"{len(row)} numbers; a row is 'class x y width height', or a class and at least three points of a polygon"
         )
+    if rules.task in NEEDS_POLYGONS and not polygon:
+        return f"a box, where task={rules.task} needs {NEEDS_POLYGONS[rules.task]}"
+    if rules.task == "pose" and len(row) != 5 + rules.keypoint_numbers:
+        wanted = 5 + rules.keypoint_numbers
+        return (
+            f"{len(row)} numbers; a class, a box and the key points of kpt_shape {list(rules.kpt_shape)} are {wanted}"
+        )
     try:
         values = [float(text) for text in row]
     except ValueError:
         return f"{shown(' '.join(row))} holds something that is no number; write 'class x y width height'"
     number, places = values[0], values[1:5] if box else values[1:]
+    if rules.task == "pose":
+        places = values[1:5] + [x for i, x in enumerate(values[5:]) if i % rules.kpt_shape[1] < 2]
     if number % 1 != 0:  # also true of nan and inf
         return f"class {row[0]} is no integer; classes run from 0 to {rules.classes - 1}"
     if not 0 <= number < rules.classes:
@@ -242,6 +265,6 @@ def _row_fault(row: list[str], rules: LabelRules) -> str:
     # Ultralytics trains on the box around a polygon, which may be too wide although every point is within the tolerance
     if not box and max(max(axis) - min(axis) for axis in (places[::2], places[1::2])) > 1 + TOLERANCE - FLOAT32_STEP:
         return f"{shown(' '.join(row))} is wider or higher than its image"
-    if box and min(places[2:]) < 0:
+    if box and min(places[2:4]) < 0:
         return f"{shown(' '.join(row))} has a negative width or height"
     return ""

@@ -6,16 +6,15 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from torch import Tensor
-
-from vanillayolo.errors import UsageError, VerificationError
-from vanillayolo.yolo.inference import cropped, raw_output, read_image
+from vanillayolo.errors import UsageError
+from vanillayolo.yolo.inference import cropped, read_image
 from vanillayolo.yolo.opened import Opened
+from vanillayolo.yolo.outputs import Outputs, raw_outputs
 
 from .equality import ProbabilityEquality
 from .graph import precision
 from .power import FAULTS, OUTPUTS, Judge, doubts, measure_power
-from .running import batches, input_sizes, open_file, wrongly_said
+from .running import batches, input_sizes, open_file, same_shapes, wrongly_said
 from .verification import Verification
 
 #: By precision of the file, how far a probability may be from PyTorch's. It is a softmax, so its own scale is 1.
@@ -101,27 +100,23 @@ def verify_classifier(
     if kind not in TOLERANCES:
         raise UsageError(f"{path.name}: {kind}; a classifier is compared in {' and '.join(TOLERANCES)}.")
     origin = checkpoint.origin.name
-    said = wrongly_said(file, network, "classify")
+    said = wrongly_said(file, network, checkpoint.task)
     result = ClassifierVerification(path.name, origin, file.format, kind, False, where, said=said)
     for size in sizes:
         record = result.records[f"{size[0]}x{size[1]}"] = ProbabilityEquality()
         inputs = [cropped(read_image(image, checkpoint.channels), size[0]) for image in files]
         for x in batches(inputs, file.batch):
-            expected, got = raw_output(network, x), file(x)
-            if got.shape != expected.shape:
-                raise VerificationError(
-                    f"{path.name}: output {list(got.shape)}, not {list(expected.shape)} as its reference has."
-                )
-            record.add(expected, got)
+            expected = raw_outputs(network, x)
+            record.add(expected, same_shapes(expected, file.tensors(x), path.name))
     if not result.breaches:  # a wrong file needs no proof of what would have been seen
-        result.power = measure_power(network, inputs[0], told_apart(result.allowed), first=0)
+        result.power = measure_power(network, inputs[0], told_apart(result.allowed))
     return result
 
 
 def told_apart(allowed: float) -> Judge:
     """Return the judgement of a comparison of probabilities."""
 
-    def judge(expected: Tensor, changed: Tensor) -> bool:
+    def judge(expected: Outputs, changed: Outputs) -> bool:
         record = ProbabilityEquality()
         record.add(expected, changed)
         return not record.outputs[0].absolute <= allowed

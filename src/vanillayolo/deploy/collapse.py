@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
-from torch import Tensor, nn
+from torch import nn
 
 from vanillayolo.atomic import whole_set, write_whole
 from vanillayolo.errors import CheckpointError, MergeError, UsageError, one_line
@@ -24,15 +24,15 @@ from vanillayolo.yolo import VanillaModel
 from vanillayolo.yolo.arguments import fitting_imgsz
 from vanillayolo.yolo.inference import (
     checkpoint,
-    cropped,
-    letterbox,
-    raw_output,
+    raw_outputs,
     read_image,
 )
 from vanillayolo.yolo.merging import MergingMixin, student
-from vanillayolo.yolo.opened import Opened, open_checkpoint
-from vanillayolo.yolo.pictures import channels_of
+from vanillayolo.yolo.opened import Opened, choose_branches, open_checkpoint
+from vanillayolo.yolo.outputs import Outputs
+from vanillayolo.yolo.pictures import channels_of, network_input
 from vanillayolo.yolo.stock import build_stock, to_stock
+from vanillayolo.yolo.tasks import ONE_TO_ONE, TASKS
 from vanillayolo.yolo.yaml_check import check_yaml
 
 from .description import FORMAT, check_description, check_weights_file
@@ -70,44 +70,29 @@ class Collapsed:
         return [*([NO_BOX] if empty else []), *doubts(self.power, FAULTS[0], OUTPUTS)]
 
 
-#: What a collapsed network of each task takes and gives, in words.
-INTERFACES = {
-    "detect": {
-        "input": "float32 {taken} [batch, {channels}, height, width] in 0..1, letterboxed with grey 114",
-        "output": "[batch, 4 + classes, anchors]: box centre x, y, width, height in pixels, then class scores",
-    },
-    "classify": {
-        "input": "float32 {taken} [batch, {channels}, height, width] in 0..1, shorter side resized, centre cropped",
-        "output": "[batch, classes]: probabilities",
-    },
-}
-
-
 def compare_networks(
     reference: nn.Module, other: nn.Module, images: list[Path], imgsz: int, task: str = "detect"
 ) -> Equality | LogitEquality:
     """Compare two networks of a task on images, each in its own precision."""
-    equality: Equality | LogitEquality = LogitEquality() if task == "classify" else Equality()
-    prepare = cropped if task == "classify" else letterbox
+    equality: Equality | LogitEquality = Equality() if TASKS[task].finds_boxes else LogitEquality()
     for path in images:
-        x = prepare(read_image(path, channels_of(other)), imgsz)
-        a, b = (raw_output(m, x.to(next(m.parameters()).dtype)) for m in (reference, other))
+        x = network_input(task, read_image(path, channels_of(other)), imgsz)
+        a, b = (raw_outputs(m, x.to(next(m.parameters()).dtype)) for m in (reference, other))
         equality.add(a, b)
     return equality
 
 
 def equality_power(network: nn.Module, images: list[Path], imgsz: int, task: str) -> Power:
     """Return the faults that :func:`compare_networks` would have seen on the image with the highest score."""
-    prepare, first = (cropped, 0) if task == "classify" else (letterbox, 4)
-    inputs = [prepare(read_image(path, channels_of(network)), imgsz) for path in images]
-    best = max(inputs, key=lambda x: float(raw_output(network, x)[:, first:].max()))
+    inputs = [network_input(task, read_image(path, channels_of(network)), imgsz) for path in images]
+    best = max(inputs, key=lambda x: float(raw_outputs(network, x).scores.max()))
 
-    def judge(wanted: Tensor, changed: Tensor) -> bool:
-        record = LogitEquality() if task == "classify" else Equality()
+    def judge(wanted: Outputs, changed: Outputs) -> bool:
+        record = Equality() if TASKS[task].finds_boxes else LogitEquality()
         (record.add if isinstance(record, LogitEquality) else record.add_outputs)(wanted, changed)
         return not record.worst.relative <= TOLERANCE
 
-    return measure_power(network, best, judge, first)
+    return measure_power(network, best, judge)
 
 
 @checked
@@ -117,6 +102,7 @@ def collapse(
     source: str | Path | None = None,
     data: str | None = None,
     imgsz: int | None = None,
+    nms: bool | None = None,
 ) -> Collapsed:
     """Write ``NAME-collapsed.pt`` (stock classes only), ``.safetensors`` and ``.json`` of a trained network.
 
@@ -126,6 +112,7 @@ def collapse(
         source: image or folder for the equality record.
         data: data YAML (a classifier: folder) whose validation images serve instead; the training's own by default.
         imgsz: image size of the comparison, pixels; the training's own by default.
+        nms: False keeps, of YOLO26's two sets of branches, the one that needs no suppression; else the other is kept.
 
     Raises:
         MergeError: when a slope is below 1, the network has no stock form, or the result is not equal.
@@ -140,13 +127,15 @@ def collapse(
         return _already_collapsed(origin, Path(path) if path else None)
     opened.check_whole()
     reference = copy.deepcopy(network).double().eval()
+    choose_branches(reference, nms is False)
     merged: Any = copy.deepcopy(network).float().eval()
+    choose_branches(merged, nms is False)
     merged.fuse(verbose=False)
     stock = to_stock(merged)
     stock.args = {}  # the training's arguments hold paths of the machine it ran on
 
-    size = imgsz or opened.imgsz or (224 if task == "classify" else 640)
-    size = fitting_imgsz(size) if task == "detect" else size
+    size = imgsz or opened.imgsz or TASKS[task].imgsz
+    size = fitting_imgsz(size) if TASKS[task].finds_boxes else size
     images, where = opened.images(opened.checked_data(data) if data else None, source)
     before, after = (sum(p.numel() for p in m.parameters()) for m in (network, merged))
     record = {"format": FORMAT, "parameters": {"training": before, "merged": after}}
@@ -175,8 +164,12 @@ def _target(path: str | Path) -> Path:
 
 def _without_pickle(stock: Any, record: dict[str, Any], task: str, target: Path) -> None:
     """Write, beside ``target``, the weights and the description from which :func:`load_collapsed` rebuilds."""
-    taken = {3: "RGB"}.get(channels_of(stock), f"{channels_of(stock)} channels")
-    words = {key: text.format(channels=channels_of(stock), taken=taken) for key, text in INTERFACES[task].items()}
+    channels = channels_of(stock)
+    taken = {3: "RGB"}.get(channels, f"{channels} channels")
+    words = {
+        "input": f"float32 {taken} [batch, {channels}, height, width] in 0..1, {TASKS[task].taken}",
+        "output": ONE_TO_ONE if getattr(stock, "end2end", False) else TASKS[task].gives,
+    }
     description = {
         **record,
         "yaml": stock.yaml,

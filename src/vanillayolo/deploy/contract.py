@@ -10,8 +10,9 @@ from vanillayolo.atomic import write_whole
 from vanillayolo.environment import __version__
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo.files import ExportedFile, Suppression, contract_file, digest_of, metadata_of
+from vanillayolo.yolo.tasks import TASKS
 
-from .formats import FORMATS, PIXELS
+from .formats import FORMATS, PIXELS, Format
 from .verification import Verification
 
 #: Of the keys and what they mean; a reader refuses a higher one.
@@ -60,13 +61,13 @@ def contract_of(path: Path, name: str, format: str, task: str, proof: Verificati
         "format": format,
         "task": task,
         "input": {**given, "range": [0, 1], "stride": int(said["stride"]), **said.get("input", {})},
-        "preprocessing": CROP if task == "classify" else LETTERBOX,
-        "outputs": said.get("maps") or [{"name": row.output, "type": "float32", **_output(said, row.unit, task)}],
+        "preprocessing": LETTERBOX if TASKS[task].finds_boxes else CROP,
+        "outputs": said.get("maps") or _outputs(said, row, task),
         "names": names,
     }
     if said.get("decode") == "outside":
         contract["decode"] = {"bins": said["bins"], **DECODE}
-    if task != "classify":
+    if TASKS[task].finds_boxes:
         inside = bool(said.get("end2end"))
         own = said.get("args") or {} if inside else {}
         values = {k: v if own.get(k) is None else own[k] for k, v in asdict(Suppression()).items()}
@@ -76,15 +77,22 @@ def contract_of(path: Path, name: str, format: str, task: str, proof: Verificati
     return contract
 
 
-def _output(said: dict[str, Any], unit: str, task: str) -> dict[str, Any]:
-    """Return what the first output of a file with decode holds."""
-    if task == "classify":
-        return {"axes": ["image", "class"], "holds": ["probability"]}
+def _outputs(said: dict[str, Any], row: Format, task: str) -> list[dict[str, Any]]:
+    """Return what the outputs of a file with decode hold; those after the first are numbered on."""
+    first: dict[str, Any] = {"axes": ["image", "class"], "holds": ["probability"]}
+    more = MORE.get(task, [])
     if said.get("end2end"):
-        holds = ["x1", "y1", "x2", "y2", "score", "class", *MORE.get(task, [])]
-        return {"axes": ["image", "box", "value"], "holds": holds, "unit": PIXELS}
-    holds = ["centre x", "centre y", "width", "height", "score of each class", *MORE.get(task, [])]
-    return {"axes": ["image", "value", "anchor"], "holds": holds, "unit": unit}
+        holds = ["x1", "y1", "x2", "y2", "score", "class", *more]
+        first = {"axes": ["image", "box", "value"], "holds": holds, "unit": PIXELS}
+    elif TASKS[task].finds_boxes:
+        holds = ["centre x", "centre y", "width", "height", "score of each class", *more]
+        first = {"axes": ["image", "value", "anchor"], "holds": holds, "unit": row.unit}
+    outputs: list[dict[str, Any]] = [{"name": row.output, "type": "float32", **first}]
+    for number, name in enumerate(TASKS[task].maps, start=1):
+        own = row.output and row.output.replace("0", str(number))
+        axes = ["image", "number", "row", "column"]
+        outputs.append({"name": own, "type": "float32", "axes": axes, "holds": [name]})
+    return outputs
 
 
 def write_contract(path: Path, contract: dict[str, Any]) -> Path:

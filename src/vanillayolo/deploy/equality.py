@@ -1,4 +1,4 @@
-"""How equal two detectors are, in numbers: raw outputs and final boxes on the same images."""
+"""How equal two networks are, in numbers: every output, and what is found, on the same images."""
 
 from __future__ import annotations
 
@@ -6,11 +6,10 @@ import math
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from vanillayolo.yolo.files import Suppression
-from vanillayolo.yolo.inference import suppress
+from vanillayolo.yolo.outputs import Outputs, mask_overlap
 
 #: A box is matched when the other network has one of its class that overlaps at least so much,
 MATCH_IOU = 0.9
@@ -25,7 +24,7 @@ class Difference:
     """Difference of one output over all images.
 
     Attributes:
-        name: ``boxes`` (xywh, pixels) or ``scores`` (0 to 1).
+        name: as in :attr:`vanillayolo.yolo.outputs.Outputs.parts`: ``boxes`` (xywh, pixels), ``scores`` (0 to 1) ...
         absolute: largest absolute difference, in the output's unit.
         relative: that divided by the reference's largest magnitude.
     """
@@ -53,7 +52,14 @@ class Compared:
     @property
     def worst(self) -> Difference:
         """The output with the largest relative difference."""
-        return max(self.outputs, key=lambda d: d.relative)
+        return max(self.outputs, key=lambda d: d.relative, default=Difference("outputs"))
+
+    def output(self, name: str) -> Difference:
+        """The output of a name; a new one where there is none yet."""
+        found = next((d for d in self.outputs if d.name == name), None)
+        if found is None:
+            self.outputs.append(found := Difference(name))
+        return found
 
     def to_dict(self) -> dict[str, Any]:
         """Return the record as plain data."""
@@ -70,100 +76,109 @@ class Equality(Compared):
         boxes: boxes that the reference finds after suppression.
         matched: how many of them the other network finds too.
         extra: boxes that only the other network finds.
+        masks: mean overlap of the masks of matched boxes; None of networks without masks.
     """
 
     images: int = 0
-    outputs: list[Difference] = field(default_factory=lambda: [Difference("boxes"), Difference("scores")])
+    outputs: list[Difference] = field(default_factory=list)
     boxes: int = 0
     matched: int = 0
     extra: int = 0
+    masks: float | None = None
 
     def __str__(self) -> str:
         """Return the record in one line."""
         parts = [f"{d.name} {d.absolute:.2g} ({d.relative:.1e} relative)" for d in self.outputs]
-        return f"{self.images} images: largest difference {', '.join(parts)}; boxes matched {self.matched}/{self.boxes}"
+        masks = "" if self.masks is None else f", their masks overlap by {self.masks:.4f}"
+        found = f"boxes matched {self.matched}/{self.boxes}{masks}"
+        return f"{self.images} images: largest difference {', '.join(parts)}; {found}"
 
     def add(
         self,
-        reference: Tensor,
-        other: Tensor,
+        reference: Outputs,
+        other: Outputs,
         conf: float = 0.25,
         iou: float = MATCH_IOU,
         score: float = MATCH_SCORE,
     ) -> None:
-        """Add one batch of raw outputs ``[batch, 4 + classes, anchors]`` of both networks."""
+        """Add one batch of outputs of both networks."""
         self.add_outputs(reference, other)
         least = max(conf - score, conf / 2)
-        both = (suppress(raw.float(), least) for raw in (reference, other))
-        for a, b in zip(*both, strict=True):
-            self.add_boxes(a, b, conf, iou, score)
+        for i, (a, b) in enumerate(zip(reference.objects(least), other.objects(least), strict=True)):
+            pairs = self.add_boxes(a, b, conf, iou, score, reference)
+            if reference.task.maps and pairs:
+                ours, theirs = zip(*pairs, strict=True)
+                self.add_masks(mask_overlap(reference.masks(a[[*ours]], i), other.masks(b[[*theirs]], i)))
 
-    def add_outputs(self, reference: Tensor, other: Tensor) -> None:
-        """Add the differences of one batch of raw outputs, not their boxes."""
-        reference, other = reference.double(), other.double()
-        for output, part in zip(self.outputs, (slice(0, 4), slice(4, None)), strict=True):
-            output.add(reference[:, part], other[:, part])
+    def add_masks(self, overlap: Tensor) -> None:
+        """Add the overlaps ``[n]`` of the masks of the boxes that were matched last."""
+        before = (self.masks or 0.0) * (self.matched - len(overlap))
+        self.masks = (before + float(overlap.sum())) / max(self.matched, 1)
+
+    def add_outputs(self, reference: Outputs, other: Outputs) -> None:
+        """Add the differences of one batch of outputs, not what is found by them."""
+        others = other.parts
+        for name, part in reference.parts.items():
+            self.output(name).add(part.double(), others[name].double())
 
     def add_suppressed(
-        self, raw: Tensor, boxes: Tensor, inside: Suppression, conf: float, iou: float, score: float
+        self, raw: Outputs, boxes: Tensor, inside: Suppression, conf: float, iou: float, score: float
     ) -> None:
         """Add what suppression inside a file left of one image, against the reference's raw output.
 
         Args:
-            raw: ``[1, 4 + classes, anchors]`` of the reference.
+            raw: the reference's outputs for one image.
             boxes: ``[n, 6]`` of the file; score 0 where there is no box.
             inside: the settings of the suppression in the file.
             conf: score from which boxes are compared.
             iou: overlap from which a box is found.
             score: difference of its scores up to which it is.
         """
-        for output, values in zip(self.outputs, (boxes, raw), strict=True):
-            output.add(values, values)  # infinite where not finite: neither > 0 nor suppression shows that
+        for name, values in (("boxes", boxes), ("scores", raw.raw)):
+            self.output(name).add(values, values)  # infinite where not finite: neither > 0 nor suppression shows that
         least = max(conf - 2 * score, conf / 4)
-        wanted = suppress(raw.float(), least, inside.iou, inside.agnostic_nms, MANY)[0]
+        wanted = raw.objects(least, inside.iou, inside.agnostic_nms, MANY)[0]
         if len(wanted) > inside.max_det:  # which of nearly equal boxes is the last one is decided by rounding
             conf = max(conf, float(wanted[inside.max_det - 1, 4]) + score)
         self.add_boxes(wanted, boxes[boxes[:, 4] > 0], conf, iou, score)
 
     def add_boxes(
-        self, reference: Tensor, other: Tensor, conf: float, iou: float = MATCH_IOU, score: float = MATCH_SCORE
-    ) -> None:
-        """Add the final boxes ``[n, 6]`` of one image.
+        self,
+        reference: Tensor,
+        other: Tensor,
+        conf: float,
+        iou: float = MATCH_IOU,
+        score: float = MATCH_SCORE,
+        like: Outputs | None = None,
+    ) -> list[tuple[int, int]]:
+        """Add what is found in one image, ``[n, 6 + extra]``, and return the pairs of rows that match.
 
         Boxes with a score of ``conf`` have to be found by the other network; a bit below, they may be: a box whose
-        score is rounded across the threshold is no difference.
+        score is rounded across the threshold is no difference. Suppression gives the surest first.
         """
         self.images += 1
         sure, other_sure = (boxes[boxes[:, 4] >= conf] for boxes in (reference, other))
+        found = matches(sure, other, iou, score, like)
         self.boxes += len(sure)
-        self.matched += count_matches(sure, other, iou, score)
-        self.extra += len(other_sure) - count_matches(other_sure, reference, iou, score)
+        self.matched += len(found)
+        self.extra += len(other_sure) - len(matches(other_sure, reference, iou, score, like))
+        return found
 
 
-def count_matches(a: Tensor, b: Tensor, iou: float = MATCH_IOU, score: float = MATCH_SCORE) -> int:
-    """Return how many boxes ``[n, 6]`` of ``a`` have one of the same class and score in ``b``, each used once."""
-    return len(matches(a, b, iou, score))
-
-
-def matches(a: Tensor, b: Tensor, iou: float, score: float) -> list[tuple[int, int]]:
-    """Return the places in ``a`` and ``b`` of boxes ``[n, 6]`` of one class and score, best overlap first."""
+def matches(
+    a: Tensor, b: Tensor, iou: float = MATCH_IOU, score: float = MATCH_SCORE, like: Outputs | None = None
+) -> list[tuple[int, int]]:
+    """Return the rows of objects ``[n, 6 + extra]`` that are of the same class, score and place, each used once."""
     if not len(a) or not len(b):
         return []
     near = (a[:, None, 4] - b[None, :, 4]).abs() <= score
-    overlap = box_iou(a[:, :4], b[:, :4]) * (a[:, 5:6] == b[None, :, 5]) * near
+    overlap = (like or Outputs(a)).overlaps(a, b) * (a[:, 5:6] == b[None, :, 5]) * near
     found = []
     while overlap.numel() and float(overlap.max()) >= iou:
         row, column = divmod(int(overlap.argmax()), overlap.shape[1])
         overlap[row], overlap[:, column] = 0.0, 0.0
         found.append((row, column))
     return found
-
-
-def box_iou(a: Tensor, b: Tensor) -> Tensor:
-    """Return the overlap ``[n, m]`` of boxes ``[n, 4]`` and ``[m, 4]`` (xyxy)."""
-    from torchvision.ops import box_iou as torchvision_iou
-
-    return torch.as_tensor(torchvision_iou(a, b))
 
 
 @dataclass
@@ -188,11 +203,11 @@ class LogitEquality(Compared):
             f"({worst.relative:.1e} relative); same class {self.agreed}/{self.images}"
         )
 
-    def add(self, reference: Tensor, other: Tensor) -> None:
-        """Add one batch of probabilities ``[batch, classes]`` of both networks; their logarithms are compared."""
-        for scores in (reference, other):
+    def add(self, reference: Outputs, other: Outputs) -> None:
+        """Add one batch of both networks; the logarithms of their probabilities are compared."""
+        for scores in (reference.scores, other.scores):
             self.outputs[0].add(scores, scores)  # infinite where not finite: clamping would hide that
-        a, b = (scores.double().clamp_min(1e-30).log() for scores in (reference, other))
+        a, b = (x.scores.double().clamp_min(1e-30).log() for x in (reference, other))
         a, b = a - a.mean(1, keepdim=True), b - b.mean(1, keepdim=True)
         self.outputs[0].add(a, b)
         self.count(a, b)
@@ -209,9 +224,9 @@ class ProbabilityEquality(LogitEquality):
 
     outputs: list[Difference] = field(default_factory=lambda: [Difference("probabilities")])
 
-    def add(self, reference: Tensor, other: Tensor) -> None:
-        """Add one batch of probabilities ``[batch, classes]`` of both."""
+    def add(self, reference: Outputs, other: Outputs) -> None:
+        """Add one batch of both networks."""
         output = self.outputs[0]
-        output.add(reference.double(), other.double())
+        output.add(reference.scores.double(), other.scores.double())
         output.relative = output.absolute
-        self.count(reference, other)
+        self.count(reference.scores, other.scores)

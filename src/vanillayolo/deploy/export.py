@@ -17,6 +17,7 @@ from vanillayolo.yolo.arguments import check_device
 from vanillayolo.yolo.files import format_settings, quantize_word, write_file
 from vanillayolo.yolo.kinds import KINDS
 from vanillayolo.yolo.opened import Opened, open_checkpoint
+from vanillayolo.yolo.tasks import TASKS
 
 from .classifier import OF_DETECTORS
 from .contract import contract_of, write_contract
@@ -137,17 +138,21 @@ def for_target(target: str | None, format: str | None, settings: dict[str, Any])
     return chip.format, chip.rewrites
 
 
-def check_classifier(word: Any, settings: dict[str, Any]) -> None:
-    """Refuse what a classifier's file has not.
+def check_task(task: str, word: Any, settings: dict[str, Any]) -> None:
+    """Refuse what files of a task have not.
 
     Raises:
-        UsageError: for int8, or suppression of boxes.
+        UsageError: for int8, or suppression inside, of other tasks than detection.
     """
+    if task == "detect":
+        return
     if word == 8:
-        raise UsageError("int8 is for detectors; a classifier exports in float32 and float16.")
+        raise UsageError(f"int8 is for detectors; task={task} exports in float32 and float16.")
+    if settings.get("nms") is False:
+        raise UsageError(f"nms=False is for files of detectors, not of task={task}; omit nms.")
     for key in (*OF_DETECTORS, "target"):
-        if settings.get(key) is not None:
-            raise UsageError(f"export of a classifier has no key {key!r}: it finds no boxes.")
+        if settings.get(key) and (key in ("nms", "target") or not TASKS[task].finds_boxes):
+            raise UsageError(f"export of task={task} has no key {key!r}: it is for detectors.")
 
 
 def unverified(target: Path, ending: str) -> Path:
@@ -191,8 +196,7 @@ def export(
     if asked != format:
         check_page(settings)
     opened = open_checkpoint(model, "export takes a checkpoint (.pt)")
-    if opened.task == "classify":
-        check_classifier(word, {**settings, "target": target})
+    check_task(opened.task, word, {**settings, "target": target})
     opened.check_whole()
     checked = opened.checked_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
     comparison = {k: settings.pop(k) for k in ("source", "split") if k in settings}

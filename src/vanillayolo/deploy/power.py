@@ -16,7 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from vanillayolo.nn.hooks import listening
-from vanillayolo.yolo.inference import raw_output
+from vanillayolo.yolo.outputs import Outputs, raw_outputs
 
 #: Faults of one layer, from the smallest: its weights 1 % larger, its heaviest channel 0, all of it 0.
 FAULTS = ("1 % of a layer's weights", "a channel of a layer at 0", "a layer at 0")
@@ -30,7 +30,7 @@ NO_BOX = "no box was found, so boxes prove nothing"
 REMEDY = "train the network, or give source= or data= with objects that it finds"
 
 #: Says whether outputs of the reference, unchanged and changed, would be told apart.
-Judge = Callable[[Tensor, Tensor], bool]
+Judge = Callable[[Outputs, Outputs], bool]
 
 
 @dataclass
@@ -102,7 +102,7 @@ def row_outputs(network: nn.Module, x: Tensor) -> list[Any]:
     """Return what each row of Ultralytics' list of modules gives for an input."""
     outputs: list[Any] = []
     with listening(enumerate(rows_of(network)), lambda _, __, out: outputs.append(out)):
-        raw_output(network, x)
+        raw_outputs(network, x)
     return outputs
 
 
@@ -133,19 +133,11 @@ def multiply_adds(network: nn.Module, x: Tensor) -> float:
         total += out[0, 0].numel() * layer.weight.numel()
 
     with listening(((layer, layer) for layer in convolutions(network).values()), count):
-        raw_output(network, x)
+        raw_outputs(network, x)
     return total
 
 
-def with_classes_swapped(raw: Tensor, first: int) -> Tensor:
-    """Return outputs ``[batch, first + classes, ...]`` whose surest two classes have changed places."""
-    a, b = raw[:, first:].flatten(2).amax(2).amax(0).topk(2).indices if raw.dim() > 2 else raw[0].topk(2).indices
-    swapped = raw.clone()
-    swapped[:, first + a], swapped[:, first + b] = raw[:, first + b], raw[:, first + a]
-    return swapped
-
-
-def measure_power(network: nn.Module, x: Tensor, judge: Judge, first: int = 4) -> Power:
+def measure_power(network: nn.Module, x: Tensor, judge: Judge) -> Power:
     """Plant faults in a merged network, one after the other, and count those that a comparison would see.
 
     In each layer the faults are tried from the smallest on until one is seen. A network so large that this would take
@@ -155,9 +147,8 @@ def measure_power(network: nn.Module, x: Tensor, judge: Judge, first: int = 4) -
         network: the reference; it is left as it was.
         x: one input of the comparison, ``[1, channels, height, width]``.
         judge: the comparison.
-        first: rows of the output before the classes' scores: 4, or 0 of a classifier.
     """
-    wanted = raw_output(network, x)
+    wanted = raw_outputs(network, x)
     layers = list(convolutions(network).items())
     most = max(8, min(len(layers), int(BUDGET / (2 * multiply_adds(network, x)))))
     chosen = [layers[i] for i in sorted({round(i) for i in torch.linspace(0, len(layers) - 1, most).tolist()})]
@@ -167,12 +158,12 @@ def measure_power(network: nn.Module, x: Tensor, judge: Judge, first: int = 4) -
         before = outputs[: int(name.split(".")[1])]  # model.18.cv2...: what stands before its row stays as it is
         for fault in FAULTS:
             with planted(layer, fault), kept_rows(network, before):
-                changed = raw_output(network, x)
+                changed = raw_outputs(network, x)
             if judge(wanted, changed):
                 power.seen[fault] += 1
                 break
         else:
             power.blind.append(name)
-    if wanted.shape[1] - first > 1:
-        power.classes_swapped = judge(wanted, with_classes_swapped(wanted, first))
+    if wanted.scores.shape[1] > 1:
+        power.classes_swapped = judge(wanted, wanted.with_classes_swapped())
     return power

@@ -108,6 +108,8 @@ def quantize_export(
     if not data:
         raise DataError("int8 needs data=FILE.yaml: it is calibrated on images of the training split.")
     opened = open_checkpoint(checkpoint, "int8 starts from a checkpoint (.pt)")
+    if opened.task != "detect":
+        raise UsageError(f"int8 is for detectors; {opened.origin} is made for task={opened.task}.")
     origin, network = opened.origin, opened.merged()
     size = fitting_imgsz(imgsz or opened.imgsz or 640)
     modules = dict(network.named_modules())

@@ -8,10 +8,11 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vanillayolo.errors import CheckpointError, UsageError, one_line
+from vanillayolo.errors import CheckpointError, UsageError, VerificationError, one_line
 from vanillayolo.values import shown
 from vanillayolo.yolo.arguments import check_imgsz, fitting_imgsz
 from vanillayolo.yolo.files import ExportedFile
+from vanillayolo.yolo.outputs import Outputs
 
 from .formats import check_packages, format_of
 
@@ -62,6 +63,19 @@ def facts(task: Any, stride: Any, names: Any) -> dict[str, Any]:
     classes = names.items() if isinstance(names, dict) else enumerate(names or ())
     known = {"task": task, "stride": stride, **{f"class {number}": str(name) for number, name in classes}}
     return {key: value for key, value in known.items() if value is not None}
+
+
+def same_shapes(expected: Outputs, found: list[Tensor], name: str) -> Outputs:
+    """Return what a file gives under the names that its reference's outputs have.
+
+    Raises:
+        VerificationError: when it gives others.
+    """
+    wanted, got = ([list(x.shape) for x in tensors] for tensors in ((expected.raw, *expected.maps), found))
+    if wanted != got:
+        texts = [", ".join(map(str, shapes)) for shapes in (got, wanted)]
+        raise VerificationError(f"{name}: output {texts[0]}, not {texts[1]} as its reference has.")
+    return expected.like(found)
 
 
 def batches(inputs: list[Tensor], size: int) -> list[Tensor]:

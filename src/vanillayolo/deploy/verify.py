@@ -12,8 +12,9 @@ from vanillayolo.errors import UsageError, VerificationError
 from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaModel
 from vanillayolo.yolo.files import ExportedFile, Suppression, mean_average_precision
-from vanillayolo.yolo.inference import dataset_images, letterbox, raw_output, read_image, suppress
+from vanillayolo.yolo.inference import dataset_images, letterbox, read_image
 from vanillayolo.yolo.opened import Opened, open_checkpoint
+from vanillayolo.yolo.outputs import Outputs, raw_outputs
 from vanillayolo.yolo.pictures import channels_of, usable_images
 
 from .classifier import verify_classifier
@@ -22,7 +23,7 @@ from .graph import precision
 from .onnx_graph import suppression_settings
 from .operating import operating_point
 from .power import Judge, measure_power
-from .running import batches, input_sizes, open_file, wrongly_said
+from .running import batches, input_sizes, open_file, same_shapes, wrongly_said
 from .verification import MeanAveragePrecision, Tolerance, Verification
 
 #: Images that scores of an int8 file are compared on, at most.
@@ -38,7 +39,7 @@ def surest(reference: nn.Module, images: list[Tensor], least: float | None = Non
     highest is an untrained network's, 0.25 too: which of its thousands of equal boxes suppression leaves is decided by
     rounding.
     """
-    scores = [raw_output(reference, x)[:, 4:].amax(1) for x in images]
+    scores = [raw_outputs(reference, x).scores.amax(1) for x in images]
     highest = max(float(s.max()) for s in scores)
     conf = least or (highest / 2 if UNTRAINED <= highest < 0.25 else 0.25)
     return conf, images[max(range(len(images)), key=lambda i: int((scores[i] >= conf).sum()))]
@@ -53,6 +54,8 @@ def suppression_of(path: Path, file: ExportedFile, x: Tensor, **given: Any) -> S
     if not file.suppressed:
         return None
     longest = int(file(batches([x], file.batch)[0]).shape[1])
+    if file.one_to_one:
+        return Suppression(conf=0.001, iou=1.0, max_det=longest)
     known = {"max_det": longest} | {k: v for k, v in given.items() if v is not None}
     shown = suppression_settings(path) if file.format == "onnx" else {}
     return Suppression(**known | shown | file.suppression)
@@ -73,16 +76,12 @@ def compare_file(
     """
     record = Equality()
     for x in batches(images, file.batch):
-        expected, got = raw_output(reference, x), file(x)
+        expected, found = raw_outputs(reference, x), file.tensors(x)
         if inside:
-            for raw, boxes in zip(expected, got, strict=True):
-                record.add_suppressed(raw[None], boxes, inside, conf, allowed.iou, allowed.score)
+            for i, boxes in enumerate(found[0]):
+                record.add_suppressed(expected.image(i), boxes, inside, conf, allowed.iou, allowed.score)
             continue
-        if got.shape != expected.shape:
-            raise VerificationError(
-                f"{file.name}: output {list(got.shape)}, not {list(expected.shape)} as its reference has."
-            )
-        record.add(expected, got, conf, allowed.iou, allowed.score)
+        record.add(expected, same_shapes(expected, found, file.name), conf, allowed.iou, allowed.score)
     return record
 
 
@@ -90,7 +89,7 @@ def judge_of(result: Verification, inside: Suppression | None) -> Judge:
     """Return the judgement of a comparison of raw outputs of PyTorch, as the one of the file is."""
     allowed = result.tolerance
 
-    def judge(expected: Tensor, changed: Tensor) -> bool:
+    def judge(expected: Outputs, changed: Outputs) -> bool:
         record = Equality()
         trial = replace(result, records={"": record}, map=None)
         record.add_outputs(expected, changed)
@@ -98,7 +97,7 @@ def judge_of(result: Verification, inside: Suppression | None) -> Judge:
             return True
         if inside:
             record = trial.records[""] = Equality()
-            boxes = suppress(changed, inside.conf, inside.iou, inside.agnostic_nms, inside.max_det)[0]
+            boxes = changed.objects(inside.conf, inside.iou, inside.agnostic_nms, inside.max_det)[0]
             record.add_suppressed(expected, boxes, inside, result.conf, allowed.iou, allowed.score)
         else:
             record.add(expected, changed, result.conf, allowed.iou, allowed.score)
@@ -141,7 +140,8 @@ def compare_at_sizes(
     first = next(iter(inputs.values()))
     inside = suppression_of(path, file, first[0], **asked)
     # A file with suppression inside has no box below its own threshold: there, only PyTorch has.
-    result.conf, best = surest(network, first, inside.conf + result.tolerance.score if inside else None)
+    least = inside.conf + result.tolerance.score if inside and not file.one_to_one else None
+    result.conf, best = surest(network, first, least)
     for size, batch in inputs.items():
         result.records[size] = compare_file(file, network, batch, result.conf, result.tolerance, inside)
     return inside, best
@@ -188,14 +188,14 @@ def verify(
     checkpoint = open_checkpoint(reference, "the reference is a checkpoint (.pt)")
     if checkpoint.task == "classify":
         return verify_classifier(path, checkpoint, data, source, imgsz, images)
-    network = checkpoint.merged()
     checked = checkpoint.checked_data(data, ("val", split)) if data else None
     files, where = checkpoint.images(checked, source, images)
     file = open_file(path)
+    network = checkpoint.merged(file.one_to_one)
     sizes = input_sizes(file, imgsz, path.name)
     origin = checkpoint.origin.name
     kind = precision(path, file.format, file.metadata)
-    said = wrongly_said(file, network, "detect")
+    said = wrongly_said(file, network, checkpoint.task)
     result = Verification(path.name, origin, file.format, kind, file.suppressed, where, said=said)
     inside, best = compare_at_sizes(
         result, path, file, network, files, sizes, conf=conf, iou=iou, agnostic_nms=agnostic_nms
@@ -205,7 +205,7 @@ def verify(
         inputs = (letterbox(read_image(p, file.channels), sizes[0]) for p in pictures)
         result.operating = operating_point(file, network, inputs)
     if checked:
-        add_map(result, path, network, sizes[0], checked, split, inside)
+        add_map(result, path, network, sizes[0], checked, split, inside, checkpoint.task)
     if not result.breaches:  # a wrong file needs no proof of what would have been seen
         result.power = measure_power(network, best, judge_of(result, inside))
     return result
@@ -219,10 +219,11 @@ def add_map(
     data: str,
     split: str,
     inside: Suppression | None,
+    task: str,
 ) -> None:
     """Add mAP of file and network, both on letterboxed squares, with the suppression that the file has inside."""
     if size[0] != size[1]:
         result.note = f"mAP not taken: Ultralytics validates on squares, the file takes {size[0]}x{size[1]}"
         return
-    file_map, network_map = (mean_average_precision(m, data, size[0], split, inside) for m in (path, network))
+    file_map, network_map = (mean_average_precision(m, data, size[0], split, inside, task) for m in (path, network))
     result.map = MeanAveragePrecision(data, split, size[0], file_map, network_map)

@@ -17,7 +17,9 @@ from vanillayolo.errors import UsageError
 from vanillayolo.places import check_folder
 from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaModel
+from vanillayolo.yolo.architecture import name_for_task
 from vanillayolo.yolo.detectors import network
+from vanillayolo.yolo.tasks import TASKS
 from vanillayolo.yolo.threads import available_cores
 
 #: Chosen so that two cores finish in minutes, all included. The classes are others than those of pretraining.
@@ -88,17 +90,25 @@ def montage(pictures: list[Path], out: Path, columns: int = 3, side: int = 320) 
 
 
 @checked
-def demo(folder: str | Path = "demo", model: str = "yolo11n-vanillanet", epochs: int = TRAINING["epochs"]) -> Demo:
+def demo(
+    folder: str | Path = "demo",
+    model: str = "yolo11n-vanillanet",
+    epochs: int = TRAINING["epochs"],
+    task: str | None = None,
+) -> Demo:
     """Run the main job on data of the package's own making.
 
     Args:
         folder: where everything goes; what an earlier demo left there is replaced.
         model: any model name.
         epochs: length of the training.
+        task: what is found: detect, segment, pose or obb; the model's own where not given.
     """
     begin = time.perf_counter()
-    detector = VanillaModel(model)  # what cannot run is told before anything is written
-    if detector.task != "detect":
+    model = name_for_task(model, task)
+    detector = VanillaModel(model, task=task)  # what cannot run is told before anything is written
+    row = TASKS[str(detector.task)]
+    if not row.finds_boxes:
         raise UsageError(f"model={model}: made for task={detector.task}; give a detector, like yolo11n-vanillanet.")
     network(detector)  # an exported file has none, and does not train
     root = Path(folder).resolve()
@@ -109,27 +119,28 @@ def demo(folder: str | Path = "demo", model: str = "yolo11n-vanillanet", epochs:
         shutil.rmtree(root / old, ignore_errors=True)
     if (root / "scenes" / "scenes.json").is_file():  # ours, perhaps an older version's
         shutil.rmtree(root / "scenes")
-    data = write_scenes(root / "scenes", SceneSettings(**SCENES), workers=available_cores())
+    data = write_scenes(root / "scenes", SceneSettings(**SCENES, task=str(detector.task)), workers=available_cores())
     common: dict[str, Any] = {"project": str(root), "exist_ok": True, "verbose": False}
     imgsz = TRAINING["imgsz"]
 
     untrained = VanillaModel(model).val(data=str(data), imgsz=imgsz, name="val-untrained", plots=False, **common)
     detector.train(data=str(data), name="train", **{**TRAINING, "epochs": epochs}, **common)
     best = Path(detector.trainer.best)
-    trained = detector.metrics.box.map
+    trained = getattr(detector.metrics, row.metric).map
 
     result = collapse(best)
     deployed = VanillaModel(result.checkpoint)
     metrics = deployed.val(data=str(data), imgsz=imgsz, name="val", **common)
+    before, after = (getattr(found, row.metric) for found in (untrained, metrics))
     images = sorted((data.parent / "images" / "val").iterdir())[:6]
     deployed.predict([str(p) for p in images], imgsz=imgsz, name="predict", save=True, **common)
 
     picture = montage([root / "predict" / p.name for p in images], root / "detections.png")
     pictures = [picture, root / "train" / "results.png", root / "val" / "confusion_matrix_normalized.png"]
     return Demo(
-        untrained=float(untrained.box.map),
-        map50=float(metrics.box.map50),
-        map=float(metrics.box.map),
+        untrained=float(before.map),
+        map50=float(after.map50),
+        map=float(after.map),
         training_map=float(trained),
         collapsed=result,
         sizes=(best.stat().st_size, result.checkpoint.stat().st_size),

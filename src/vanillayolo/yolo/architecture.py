@@ -31,16 +31,21 @@ from .families import (
     FAMILIES,
     FAMILY_KEYS,
     FAMILY_NECK,
+    GENERATIONS,
+    MOST_LAYERS,
     NECKS,
     Row,
     Yaml,
+    with_head,
 )
+from .tasks import TASK_OF_HEAD, TASKS
 from .timm_rows import timm_backbone
 from .yaml_check import check_yaml
 
 SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
 NAME = re.compile(
-    rf"yolo11(?P<letter>[nslmx])-vanillanet(?:-(?P<variant>\d+(?:_x1_5)?(?:_ada_pool)?|{'|'.join(DESIGNS)}))?(?P<paper>-paper)?"
+    rf"yolo(?P<generation>{'|'.join(GENERATIONS)})(?P<letter>[nslmx])-vanillanet(?:-(?P<variant>\d+(?:_x1_5)?(?:_ada_pool)?|{'|'.join(DESIGNS)}))?(?P<paper>-paper)?"
+    rf"(?P<task>{'|'.join(t.suffix for t in TASKS.values() if t.finds_boxes and t.suffix)})?"
 )
 #: Any network of timm's under YOLO11's neck of that letter, for comparison.
 TIMM_NAME = re.compile(r"yolo11(?P<letter>[nslmx])-timm-(?P<network>\w+)")
@@ -52,10 +57,18 @@ CLASSIFIER_NAME = re.compile(r"vanillanet-(?P<variant>\d+(?:_x1_5)?(?:_ada_pool)
 CLASSIFIER_WIDTHS = (1 / 64, 4.0)
 
 
-def model_names() -> list[str]:
-    """Return every detector's name, letters first."""
+def model_names(task: str = "detect") -> list[str]:
+    """Return the name of every network of a task that finds boxes, letters first."""
     variants = [*DESIGNS, *VARIANTS, *(f"{v}-paper" for v in VARIANTS)]
-    return [*SHORT_NAMES, *(f"{s}-{v}" for v in variants for s in SHORT_NAMES)]
+    stems = [*SHORT_NAMES, *(f"{s}-{v}" for v in variants for s in SHORT_NAMES)]
+    newer = [name.replace("yolo11", "yolo26") for name in SHORT_NAMES]
+    return [f"{stem}{TASKS[task].suffix}" for stem in (*stems, *newer)]
+
+
+def name_for_task(model: str, task: str | None) -> str:
+    """Return a model's name, or the one of its task's network where it names a detector and the task is another."""
+    row = TASKS.get(task or "")
+    return model + row.suffix if row and row.finds_boxes and model in model_names() else model
 
 
 def classifier_names() -> list[str]:
@@ -71,14 +84,15 @@ def is_model_name(name: str) -> bool:
     if match := CLASSIFIER_NAME.fullmatch(stem):
         return match["variant"] in VARIANTS
     match = NAME.fullmatch(stem)
-    return bool(
-        match and (match["variant"] in (None, *VARIANTS) or (match["variant"] in DESIGNS and not match["paper"]))
-    )
+    if match is None:
+        return False
+    return match["variant"] in (None, *VARIANTS) or (match["variant"] in DESIGNS and not match["paper"])
 
 
 def near(stem: str) -> str:
     """Return a hint at the names nearest to a wrong one."""
-    return closest(stem, [*model_names(), *classifier_names()], otherwise=f"names are like {', '.join(SHORT_NAMES)}")
+    found = [name for task, row in TASKS.items() if row.finds_boxes for name in model_names(task)]
+    return closest(stem, [*found, *classifier_names()], otherwise=f"names are like {', '.join(SHORT_NAMES)}")
 
 
 def backbone_rows(variant: Variant, width: float) -> list[Row]:
@@ -120,9 +134,9 @@ def classifier_yaml(variant: str, width: float = 1.0, act_num: int = 3) -> Yaml:
     }
 
 
-def is_classifier(cfg: Yaml) -> bool:
-    """Return whether a model YAML describes a classification network."""
-    return bool(cfg["head"] and cfg["head"][-1][2] == "VanillaClassify")
+def task_of(cfg: Yaml) -> str:
+    """Return the task of a checked model YAML."""
+    return TASK_OF_HEAD[cfg["head"][-1][2]]
 
 
 def model_yaml(name: str, neck: str | None = None) -> Yaml:
@@ -153,8 +167,11 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
         raise ModelNameError(f"neck {neck!r}: {closest(neck, NECKS)}")
     backbone = backbone_rows({**VARIANTS, **DESIGNS}[variant], scale.width)
     stages = DESIGN_HEAD if variant in DESIGNS else scale.head_stages
+    task = next(name for name, row in TASKS.items() if row.suffix == (match["task"] or ""))
+    head = copy.deepcopy(TASKS[task].keys)
     # Rows of another neck are there to be compared with: YOLO11's head stays under them.
-    head = {"head_stages": dict(stages)} if stages and neck == own else {}
+    if stages and neck == own:
+        head["head_stages"] = {**dict.fromkeys(TASKS[task].branches, MOST_LAYERS), **stages}
     return {
         "nc": 80,
         "scale": letter,
@@ -164,8 +181,9 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
         "deep_training": {"decay": round(1 / 3, 6), "decay_shape": "linear"},
         **copy.deepcopy(FAMILY_KEYS[family]),
         **head,
+        **GENERATIONS[match["generation"]],
         "backbone": backbone,
-        "head": copy.deepcopy(NECKS[neck]),
+        "head": with_head(neck, task, match["generation"]),
     }
 
 
@@ -191,7 +209,7 @@ def timm_yaml(letter: str, network: str) -> Yaml:
         "neck": "yolo11",
         "deep_training": {"decay": 0.0},  # no pairs, no slope
         "backbone": [[-1, 1, "TimmBackbone", [dict(settings)]], *index],
-        "head": copy.deepcopy(NECKS["yolo11"]),
+        "head": with_head("yolo11"),
     }
 
 

@@ -49,9 +49,10 @@ from .process import check_ranks
 from .saving import finish_run
 from .sections import CLASSIFY_KEYS, TRAIN_KEYS, check_form
 from .sources import check_source
+from .tasks import TASKS
 
 #: Our keys of ``train``, by task.
-TASK_KEYS = {"detect": TRAIN_KEYS, "classify": (*CLASSIFY_KEYS, "preset")}
+TASK_KEYS = {**dict.fromkeys(TASKS, TRAIN_KEYS), "classify": (*CLASSIFY_KEYS, "preset")}
 
 
 def checked_train(model: Any, trainer: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
@@ -109,7 +110,7 @@ def check_predict(model: Any, source: Any, kwargs: dict[str, Any]) -> None:
     """Raise unless a prediction can begin; ``kwargs`` are all of its keyword arguments but the source."""
     check_verb("predict", kwargs)
     check_network(model, kwargs)
-    if kwargs.get("mode") == "track" and model.task != "detect":
+    if kwargs.get("mode") == "track" and not TASKS[model.task].finds_boxes:
         raise UsageError(f"track model={model.model_name}: is there to {model.task}; give a detector, or use predict.")
     if source is not None:
         check_source(source)
@@ -148,7 +149,7 @@ def choose_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> None:
     trained deep (``decay``): the package's have one convolution in the place of each pair. A ``.safetensors`` file is
     what ``weights`` names.
     """
-    if kwargs.get("resume") or kwargs.get("weights") or model.task != "detect":
+    if kwargs.get("resume") or kwargs.get("weights") or not TASKS[model.task].finds_boxes:
         return
     default = named_settings(kwargs).get("pretrained", model.overrides.get("pretrained", True))
     pretrained = kwargs.get("pretrained", default)

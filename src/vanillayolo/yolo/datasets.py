@@ -80,7 +80,9 @@ def read_image(file: str, flags: int = cv2.IMREAD_COLOR) -> npt.NDArray[np.uint8
     return decoded if decoded is not None and decoded.dtype == np.uint8 else None
 
 
-def resolve_data(data: str | Path, splits: tuple[str, ...] = ("train", "val"), *, background: bool = False) -> str:
+def resolve_data(
+    data: str | Path, splits: tuple[str, ...] = ("train", "val"), *, background: bool = False, task: str = "detect"
+) -> str:
     """Return the path of a data YAML that Ultralytics can train on.
 
     A file or folder is checked (and converted, from COCO JSON); a bare name of Ultralytics' own datasets is left to
@@ -90,6 +92,7 @@ def resolve_data(data: str | Path, splits: tuple[str, ...] = ("train", "val"), *
         data: the data YAML, its folder, or the name of one of Ultralytics' own.
         splits: splits that are needed.
         background: whether a split may have no labels at all.
+        task: what is trained.
 
     Raises:
         DataError: when there is nothing to train on.
@@ -103,6 +106,7 @@ def resolve_data(data: str | Path, splits: tuple[str, ...] = ("train", "val"), *
             datasets_dir=Path(SETTINGS["datasets_dir"]),
             background=background,
             may_fetch=may_fetch(path),
+            task=task,
         )
         return str(checked)
     root = Path(str(YAML.load(packaged).get("path", "")))
@@ -121,7 +125,9 @@ def task_data(task: str, data: Any, splits: tuple[str, ...] = ("train", "val"), 
     Raises:
         DataError: when there is nothing to train on.
     """
-    return str(check_folders(data, splits)) if task == "classify" else resolve_data(data, splits, background=background)
+    if task == "classify":
+        return str(check_folders(data, splits))
+    return resolve_data(data, splits, background=background, task=task)
 
 
 class WithoutDownloads(YAML):

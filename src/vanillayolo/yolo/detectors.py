@@ -46,18 +46,24 @@ def open_detector(model: str | Path) -> Model:
     name = str(model)
     path = Path(name)
     if path.suffix == ".pt":
-        opened = VanillaModel(path)
-        if opened.task != "detect":
-            raise CheckpointError(f"model={name}: is there to {opened.task}; give a detector.")
+        opened = _ours(name)
         return opened if isinstance(opened.model, VanillaDetectionModel) else _with_all_cores(YOLO(path))
     if is_model_name(name):
-        return VanillaModel(name)
+        return _ours(name)
     if path.suffix in {".yaml", ".yml"} and path.is_file():
         rows = {row[2] for row in load_yaml(path)["backbone"]}
-        return VanillaModel(path) if rows & OUR_ROWS else _stock(name)
+        return _ours(name) if rows & OUR_ROWS else _stock(name)
     if name.startswith("yolo11") and ("-vanilla" in name or "-timm" in name):
         return VanillaModel(name)  # raises, naming the closest
     return _stock(f"{name}.yaml")
+
+
+def _ours(name: str) -> VanillaModel:
+    """Return what we open, if it is a detector."""
+    opened = VanillaModel(name)
+    if opened.task != "detect":
+        raise CheckpointError(f"model={name}: is there to {opened.task}; give a detector.")
+    return opened
 
 
 def _stock(name: str) -> Model:

@@ -19,6 +19,7 @@ from vanillayolo.errors import ModelNameError, UsageError
 
 from .architecture import is_model_name
 from .deep_trainer import DeepTrainingMixin
+from .engines import stock_class
 
 INSTEAD = (
     "Ultralytics' own classes do not build or train it; use vanillayolo.VanillaYOLO in the place of ultralytics.YOLO, "
@@ -87,7 +88,7 @@ def deep(trainer: Any, own: type[Any]) -> Any:
         return trainer
     if issubclass(own, trainer):
         return own  # Ultralytics' own trainer, or the base of all
-    stock = next(c for c in own.__mro__ if c.__module__.startswith("ultralytics."))
+    stock = stock_class(own)
     if not issubclass(trainer, stock):
         raise UsageError(
             f"trainer={trainer.__name__}: no trainer of this task; derive it from {own.__module__}.{own.__name__}."

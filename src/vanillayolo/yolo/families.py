@@ -8,11 +8,14 @@ from typing import Any
 
 from vanillayolo.nn import Variant
 
+from .tasks import HEADS, TASKS
+
 Yaml = dict[str, Any]
 Row = list[Any]  # [from, repeats, module, arguments]
-#: ``box`` and ``class``: how many of the two layers of these branches, from the first on; ``act_num``: the paper's n.
+#: By branch of the head (``box``, ``class`` ...): how many of its two layers, from the first on; ``act_num``: the
+#: paper's n.
 HeadStages = dict[str, int]
-HEAD_STAGES: dict[str, tuple[int, int]] = {"box": (0, 2), "class": (0, 2), "act_num": (0, 15)}
+MOST_LAYERS, MOST_ACT_NUM = 2, 15
 
 
 @dataclass(frozen=True)
@@ -61,7 +64,7 @@ PAPER = {
 }
 FAMILIES = {"compact": COMPACT, "paper": PAPER}
 
-# Layer 0 is the backbone, 1 to 3 are its maps P3, P4, P5; a neck's rows go on from there.
+# Layer 0 is the backbone, 1 to 3 are its maps P3, P4, P5; a neck's rows go on from there, and a head follows them.
 NECKS: dict[str, list[Row]] = {
     "yolo11": [
         [-1, 1, "SPPF", [1024, 5]],  # 4
@@ -78,7 +81,6 @@ NECKS: dict[str, list[Row]] = {
         [-1, 1, "Conv", [512, 3, 2]],
         [[-1, 5], 1, "Concat", [1]],
         [-1, 2, "C3k2", [1024, True]],  # 17, P5 out
-        [[11, 14, 17], 1, "Detect", ["nc"]],
     ],
 }
 # The published model: one C2PSA block and no C3k block, so that only repeats tell it from YOLO11's neck.
@@ -104,7 +106,6 @@ NECKS["plain"] = [
     [-1, 1, "VanillaStage", [512, 2, 2]],
     [[-1, 5], 1, "Concat", [1]],
     [-1, 1, "VanillaStage", [1024, 1, 2]],  # 17, P5 out
-    [[11, 14, 17], 1, "Detect", ["nc"]],
 ]
 
 # The same for the chips: a stage in the place of three 5x5 pools, and pooling before the convolution that it is for.
@@ -113,6 +114,19 @@ NECKS["slim"][0] = [-1, 1, "VanillaStage", [1024, 1, 2]]
 for _row in NECKS["slim"][8], NECKS["slim"][11]:
     _row[3] = [*_row[3], True]
 
+#: Rows of a neck whose maps a head reads.
+NECK_MAPS = [11, 14, 17]
+
+
+def with_head(neck: str, task: str = "detect", generation: str = "11") -> list[Row]:
+    """Return the rows of a neck and of a task's head, as a model YAML has them under ``head``."""
+    head = HEADS[task][-1 if generation == "26" else 0]
+    return [*copy.deepcopy(NECKS[neck]), [list(NECK_MAPS), 1, head, ["nc", *TASKS[task].arguments.values()]]]
+
+
+#: What the head of each generation adds to a model YAML: YOLO26's has no distribution of box sides, and a second set of
+#: branches that finds every object once.
+GENERATIONS: dict[str, Yaml] = {"11": {}, "26": {"end2end": True, "reg_max": 1}}
 FAMILY_NECK = {"compact": "plain", "paper": "published"}
 #: Of designs, with the head that belongs to them at every letter.
 DESIGN_NECK = {"slim": "slim"}

@@ -26,8 +26,10 @@ from ultralytics.utils.nms import non_max_suppression
 from vanillayolo.errors import CheckpointError, UsageError, VerificationError, one_line
 from vanillayolo.valid_json import read_json
 
+from .engines import ENGINES
 from .exporting import AROUND, any_size, quiet, with_distribution_mean
 from .runtimes import own_runtimes
+from .tasks import TASKS
 
 
 @dataclass(frozen=True)
@@ -102,6 +104,7 @@ class ExportedFile:
         imgsz: height and width of its input, pixels; None where the file does not say.
         dynamic: whether it takes other sizes.
         suppressed: whether suppression is inside: it returns final boxes.
+        one_to_one: whether it has no suppression, because its head finds every object once; it returns final boxes too.
         suppression: what the file says of the settings of that, by the names of :class:`Suppression`.
         channels: of its images.
         batch: images to give it at once: its own number; two where it takes any, so that both are seen to be right.
@@ -118,14 +121,20 @@ class ExportedFile:
         self.dynamic = bool(self.metadata.get("dynamic"))
         self.suppressed = bool(self.metadata.get("end2end"))
         said = self.metadata.get("args") or {}
+        self.one_to_one = self.suppressed and not said.get("nms")
         self.suppression = {f.name: said[f.name] for f in fields(Suppression) if said.get(f.name) is not None}
         self.channels = int(self.metadata.get("channels") or 3)
         self.batch = 2 if self.dynamic else int(self.metadata.get("batch") or 1)
 
     def __call__(self, x: Tensor) -> Tensor:
-        """Return what the file computes from ``[batch, 3, height, width]``.
+        """Return the first of :meth:`tensors`."""
+        return self.tensors(x)[0]
+
+    def tensors(self, x: Tensor) -> list[Tensor]:
+        """Return all that the file computes from ``[batch, 3, height, width]``.
 
         Returns:
+            The outputs of its task (:class:`vanillayolo.yolo.outputs.Outputs`), the first of a detector
             ``[batch, 4 + classes, anchors]`` (xywh in pixels, scores), or, with suppression inside,
             ``[batch, boxes, 6]`` (xyxy in pixels, score, class; score 0 where there is no box).
 
@@ -139,7 +148,7 @@ class ExportedFile:
             reason = one_line(error) or type(error).__name__
             size = "x".join(map(str, x.shape))
             raise VerificationError(f"{self.name}: does not run on {size} ({reason}); export it again.") from error
-        return torch.as_tensor(np.array(out[0] if isinstance(out, (tuple, list)) else out))
+        return [torch.as_tensor(np.array(x)) for x in (out if isinstance(out, (tuple, list)) else [out])]
 
 
 def check_runs(path: str, name: str, task: str, device: torch.device, imgsz: Any = None) -> None:
@@ -148,7 +157,7 @@ def check_runs(path: str, name: str, task: str, device: torch.device, imgsz: Any
     Args:
         path: the file or folder.
         name: what to call it.
-        task: ``detect`` or ``classify``.
+        task: what it is for.
         device: where it is to run.
         imgsz: pixels, for a file that does not say its size.
     """
@@ -161,10 +170,11 @@ def check_runs(path: str, name: str, task: str, device: torch.device, imgsz: Any
             image = torch.zeros(int(said.get("batch") or 1), int(said.get("channels") or 3), height, width)
             with torch.inference_mode():
                 found = backend(image.to(device))
-        found = torch.as_tensor(found[0] if isinstance(found, (list, tuple)) else found)
-        if not found.isfinite().all():
+        found = [torch.as_tensor(x) for x in (found if isinstance(found, (list, tuple)) else [found])]
+        if not all(x.isfinite().all() for x in found):
             raise ValueError("gives values that are not finite")
-        shape = list(found.shape)
+        shapes = [list(x.shape) for x in found]
+        shape, points = shapes[0], said.get("kpt_shape") or (0, 0)
         classes = len(backend.names) if said.get("names") else None
     except Exception as error:  # every library has its own
         raise CheckpointError(f"{name}: cannot be opened and run ({one_line(error)}); export it again.") from error
@@ -173,8 +183,10 @@ def check_runs(path: str, name: str, task: str, device: torch.device, imgsz: Any
     elif said.get("end2end"):
         fits, wanted = len(shape) == 3 and shape[2] == 6, "[images, boxes, 6]"
     else:
-        rows = shape[1] if len(shape) == 3 else 0
-        fits, wanted = rows > 4 and classes in (None, rows - 4), f"[images, 4 + {classes or 'classes'}, anchors]"
+        known = {"detect": 0, "obb": 1, "pose": points[0] * points[1], "segment": shapes[-1][1]}
+        rows, extra = shape[1] if len(shape) == 3 else 0, known[task]
+        fits = rows > 4 + extra and classes in (None, rows - 4 - extra) and len(shapes) == 1 + len(TASKS[task].maps)
+        wanted = f"[images, 4 + {classes or 'classes'}{f' + {extra}' if extra else ''}, anchors]"
     if not fits:
         raise CheckpointError(f"{name}: gives {shape}, where {wanted} is to be; export it again.")
 
@@ -197,8 +209,11 @@ def mean_average_precision(
     imgsz: int,
     split: str = "val",
     inside: Suppression | None = None,
+    task: str = "detect",
 ) -> tuple[float, float]:
     """Return mAP50-95 and mAP50 of a network or an exported file, on images letterboxed to squares.
+
+    They are those that the task is judged by: of boxes, masks, key points or turned boxes.
 
     Args:
         model: a detector, or the path of a file.
@@ -207,15 +222,17 @@ def mean_average_precision(
         split: split of the data.
         inside: suppression as an exported file has it inside, one class a box; that of Ultralytics' validation
             where not given.
+        task: what the network is for.
     """
     settings = {"data": data, "imgsz": imgsz, "split": split, "batch": 4, "rect": False, "plots": False}
-    settings |= {"verbose": False, "mode": "val", "task": "detect", "device": "cpu"}
+    settings |= {"verbose": False, "mode": "val", "task": task, "device": "cpu"}
     settings |= asdict(inside) if inside else {}
     with tempfile.TemporaryDirectory() as folder, own_runtimes(), quiet():
-        kind = SingleLabelValidator if inside else DetectionValidator
+        kind = SingleLabelValidator if inside else ENGINES[task]["validator"]
         validator = kind(args=settings, save_dir=Path(folder) / "val")
         validator(model=copy.deepcopy(model) if isinstance(model, nn.Module) else str(model))
-    return float(validator.metrics.box.map), float(validator.metrics.box.map50)
+    found = getattr(validator.metrics, TASKS[task].metric)
+    return float(found.map), float(found.map50)
 
 
 def format_settings(format: str) -> set[str]:

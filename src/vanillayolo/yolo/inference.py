@@ -1,4 +1,4 @@
-"""What comparing networks needs of Ultralytics: its box suppression, its checkpoint format."""
+"""What comparing networks needs of Ultralytics: images, outputs, its checkpoint format."""
 
 from __future__ import annotations
 
@@ -8,49 +8,28 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from ultralytics import __version__ as ultralytics_version
 from ultralytics.nn.tasks import DetectionModel, yaml_model_load
-from ultralytics.utils.nms import non_max_suppression
 
 from .exporting import with_distribution_mean
+from .outputs import Outputs, raw_output, raw_outputs, suppress
 from .pictures import channels_of, cropped, dataset_images, image_files, letterbox, read_image
 
 __all__ = [
+    "Outputs",
     "checkpoint",
     "cropped",
     "dataset_images",
     "image_files",
     "letterbox",
     "raw_output",
+    "raw_outputs",
     "read_image",
     "stock_model",
     "suppress",
     "trace_onnx",
 ]
-
-
-def raw_output(model: nn.Module, x: Tensor) -> Tensor:
-    """Return a detector's decoded output ``[batch, 4 + classes, anchors]``: xywh in pixels, scores."""
-    with torch.inference_mode():
-        out = model(x)
-    return out[0] if isinstance(out, (tuple, list)) else out
-
-
-def suppress(
-    raw: Tensor, conf: float = 0.25, iou: float = 0.7, agnostic: bool = False, max_det: int = 300
-) -> list[Tensor]:
-    """Return the boxes ``[n, 6]`` (xyxy pixels, score, class) of every image after non-maximum suppression.
-
-    Args:
-        raw: a detector's decoded output.
-        conf: smallest score.
-        iou: overlap from which the surer box of two stays alone.
-        agnostic: whether boxes of different classes suppress each other.
-        max_det: how many boxes an image has, at most.
-    """
-    boxes: list[Tensor] = non_max_suppression(raw, conf, iou, None, agnostic, max_det=max_det, max_time_img=1.0)
-    return boxes
 
 
 def checkpoint(model: nn.Module, extra: dict[str, Any], train_args: dict[str, Any]) -> dict[str, Any]:

@@ -8,8 +8,6 @@ from typing import Any
 import torch
 from ultralytics.engine.exporter import export_formats
 from ultralytics.engine.model import Model
-from ultralytics.models.yolo.classify import ClassificationValidator
-from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics.nn.backends.base import BaseBackend
 from ultralytics.utils import DEFAULT_CFG_DICT
 
@@ -17,38 +15,20 @@ from vanillayolo.atomic import whole_file
 from vanillayolo.errors import CheckpointError, ModelNameError, UsageError, VanillaYOLOError, closest, one_line
 from vanillayolo.values import THING, check_value
 
-from .architecture import is_classifier, is_model_name, resolve
+from .architecture import is_model_name, resolve, task_of
 from .checkpoints import check_facts, check_undamaged, check_weights
 from .checks import check_predict, checked_train, checked_val
-from .classify import VanillaClassificationModel, VanillaClassificationTrainer
+from .engines import ENGINES
 from .entrances import deep
 from .files import own_conf
 from .merging import student
-from .model import VanillaDetectionModel
 from .offline import place_fonts
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .process import called_from_python
 from .runtimes import own_runtimes
 from .saving import SavingMixin
-from .sources import VanillaClassificationPredictor, VanillaDetectionPredictor
+from .tasks import TASKS
 from .threads import notice_choice, use_free_cores
-from .trainer import VanillaTrainer
-
-#: What serves each task: our model and trainer, Ultralytics' own validator; its predictor, told what does not open.
-TASKS: dict[str, dict[str, Any]] = {
-    "detect": {
-        "model": VanillaDetectionModel,
-        "trainer": VanillaTrainer,
-        "validator": DetectionValidator,
-        "predictor": VanillaDetectionPredictor,
-    },
-    "classify": {
-        "model": VanillaClassificationModel,
-        "trainer": VanillaClassificationTrainer,
-        "validator": ClassificationValidator,
-        "predictor": VanillaClassificationPredictor,
-    },
-}
 
 
 class VanillaModel(Model):
@@ -57,7 +37,7 @@ class VanillaModel(Model):
     Args:
         model: a model name (``yolo11n-vanillanet``, ``vanillanet-6-cls``), an edited model YAML, a checkpoint, or an
             exported file.
-        task: ``detect`` or ``classify``; the model's own where not given.
+        task: what the model is for; the model's own where not given.
         verbose: print the table of layers.
         weights: official ImageNet weights for a new network, a file or a name (``vanillanet_6.pth``).
 
@@ -82,7 +62,7 @@ class VanillaModel(Model):
             if value is not None or key == "model":
                 check_value(key, value, THING)
         if task not in (None, *TASKS):
-            raise UsageError(f"task={task!r}: VanillaYOLO detects and classifies; {closest(task, TASKS)}")
+            raise UsageError(f"task={task!r}: {closest(task, TASKS)}")
         if isinstance(model, (str, Path)):
             name = str(model).strip()
             model = f"{name}.yaml" if is_model_name(name) and not name.endswith((".yaml", ".yml")) else name
@@ -99,21 +79,21 @@ class VanillaModel(Model):
     @property
     def task_map(self) -> dict[str, dict[str, Any]]:
         """Our model and trainer; validator and predictor are Ultralytics' own, but for what a source says."""
-        return TASKS
+        return ENGINES
 
     # -- building and loading ----------------------------------------------------------------------------------------
 
     def _new(self, cfg: str, task: str | None = None, verbose: bool = False) -> None:
         """Build from a name or a YAML file."""
         described = resolve(cfg)
-        self.cfg, self.task, self.model_name = cfg, "classify" if is_classifier(described) else "detect", cfg
+        self.cfg, self.task, self.model_name = cfg, task_of(described), cfg
         self._build(described, verbose, cfg)
         self.overrides.update(model=cfg, task=self.task)
         self.model.args = {**DEFAULT_CFG_DICT, **self.overrides}
 
     def _build(self, cfg: Any, verbose: bool = False, source: str | None = None) -> None:
         """Build the network of a model YAML, for the task at hand; ``source``, its file or name, is named in errors."""
-        self.model = TASKS[str(self.task)]["model"](source or cfg, ch=cfg.get("channels", 3), verbose=verbose)
+        self.model = ENGINES[str(self.task)]["model"](source or cfg, ch=cfg.get("channels", 3), verbose=verbose)
         self.model.task = self.task
         self.model.yaml_file = str(self.cfg or type(self.model).yaml_file)
 
@@ -159,9 +139,7 @@ class VanillaModel(Model):
                 f"{weights}: not a loadable checkpoint ({one_line(error)}); copy or train it again."
             ) from error
         if self.task not in TASKS:
-            raise CheckpointError(
-                f"{weights}: made for task={self.task}; VanillaYOLO detects and classifies: give a network that does."
-            )
+            raise CheckpointError(f"{weights}: made for task={self.task}; {closest(str(self.task), TASKS)}")
         if isinstance(self.model, torch.nn.Module):
             check_facts(student(self.model), weights)
 
@@ -213,7 +191,7 @@ class VanillaModel(Model):
         """
         notice_choice()
         kwargs = checked_train(self, trainer, kwargs)
-        trainer = deep(trainer, TASKS[str(self.task)]["trainer"])
+        trainer = deep(trainer, ENGINES[str(self.task)]["trainer"])
         self.trainer = None
         try:
             return super().train(trainer=trainer, **kwargs)

@@ -25,6 +25,7 @@ from vanillayolo.values import (
 )
 
 from .sections import SECTIONS
+from .tasks import TASKS
 
 #: Keyword arguments of Ultralytics' methods that are not settings.
 METHOD_KEYS = {"source", "stream", "persist", "trainer", "validator", "predictor", "half", "int8", "prompts"}
@@ -41,7 +42,7 @@ _ENGINE = Kind("a class (in Python)", lambda v: v is None or callable(v))
 #: Settings of Ultralytics that its own tables of types leave open, or give no end.
 ULTRALYTICS: dict[str, Kind] = {
     "mode": one_of(*MODES),
-    "task": one_of("detect", "classify"),
+    "task": one_of(*TASKS),
     "data": NAMES,
     "epochs": whole(1),
     "time": number(0, 87_600, above=True),  # ten years, in hours

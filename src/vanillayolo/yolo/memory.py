@@ -18,6 +18,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 from ultralytics.utils import DEFAULT_CFG
 
+from .tasks import task_of_head
+
 #: Cells of the coarsest map on each side of the image that the prediction runs a whole step on, at most; with fewer
 #: than the series activation's kernel has, other kernels of the libraries run than in larger images.
 PROBE = 8
@@ -50,8 +52,18 @@ def saved_bytes(model: nn.Module, run: Callable[[], object]) -> int:
     return sum(x.untyped_storage().nbytes() for x in kept.values())
 
 
-def sample_batch(imgsz: int, batch: int, boxes: int = 1, device: torch.device | str = "cpu") -> dict[str, Tensor]:
-    """Return a batch of random images with random boxes, as Ultralytics' trainer hands it to ``loss``."""
+def sample_batch(
+    imgsz: int, batch: int, boxes: int = 1, device: torch.device | str = "cpu", head: Any = None
+) -> dict[str, Tensor]:
+    """Return a batch of random images with random boxes, as Ultralytics' trainer hands it to ``loss``.
+
+    Args:
+        imgsz: side of the images, pixels.
+        batch: how many.
+        boxes: on each.
+        device: where they go.
+        head: last row of the network, by which masks, key points or turned boxes come with the boxes.
+    """
     generator = torch.Generator().manual_seed(0)
     count = batch * boxes
     sample = {
@@ -60,6 +72,14 @@ def sample_batch(imgsz: int, batch: int, boxes: int = 1, device: torch.device | 
         "cls": torch.zeros(count, 1),
         "bboxes": torch.rand(count, 4, generator=generator) * 0.4 + 0.3,
     }
+    task = task_of_head(head)
+    if task.maps:
+        sample["masks"] = torch.randint(0, boxes + 1, (batch, imgsz // 4, imgsz // 4), generator=generator).float()
+        sample["sem_masks"] = torch.zeros_like(sample["masks"])  # the class of every pixel
+    if points := getattr(head, "kpt_shape", None):
+        sample["keypoints"] = torch.rand(count, *points, generator=generator)
+    if task.turned:
+        sample["bboxes"] = torch.cat([sample["bboxes"], torch.rand(count, 1, generator=generator)], 1)
     return {key: value.to(device) for key, value in sample.items()}
 
 
@@ -116,7 +136,8 @@ def coarsest(model: Any) -> int:
 
 def _sample(probe: Any, cells: int, batch: int = 1, boxes: int = 1) -> dict[str, Tensor]:
     """Return images of so many cells of the coarsest map on each side."""
-    sample = sample_batch(cells * coarsest(probe), batch, boxes, next(probe.parameters()).device)
+    side, device = cells * coarsest(probe), next(probe.parameters()).device
+    sample = sample_batch(side, batch, boxes, device, probe.model[-1])
     channels = probe.yaml.get("channels", 3)
     sample["img"] = sample["img"].mean(1, keepdim=True).repeat(1, channels, 1, 1)
     return sample

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import nn
 from ultralytics.nn.modules import Conv, Detect
-from ultralytics.nn.tasks import DetectionModel, temporary_modules
+from ultralytics.nn.tasks import DetectionModel, OBBModel, PoseModel, SegmentationModel, temporary_modules
 from ultralytics.utils.torch_utils import initialize_weights
 
 from vanillayolo.nn.layers import checkpointed, is_heard
@@ -17,6 +17,7 @@ from .architecture import building, collapses, resolve, scaled_channels
 from .families import HeadStages, Yaml
 from .merging import MergingMixin
 from .modules import TimmBackbone, VanillaBackbone, VanillaStage
+from .tasks import TASK_OF_HEAD, task_of_head
 
 #: Our YAML rows and the names under which Ultralytics' parser finds them, for the time of building only. A module that
 #: it does not know, it believes to keep its channels; one that stands for ``CBLinear`` is handed the channels that come
@@ -48,13 +49,15 @@ def fold_stock(model: nn.Module) -> nn.Module:
 def use_yolo11_head(model: DetectionModel) -> None:
     """Give a detector YOLO11's head where the parser, finding no C3k2 row, has built YOLOv8's."""
     old = model.model[-1]
-    if type(old) is not Detect or not isinstance(old.cv3[0][0], Conv):
+    if type(old).__name__ not in TASK_OF_HEAD or not isinstance(old.cv3[0][0], Conv):
         return
     before = Detect.legacy, Conv.default_act
     # The parser's own switches: class attributes that every build sets.
     Detect.legacy, Conv.default_act = False, old.cv3[0][0].act
     try:
-        head = Detect(old.nc, old.reg_max, False, [branch[0].conv.in_channels for branch in old.cv2])
+        own = [getattr(old, name) for name in task_of_head(old).arguments]
+        channels = [branch[0].conv.in_channels for branch in old.cv2]
+        head = type(old)(old.nc, *own, old.reg_max, hasattr(old, "one2one_cv2"), channels)
     finally:
         Detect.legacy, Conv.default_act = before
     head.legacy = False
@@ -71,14 +74,19 @@ def use_stages(head: Detect, stages: HeadStages) -> None:
 
     Args:
         head: YOLO11's head.
-        stages: how many of the two layers before the last convolution of the box and the class branches, and the
-            paper's n of these stages.
+        stages: how many of the two layers before the last convolution of each kind of branch, and the paper's n of
+            these stages.
     """
-    for branches, count in ((head.cv2, stages["box"]), (head.cv3, stages["class"])):
-        for i, branch in enumerate(branches):
-            channels, width = head.cv2[i][0].conv.in_channels, branch[-1].in_channels
+    for name, attribute in task_of_head(head).branches.items():
+        count = stages[name]
+        for i, branch in enumerate(getattr(head, attribute)):
+            last = branch[-1]  # of YOLO26's key points, what gives them stands apart
+            width = last.conv.out_channels if isinstance(last, Conv) else last.in_channels
+            channels = head.cv2[i][0].conv.in_channels
             for j in range(count):
                 branch[j] = VanillaStage(width if j else channels, width, act_num=stages["act_num"])
+        if hasattr(head, f"one2one_{attribute}"):  # it begins as a copy, as Ultralytics' own
+            setattr(head, f"one2one_{attribute}", copy.deepcopy(getattr(head, attribute)))
 
 
 class VanillaDetectionModel(MergingMixin, DetectionModel):
@@ -89,6 +97,7 @@ class VanillaDetectionModel(MergingMixin, DetectionModel):
         ch: channels of the image.
         nc: number of classes; the YAML's where not given.
         verbose: print the table of layers.
+        kpt_shape: key points and their numbers, as the data have them; the YAML's where not given.
 
     Attributes:
         bfloat16: whether training on CPUs runs in bfloat16; None: where the CPU has instructions for it.
@@ -101,9 +110,16 @@ class VanillaDetectionModel(MergingMixin, DetectionModel):
     """
 
     def __init__(
-        self, cfg: str | Yaml = "yolo11n-vanillanet", ch: int = 3, nc: int | None = None, verbose: bool = True
+        self,
+        cfg: str | Yaml = "yolo11n-vanillanet",
+        ch: int = 3,
+        nc: int | None = None,
+        verbose: bool = True,
+        kpt_shape: list[int] | None = None,
     ):
         yaml_dict = resolve(cfg)
+        if kpt_shape and "kpt_shape" in yaml_dict:
+            yaml_dict["kpt_shape"] = list(kpt_shape)
         if yaml_dict["backbone"][0][2] in ("VanillaBackbone", "TimmBackbone"):
             yaml_dict["backbone"][0][3][0]["in_chans"] = ch
         with building(cfg, "yolo11n-vanillanet"), temporary_modules(attributes=PLACES):
@@ -148,3 +164,15 @@ class VanillaDetectionModel(MergingMixin, DetectionModel):
             x = row(x)
             outputs.append(x if row.i in self.save else None)
         return x
+
+
+class VanillaSegmentationModel(VanillaDetectionModel, SegmentationModel):
+    """The same with masks."""
+
+
+class VanillaPoseModel(VanillaDetectionModel, PoseModel):
+    """The same with key points."""
+
+
+class VanillaOBBModel(VanillaDetectionModel, OBBModel):
+    """The same with turned boxes."""

@@ -11,7 +11,7 @@ from torch import nn
 
 from vanillayolo.data import GENERATOR_VERSION, SceneSettings, write_scenes
 from vanillayolo.data.paths import cache_dir
-from vanillayolo.errors import CheckpointError, DataError
+from vanillayolo.errors import CheckpointError, DataError, UsageError
 from vanillayolo.nn.reparameterize import check_mergeable
 from vanillayolo.values import SIZE
 
@@ -60,15 +60,20 @@ class Opened:
         check_mergeable(self.network)
         check_finite(self.network, str(self.origin))
 
-    def merged(self) -> Any:
+    def merged(self, one_to_one: bool = False) -> Any:
         """Return a merged copy of the network in evaluation mode, float32.
+
+        Args:
+            one_to_one: of a head with two sets of branches, keep the one that finds every object once.
 
         Raises:
             CheckpointError: for a weight that is not finite.
             MergeError: when a slope is below 1.
         """
         self.check_whole()
-        return copy.deepcopy(self.network).float().eval().fuse(verbose=False)
+        network = copy.deepcopy(self.network).float().eval()
+        choose_branches(network, one_to_one)
+        return network.fuse(verbose=False)
 
     def checked_data(self, data: Any, splits: tuple[str, ...] = ("val",)) -> str:
         """Return data of its task, checked."""
@@ -89,6 +94,18 @@ class Opened:
             except DataError:
                 data = None
         return example_images(data, source, most, self.channels)
+
+
+def choose_branches(network: Any, one_to_one: bool) -> None:
+    """Choose, of a head with two sets of branches, the one that answers and that merging keeps.
+
+    Raises:
+        UsageError: when a head without one is to find every object once.
+    """
+    if hasattr(network.model[-1], "one2one_cv2"):
+        network.end2end = one_to_one
+    elif one_to_one:
+        raise UsageError("nms=False: the head has no one-to-one branches; omit nms, or train yolo26n-vanillanet.")
 
 
 def open_checkpoint(model: Opened | VanillaModel | str | Path, told: str = "give a checkpoint (.pt)") -> Opened:

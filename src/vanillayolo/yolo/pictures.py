@@ -161,3 +161,8 @@ def letterbox(image: np.ndarray, imgsz: int | tuple[int, int]) -> Tensor:
 def cropped(image: np.ndarray, imgsz: int) -> Tensor:
     """Return a classifier's input ``[1, 3, imgsz, imgsz]``: the shorter side to ``imgsz``, the centre, RGB, 0 to 1."""
     return torch.as_tensor(classify_transforms(imgsz)(Image.fromarray(first_pixels(image))))[None].float()
+
+
+def network_input(task: str, image: np.ndarray, imgsz: int) -> Tensor:
+    """Return an image as networks of a task take it, ``[1, channels, height, width]``."""
+    return cropped(image, imgsz) if task == "classify" else letterbox(image, imgsz)

@@ -15,11 +15,14 @@ from vanillayolo.nn.vanillanet import Classifier, Stage, VanillaNet
 
 from . import datasets, entrances
 from .classify import VanillaClassificationModel
-from .model import VanillaDetectionModel
+from .model import VanillaDetectionModel, VanillaOBBModel, VanillaPoseModel, VanillaSegmentationModel
 from .modules import TimmBackbone, VanillaBackbone, VanillaClassify, VanillaFeatures, VanillaStage
 
 CHECKPOINT_CLASSES: list[Any] = [
     VanillaDetectionModel,
+    VanillaSegmentationModel,
+    VanillaPoseModel,
+    VanillaOBBModel,
     VanillaClassificationModel,
     VanillaBackbone,
     VanillaStage,

@@ -13,6 +13,9 @@ from urllib.parse import urlsplit
 import cv2
 from ultralytics.data.loaders import LoadImagesAndVideos
 from ultralytics.models.yolo.classify import ClassificationPredictor
+from ultralytics.models.yolo.obb import OBBPredictor
+from ultralytics.models.yolo.pose import PosePredictor
+from ultralytics.models.yolo.segment import SegmentationPredictor
 from ultralytics.utils import ONLINE
 
 from vanillayolo.data.data_yaml import path_of
@@ -152,6 +155,18 @@ class VanillaDetectionPredictor(CheckedSource, VanillaPredictor):
         """Open the network or file."""
         with own_runtimes(float32=False):
             super().setup_model(*arguments, **settings)
+
+
+class VanillaSegmentationPredictor(VanillaDetectionPredictor, SegmentationPredictor):
+    """Ultralytics' predictor of masks."""
+
+
+class VanillaPosePredictor(VanillaDetectionPredictor, PosePredictor):
+    """Ultralytics' predictor of key points."""
+
+
+class VanillaOBBPredictor(VanillaDetectionPredictor, OBBPredictor):
+    """Ultralytics' predictor of turned boxes."""
 
 
 class VanillaClassificationPredictor(CheckedSource, ClassificationPredictor):

@@ -11,7 +11,6 @@ from typing import Any
 
 from torch import Tensor, nn
 from ultralytics.nn.modules import Detect
-from ultralytics.nn.tasks import ClassificationModel, DetectionModel
 
 from vanillayolo.errors import MergeError
 from vanillayolo.nn import is_merged
@@ -19,10 +18,15 @@ from vanillayolo.nn.reparameterize import MERGE, replace_modules
 
 from .architecture import scaled_channels
 from .classify import VanillaClassificationModel
+from .engines import ENGINES, stock_class
 from .families import HeadStages, Row, Yaml
 from .model import VanillaDetectionModel, use_stages, use_yolo11_head
 from .modules import VanillaBackbone, VanillaStage
+from .tasks import TASK_OF_HEAD, task_of_head
 from .yaml_tables import MODULES
+
+#: Keys of a model YAML that its stock form keeps.
+KEPT = ("nc", "scale", "channels", "activation", "head_stages", "kpt_shape", "end2end", "reg_max")
 
 
 class StockRows:
@@ -100,9 +104,11 @@ def stock_yaml(model: VanillaDetectionModel) -> tuple[Yaml, dict[str, str]]:
             row = stock.add(module, arguments, sources if isinstance(source, list) else sources[0], repeats)
             stock.where[i] = row
             stock.prefixes[f"model.{i}."] = f"model.{row}."
-            if module == "Detect":
+            if module in TASK_OF_HEAD:
+                if module.startswith("Segment"):  # the parser scales the width of the prototypes' layers too
+                    stock.rows[row][3][2] = model.model[i].npr
                 stock.prefixes |= branch_prefixes(model.model[i], f"model.{i}", f"model.{row}")
-    kept = {k: cfg[k] for k in ("nc", "scale", "channels", "activation", "head_stages") if k in cfg}
+    kept = {k: cfg[k] for k in KEPT if k in cfg}
     # Widths and repeats are spelled out above; the letter stays, because the parser builds C3k2 by it.
     scales = {cfg["scale"]: [1.0, 1.0, 1_000_000]}
     return {
@@ -117,8 +123,9 @@ def branch_stages(head: Detect) -> list[tuple[str, nn.Sequential, str]]:
     """Return every stage of a head's branches: its branch, and its name in it; none where they are YOLO11's."""
     return [
         (f"{name}.{level}", branch, i)
-        for name in ("cv2", "cv3")
-        for level, branch in enumerate(getattr(head, name))
+        for attribute in task_of_head(head).branches.values()
+        for name in (attribute, f"one2one_{attribute}")
+        for level, branch in enumerate(getattr(head, name, None) or ())
         for i, layer in branch.named_children()
         if isinstance(layer, VanillaStage)
     ]
@@ -171,16 +178,20 @@ def stock_classifier_yaml(model: VanillaClassificationModel) -> tuple[Yaml, dict
 
 def build_stock(cfg: Yaml, state: dict[str, Tensor], names: dict[int, str]) -> Any:
     """Return the folded stock model of a stock YAML with the weights given, all of them."""
-    classifier = cfg.get("task") == "classify"
-    build = ClassificationModel if classifier else DetectionModel
-    stock = build(copy.deepcopy(cfg), ch=cfg.get("channels", 3), nc=cfg["nc"], verbose=False)
+    task = cfg.get("task") or TASK_OF_HEAD[cfg["head"][-1][2]]
+    classifier = task == "classify"
+    stock = stock_class(ENGINES[task]["model"])(
+        copy.deepcopy(cfg), ch=cfg.get("channels", 3), nc=cfg["nc"], verbose=False
+    )
     if not classifier:
         use_yolo11_head(stock)
         if stages := cfg.get("head_stages"):
             use_stock_stages(stock.model[-1], stages)
+        if cfg.get("end2end"):  # of the two sets of branches, folding keeps the one that the weights are of
+            stock.end2end = any(".one2one_cv2." in key for key in state)
     stock.fuse(verbose=False)
     stock.load_state_dict(state, strict=True)
-    stock.names, stock.task = dict(names), "classify" if classifier else "detect"
+    stock.names, stock.task = dict(names), task
     return stock.eval().requires_grad_(False)
 
 

@@ -8,6 +8,9 @@ from contextlib import contextmanager
 from typing import Any
 
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.obb import OBBTrainer
+from ultralytics.models.yolo.pose import PoseTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.utils import LOGGER, RANK, colorstr
 from ultralytics.utils.torch_utils import autocast
 
@@ -22,7 +25,7 @@ from .families import Yaml
 from .fine_tuning import check_stages
 from .memory import CPU_BATCH, Prediction, cpu_batch, free_bytes, predict_memory
 from .merging import student
-from .model import VanillaDetectionModel
+from .model import VanillaDetectionModel, VanillaOBBModel, VanillaPoseModel, VanillaSegmentationModel
 
 
 class VanillaTrainer(DeepTrainingMixin, DetectionTrainer):
@@ -32,8 +35,12 @@ class VanillaTrainer(DeepTrainingMixin, DetectionTrainer):
         cfg: Ultralytics' default settings.
         overrides: Ultralytics' arguments and ours (:data:`vanillayolo.yolo.sections.TRAIN_KEYS`).
         _callbacks: Ultralytics' callbacks.
+
+    Attributes:
+        network: class of the networks that it trains.
     """
 
+    network: type[VanillaDetectionModel] = VanillaDetectionModel
     _prediction: Prediction | None = None
     _told = False
 
@@ -42,7 +49,8 @@ class VanillaTrainer(DeepTrainingMixin, DetectionTrainer):
     ) -> VanillaDetectionModel:
         """Return the detector for this run, with the weights loaded where there are any."""
         cfg = self._with_settings(resolve(cfg or self.args.model), weights)
-        model = VanillaDetectionModel(cfg, nc=self.data["nc"], ch=self.data["channels"], verbose=verbose and RANK == -1)
+        facts = {"nc": self.data["nc"], "ch": self.data["channels"], "kpt_shape": self.data.get("kpt_shape")}
+        model = self.network(cfg, **facts, verbose=verbose and RANK == -1)
         self.set_model_names_for_load(model)
         check_stages(self.args.freeze, model)
         self._load_weights(model, weights)
@@ -108,3 +116,21 @@ class VanillaTrainer(DeepTrainingMixin, DetectionTrainer):
         batch = max(self.batch_size // max(self.world_size, 1), 1)
         text = prediction.summary(self.largest_imgsz(), batch, free_bytes(self.device))
         LOGGER.info(f"{colorstr('memory:')} lean={student(self.model).lean}, {text}")
+
+
+class VanillaSegmentationTrainer(VanillaTrainer, SegmentationTrainer):
+    """The same for masks."""
+
+    network = VanillaSegmentationModel
+
+
+class VanillaPoseTrainer(VanillaTrainer, PoseTrainer):
+    """The same for key points."""
+
+    network = VanillaPoseModel
+
+
+class VanillaOBBTrainer(VanillaTrainer, OBBTrainer):
+    """The same for turned boxes."""
+
+    network = VanillaOBBModel

@@ -17,19 +17,20 @@ from ultralytics.utils.ops import make_divisible
 from vanillayolo.errors import ModelNameError, VanillaYOLOError, closest
 from vanillayolo.values import Kind, shown
 
-from .families import NECKS, Row, Yaml
+from .families import NECKS, Row, Yaml, with_head
 from .sections import SECTIONS
+from .tasks import HEADS, TASK_OF_HEAD, TASKS
 from .yaml_tables import (
     BACKBONE,
     BACKBONES,
     CHANNELS,
     FAMILY,
-    HEADS,
     KEYS,
     MODULES,
     ONLY,
     STOCK,
     TEXT,
+    head_stages,
     is_list,
     whole,
     word,
@@ -76,14 +77,17 @@ def check_yaml(cfg: object, source: str, stock: bool = False) -> Yaml:
     try:
         complete(cfg)
         task = task_of(cfg, stock)
-        mine = {key: kind for key, kind in KEYS.items() if not any(key in ONLY[t] for t in ONLY if t != task)}
+        others = {key for only in ONLY.values() for key in only} - set(ONLY[task])
+        mine = {key: kind for key, kind in KEYS.items() if key not in others}
         check_fields("key ", cfg, mine)
         check_fields("family: ", cfg.get("family") or {}, FAMILY)
         check_neck(cfg)
         for key, settings in SECTIONS.items():
             settings.from_dict(cfg.get(key))
-        if task == "detect":
+        if TASKS[task].finds_boxes:
             check_scale(cfg)
+            check("key head_stages", cfg.get("head_stages"), head_stages(task))
+            cfg.update({key: cfg.get(key, value) for key, value in TASKS[task].keys.items()})
         check_rows(cfg, task, stock)
     except VanillaYOLOError as error:
         raise type(error)(f"model {source!r}: {error}") from None
@@ -93,7 +97,8 @@ def check_yaml(cfg: object, source: str, stock: bool = False) -> Yaml:
 def complete(cfg: Yaml) -> None:
     """Fill in, in place, the head of a neck that is named, and the letter where there is one only."""
     if "head" not in cfg and isinstance(cfg.get("neck"), str) and cfg["neck"] in NECKS:
-        cfg["head"] = copy.deepcopy(NECKS[cfg["neck"]])
+        named = cfg.get("task")
+        cfg["head"] = with_head(cfg["neck"], named if named in TASKS and TASKS[named].finds_boxes else "detect")
     if "scale" not in cfg and isinstance(cfg.get("scales"), dict) and len(cfg["scales"]) == 1:
         cfg["scale"] = next(iter(cfg["scales"]))
     for key in ("nc", "backbone", "head"):
@@ -116,11 +121,11 @@ def task_of(cfg: Yaml, stock: bool = False) -> str:
     rows = [*cfg["backbone"], *cfg["head"]]
     last = rows[-1][2] if is_list(rows[-1]) and len(rows[-1]) > 2 else None
     classifies = stock and cfg.get("task") == "classify"
-    task = "classify" if classifies else next((task for task, head in HEADS.items() if head == last), None)
+    task = "classify" if classifies else TASK_OF_HEAD.get(last) if isinstance(last, str) else None
     if task is None:
         raise ModelNameError(
-            f"row {len(rows) - 1}: the last row is {shown(last)}; this version builds networks that detect and "
-            f"classify, their last rows are {' and '.join(HEADS.values())}."
+            f"row {len(rows) - 1}: the last row is {shown(last)}; the last rows of our networks are "
+            f"{', '.join(TASK_OF_HEAD)}."
         )
     if cfg.get("task", task) != task:
         raise ModelNameError(f"key task {shown(cfg['task'])}: its last row, {last}, is there to {task}.")
@@ -138,7 +143,7 @@ def check_scale(cfg: Yaml) -> None:
 
 def check_neck(cfg: Yaml) -> None:
     """Raise ModelNameError where ``neck`` names other rows than ``head`` has: one of the two would be passed over."""
-    rows = next((name for name, rows in NECKS.items() if rows == cfg["head"]), None)
+    rows = next((name for name, rows in NECKS.items() if rows == cfg["head"][:-1]), None)
     if rows and cfg.get("neck", rows) != rows:
         raise ModelNameError(
             f"neck {cfg['neck']!r}: the rows under head are those of {rows!r}; delete head to have {cfg['neck']!r}."
@@ -148,7 +153,7 @@ def check_neck(cfg: Yaml) -> None:
 def check_rows(cfg: Yaml, task: str, stock: bool) -> None:
     """Check every row and put its arguments, in place, as the parser takes them."""
     rows = [*cfg["backbone"], *cfg["head"]]
-    ends = {name for names in BACKBONES.values() for name in names} | set(HEADS.values())
+    ends = {name for names in BACKBONES.values() for name in names} | set(TASK_OF_HEAD)
     inner = [name for name in (*MODULES, *(STOCK if stock else ())) if name not in ends]
     maps: list[Any] = []
     for i, row in enumerate(rows):
@@ -157,7 +162,7 @@ def check_rows(cfg: Yaml, task: str, stock: bool) -> None:
             if not isinstance(name, str):
                 raise ModelNameError(f"{shown(row)}: give [from, repeats, module, arguments].")
             first, last = i == 0 and not stock, i == len(rows) - 1 and not (stock and task == "classify")
-            allowed = BACKBONES[task] if first else [HEADS[task]] if last else inner
+            allowed = BACKBONES[task] if first else HEADS[task] if last else inner
             if name not in allowed:
                 raise ModelNameError(f"no module for this row; {closest(name[:80], allowed)}")
             maps.append(check_row(row, maps, cfg))
@@ -191,7 +196,7 @@ def check_row(row: Row, maps: list[Any], cfg: Yaml) -> Any:
         raise ModelNameError(
             f"from {shown(sources)}: maps of stride {', '.join(f'{s:g}' for s in strides)} do not join."
         )
-    if name == "Detect":
+    if name in TASK_OF_HEAD and module.many:
         check_levels(strides, maps)
     channels = sum(x.channels for x in inputs)
     check_channels(name, named, channels, arguments)

@@ -11,7 +11,8 @@ from typing import Any
 from vanillayolo import values
 from vanillayolo.values import FLAG, NONE, Kind
 
-from .families import FAMILIES, HEAD_STAGES, INITS, NECKS
+from .families import FAMILIES, INITS, MOST_ACT_NUM, MOST_LAYERS, NECKS
+from .tasks import HEADS, TASKS
 
 #: A row's 8.0 is no whole number, unlike a setting's.
 whole = functools.partial(values.whole, exact=True)
@@ -53,11 +54,12 @@ def is_scales(value: Any) -> bool:
     return all(is_list(row) and len(row) == 3 and has_fields(dict(zip(names, row, strict=True)), kinds) for row in rows)
 
 
+POINTS = whole(1, 1000)
 TEXT = Kind("a text", lambda x: isinstance(x, str))  # an empty one too
 TABLE = Kind("keys with values, like {key: value}", lambda x: isinstance(x, dict))
 ROWS = Kind("a list of rows, [from, repeats, module, arguments]", lambda x: is_list(x) and len(x) > 0)
 CHANNELS, KERNEL, STRIDE, GROUPS, SHARE = whole(1, 8192), whole(1, 31), whole(1, 8), whole(1, 8192), number(4)
-ACT_NUM = whole(*HEAD_STAGES["act_num"])
+ACT_NUM = whole(0, MOST_ACT_NUM)
 IMAGE_CHANNELS = whole(1, 1024)
 
 #: Activations of Ultralytics' own layers. Its parser evaluates whatever text stands there.
@@ -66,7 +68,7 @@ ACTIVATION = re.compile(rf"(torch\.)?nn\.({'|'.join(ACTIVATIONS)})\((inplace=(Tr
 
 #: The top-level keys: ours, and of Ultralytics' those that mean something here.
 KEYS: dict[str, Kind] = {
-    "task": word("detect", "classify"),
+    "task": word(*TASKS),
     "nc": whole(1, 100_000),
     "channels": IMAGE_CHANNELS,
     "scale": TEXT,
@@ -75,23 +77,29 @@ KEYS: dict[str, Kind] = {
         f"nn.NAME(), its name one of {', '.join(ACTIVATIONS)}",
         lambda x: isinstance(x, str) and bool(ACTIVATION.fullmatch(x)),
     ),
-    "end2end": Kind("false: a head without suppression is not built yet", lambda x: x is None or x is False),
+    "end2end": FLAG | NONE,
+    "reg_max": whole(1, 64),
     "family": TABLE,
     "neck": word(*NECKS),
     **{key: word(*allowed) for key, allowed in INITS.items()},
-    "head_stages": NONE
-    | Kind(
-        f"whole numbers for {', '.join(HEAD_STAGES)}, the first two from 0 to 2, the last at most "
-        f"{HEAD_STAGES['act_num'][1]}, as in {{box: 2, class: 2, act_num: 2}}",
-        lambda x: has_fields(x, {key: whole(*limits) for key, limits in HEAD_STAGES.items()}),
+    "head_stages": Kind("", lambda x: True),  # by task: see head_stages
+    "kpt_shape": Kind(
+        "[points, 2 or 3]", lambda x: is_list(x) and len(x) == 2 and x[1] in (2, 3) and POINTS.fits(x[0])
     ),
     **dict.fromkeys(("deep_training", "lean_training", "fine_tuning", "recipe"), TABLE),
     "yaml_file": TEXT,
     "backbone": ROWS,
     "head": ROWS,
 }
-#: Keys that mean nothing to the other task.
-ONLY = {"detect": ("scale", "scales", "neck", "head_stages"), "classify": ("recipe",)}
+#: Keys that mean nothing to other tasks.
+ONLY = {
+    name: (
+        *(("scale", "scales", "neck", "head_stages") if task.finds_boxes else ("recipe",)),
+        *(("end2end", "reg_max") if task.finds_boxes else ()),
+        *task.keys,
+    )
+    for name, task in TASKS.items()
+}
 FAMILY = {"name": word(*FAMILIES, "classifier", "timm"), "variant": TEXT, "width": number(64)}
 #: The settings of a ``VanillaBackbone`` or ``VanillaFeatures`` row.
 BACKBONE = {
@@ -147,6 +155,11 @@ MODULES: dict[str, Module] = {
     "nn.ReLU": Module({}, needed=0),
     "Concat": Module({"dimension": word(1)}, many=True),
     "Detect": Module({"classes": CLASSES}, many=True),
+    **dict.fromkeys(
+        HEADS["segment"], Module({"classes": CLASSES, "nm": whole(1, 1024), "npr": CHANNELS}, needed=3, many=True)
+    ),
+    **dict.fromkeys(HEADS["pose"], Module({"classes": CLASSES, "kpt_shape": word("kpt_shape")}, needed=2, many=True)),
+    **dict.fromkeys(HEADS["obb"], Module({"classes": CLASSES, "ne": word(1)}, needed=2, many=True)),
     "VanillaClassify": Module({"features": CHANNELS, "classes": CLASSES}, needed=2),
 }
 #: What collapsed classifiers are made of besides.
@@ -157,5 +170,15 @@ STOCK: dict[str, Module] = {
     "nn.Softmax": Module({"dimension": word(1)}),
 }
 #: First and last row of each task's networks.
-BACKBONES = {"detect": ("VanillaBackbone", "TimmBackbone"), "classify": ("VanillaFeatures",)}
-HEADS = {"detect": "Detect", "classify": "VanillaClassify"}
+BACKBONES = {
+    name: ("VanillaBackbone", "TimmBackbone") if task.finds_boxes else ("VanillaFeatures",)
+    for name, task in TASKS.items()
+}
+
+
+def head_stages(task: str) -> Kind:
+    """Return the kind of ``head_stages`` of a task: a count for each branch of its head."""
+    kinds = {**dict.fromkeys(TASKS[task].branches, whole(0, MOST_LAYERS)), "act_num": ACT_NUM}
+    example = ", ".join(f"{key}: 2" for key in kinds)
+    says = f"whole numbers for {', '.join(kinds)}, from 0 to {MOST_LAYERS}, the last at most {MOST_ACT_NUM}, as in "
+    return NONE | Kind(f"{says}{{{example}}}", lambda x: has_fields(x, kinds))

@@ -1,0 +1,170 @@
+"""YOLO26's head: no distribution of box sides, and a second set of branches that finds every object once."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import onnx
+import pytest
+import torch
+from ultralytics import YOLO
+from ultralytics.cfg import get_cfg
+from ultralytics.nn.modules import Detect
+
+from vanillayolo import VanillaDetectionModel, VanillaYOLO
+from vanillayolo.deploy import export, load_collapsed, verify
+from vanillayolo.errors import ModelNameError, UsageError
+from vanillayolo.nn import get_negative_slope, randomize_batchnorm, set_lean, set_negative_slope
+from vanillayolo.yolo import model_yaml
+from vanillayolo.yolo.architecture import dump_yaml
+from vanillayolo.yolo.engines import ENGINES
+from vanillayolo.yolo.inference import raw_outputs
+from vanillayolo.yolo.memory import sample_batch
+from vanillayolo.yolo.modules import VanillaStage
+from vanillayolo.yolo.opened import Opened, choose_branches, open_checkpoint
+from vanillayolo.yolo.outputs import Outputs
+from vanillayolo.yolo.stock import to_stock
+from vanillayolo.yolo.tasks import HEADS, TASKS
+
+
+def test_the_name_makes_yolo26s_head_of_stages() -> None:
+    head: Any = VanillaDetectionModel("yolo26n-vanillanet", verbose=False).model[-1]
+    assert head.reg_max == 1
+    for branches in (head.one2many, head.one2one):
+        stages = [layer for kind in branches.values() for branch in kind for layer in branch[:2]]
+        assert all(isinstance(layer, VanillaStage) for layer in stages)
+    assert "end2end" not in model_yaml("yolo11n-vanillanet")
+    with pytest.raises(ModelNameError, match="yolo26n-vanillanet-seg"):
+        model_yaml("yolo26n-vanilanet-seg")
+
+
+@pytest.mark.parametrize("task", [task for task, heads in HEADS.items() if len(heads) > 1])
+def test_other_tasks_have_yolo26s_heads_which_train_and_ship_either_set(
+    task: str, shrink_yaml: Callable[..., Any], tmp_path: Path
+) -> None:
+    name = f"yolo26n-vanillanet{TASKS[task].suffix}"
+    whole: Any = ENGINES[task]["model"](name, verbose=False).model[-1]
+    assert (type(whole).__name__, whole.reg_max) == (HEADS[task][-1], 1)
+    for attribute in TASKS[task].branches.values():
+        for branch in (*getattr(whole, attribute), *getattr(whole, f"one2one_{attribute}")):
+            assert all(isinstance(layer, VanillaStage) for layer in branch[:2])
+
+    cfg = shrink_yaml(model_yaml(name.replace("vanillanet", "vanillanet-5")), [16, 16, 24, 32])
+    model: Any = ENGINES[task]["model"](cfg, verbose=False)
+    model.args, model.bfloat16 = get_cfg(), False
+    randomize_batchnorm(model).train()
+    model.loss(sample_batch(64, 2, 3, head=model.model[-1]))[0].sum().backward()
+    last = [*TASKS[task].branches.values()][-1]
+    for branches in (getattr(model.model[-1], last), getattr(model.model[-1], f"one2one_{last}")):
+        assert branches[0][0].conv.weight.grad.abs().max() > 0
+        with torch.no_grad():  # the sets begin as copies
+            branches[0][0].conv.weight.mul_(1 + torch.rand(1))
+    del model.criterion
+    set_negative_slope(model.eval(), 1.0)
+    x = torch.rand(2, 3, 64, 64)
+    outputs = []
+    for one_to_one in (False, True):
+        reference, merged = copy.deepcopy(model).double(), copy.deepcopy(model)
+        for network in (reference, merged):
+            choose_branches(network, one_to_one)
+        stock = to_stock(merged.fuse(verbose=False))
+        assert type(stock).__module__ == "ultralytics.nn.tasks"
+        wanted, got = raw_outputs(reference, x.double()), raw_outputs(stock, x)
+        for part, values in wanted.parts.items():  # float32 against float64
+            assert (got.parts[part] - values).abs().max() <= 1e-4 * values.abs().max(), part
+        objects = [o.objects(0.0, max_det=20) for o in (wanted, got)]
+        assert all(a.shape == b.shape for a, b in zip(*objects, strict=True))
+        outputs.append(got.parts[TASKS[task].extra])
+    assert not torch.allclose(*outputs)
+    model.task, model.names = task, dict(enumerate(map(str, range(80))))
+    with pytest.raises(UsageError, match=f"not of task={task}"):
+        export(Opened(model, task, tmp_path / "x.pt", {}), format="onnx", imgsz=64, nms=False)
+
+
+def test_lean_training_has_the_gradients_of_the_plain_one(shrink_yaml: Callable[..., Any]) -> None:
+    cfg = shrink_yaml(model_yaml("yolo26n-vanillanet-5"), [16, 16, 24, 32])
+    model = VanillaDetectionModel(cfg, verbose=False).double()
+    model.args = get_cfg()
+    model.bfloat16 = False
+    randomize_batchnorm(model).train()
+    batch = sample_batch(64, 2, 3)
+    batch["img"] = batch["img"].double()
+    gradients = []
+    for lean in ("off", "max"):
+        set_lean(model, lean)
+        model.zero_grad()
+        model.loss(batch)[0].sum().backward()
+        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
+    assert gradients[0].keys() == gradients[1].keys()
+    assert gradients[0]["model.18.one2one_cv3.0.2.weight"].abs().max() > 0
+    largest = max(float(gradient.abs().max()) for gradient in gradients[0].values())
+    for name, gradient in gradients[0].items():
+        # parts of Ultralytics' losses are float32; a bias before BN has no gradient but rounding
+        assert (gradients[1][name] - gradient).abs().max() <= 1e-4 * gradient.abs().max() + 1e-9 * largest, name
+
+
+def test_chosen_boxes_are_those_that_ultralytics_chooses() -> None:
+    head: Any = Detect(3, 1, True, [16, 16, 16])
+    raw = torch.rand(2, 7, 500, generator=torch.Generator().manual_seed(0))
+    wanted = head.postprocess(raw.permute(0, 2, 1))
+    for rows, boxes in zip(wanted, Outputs(raw, classes=3, one_to_one=True).objects(conf=0.9), strict=True):
+        assert 10 < len(boxes) < 300
+        assert torch.equal(boxes, rows[rows[:, 4] > 0.9])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("nms", [None, False])
+def test_both_sets_of_branches_ship(lively_26: Path, scenes: Path, nms: bool | None, tmp_path: Path) -> None:
+    best = tmp_path / "best.pt"
+    best.write_bytes(lively_26.read_bytes())
+    model = VanillaYOLO(best)
+    collapsed = model.collapse(tmp_path / "collapsed.pt", imgsz=64, nms=nms)
+    equality: Any = collapsed.equality
+    assert equality.boxes == equality.matched > 10
+    x = torch.rand(1, 3, 64, 64, generator=torch.Generator().manual_seed(0))
+    reference = raw_outputs(open_checkpoint(model).merged(nms is False), x).parts
+    stock: Any = YOLO(collapsed.checkpoint).model
+    assert type(stock).__module__ == "ultralytics.nn.tasks"
+    assert stock.end2end == (nms is False)
+    for network in (stock, load_collapsed(collapsed.checkpoint.with_suffix(".json"))):
+        for name, got in raw_outputs(network.eval().float(), x).parts.items():
+            assert (got - reference[name]).abs().max() <= 1e-4 * reference[name].abs().max(), name
+
+    source = scenes.parent / "images" / "val"
+    for format, settings in (("openvino", {}), ("onnx", {"simplify": False}))[nms is None :]:
+        proof = export(best, format=format, imgsz=64, source=source, nms=nms, **settings).verification
+        assert proof is not None
+        assert proof.verdict == "verified"
+        assert proof.suppressed == (nms is False)
+        (record,) = proof.records.values()
+        assert record.boxes > 10
+    graph = onnx.load(best.with_suffix(".onnx"))
+    weights = {tensor.name: tensor for tensor in graph.graph.initializer}
+    (name,) = (key for key in weights if key.endswith("cv3.1.2.weight"))
+    weights[name].CopyFrom(onnx.numpy_helper.from_array(1.5 * onnx.numpy_helper.to_array(weights[name]), name))
+    onnx.save(graph, tmp_path / "wrong.onnx")
+    assert verify(tmp_path / "wrong.onnx", best, source=source).verdict.startswith("NOT VERIFIED")
+
+
+@pytest.mark.slow
+def test_it_trains_deep_and_answers_with_either_set(
+    shrink_yaml: Callable[..., Any], quick: dict[str, Any], tmp_path: Path
+) -> None:
+    (tmp_path / "small.yaml").write_text(dump_yaml(shrink_yaml(model_yaml("yolo26n-vanillanet-5"), [16, 16, 24, 32])))
+    model = VanillaYOLO(tmp_path / "small.yaml")
+    model.train(epochs=2, decay=0.5, project=str(tmp_path), name="run", lean="max", **quick)
+    assert get_negative_slope(model.model) == 1.0
+    best = VanillaYOLO(model.trainer.best)
+    images = Path(quick["data"]).parent / "images" / "val"
+    shapes = set()
+    for nms in (None, False):
+        best.val(data=quick["data"], imgsz=64, plots=False, verbose=False, project=str(tmp_path), nms=nms)
+        (result, *_) = VanillaYOLO(model.trainer.best).predict(images, imgsz=64, conf=1e-6, nms=nms, verbose=False)
+        assert len(result.boxes) > 0
+        shapes.add(len(result.boxes))
+    assert copy.deepcopy(best.model).model[-1].one2one_cv2 is not None  # validation left both
+    with pytest.raises(UsageError, match="one-to-one"):
+        VanillaYOLO("yolo11n-vanillanet").collapse(tmp_path / "x.pt", nms=False)
