@@ -10,6 +10,7 @@ from ultralytics.cfg import get_cfg
 from vanillayolo import VanillaYOLO
 from vanillayolo.data.scenes import SceneSettings
 from vanillayolo.data.scenes.writing import write_scenes
+from vanillayolo.deploy.export import check_task
 from vanillayolo.errors import CheckpointError, DataError, UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm, set_lean
 from vanillayolo.yolo import model_yaml
@@ -104,5 +105,7 @@ def test_data_and_task_have_to_suit_each_other(tmp_path: Path) -> None:
             VanillaYOLO(f"yolo11n-vanillanet{TASKS[task].suffix}").train(data=str(data))
     with pytest.raises(UsageError, match="made for task=obb"):
         VanillaYOLO("yolo11n-vanillanet-obb", task="pose")
+    with pytest.raises(UsageError, match="format=web is for detectors"):
+        check_task("obb", None, {"format": "web"})
     with pytest.raises(CheckpointError, match="is there to segment"):
         open_detector("yolo11n-vanillanet-seg")

@@ -146,6 +146,8 @@ def check_task(task: str, word: Any, settings: dict[str, Any]) -> None:
     """
     if task == "detect":
         return
+    if FORMATS[settings["format"]].page_of and TASKS[task].finds_boxes:
+        raise UsageError(f"format=web is for detectors and classifiers, not for task={task}; give format=onnx.")
     if word == 8:
         raise UsageError(f"int8 is for detectors; task={task} exports in float32 and float16.")
     if settings.get("nms") is False:
@@ -196,7 +198,7 @@ def export(
     if asked != format:
         check_page(settings)
     opened = open_checkpoint(model, "export takes a checkpoint (.pt)")
-    check_task(opened.task, word, {**settings, "target": target})
+    check_task(opened.task, word, {**settings, "target": target, "format": format})
     opened.check_whole()
     checked = opened.checked_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
     comparison = {k: settings.pop(k) for k in ("source", "split") if k in settings}
