@@ -23,7 +23,7 @@ from vanillayolo.yolo.families import DESIGNS, NECKS
 
 def test_every_combination_has_a_name() -> None:
     names = model_names()
-    assert len(names) == len(set(names)) == 5 * (1 + len(DESIGNS) + 2 * len(VARIANTS))
+    assert len(names) == len(set(names)) == 5 * (2 + len(DESIGNS) + 2 * len(VARIANTS))
     assert names[:5] == [f"yolo11{letter}-vanillanet" for letter in "nsmlx"]
     assert {"yolo11n-vanillanet-5-paper", "yolo11x-vanillanet-13_x1_5_ada_pool"} <= set(names)
 

@@ -46,7 +46,7 @@ BAD: dict[str, Any] = {
         "device": 99,
         "cfg": 7,
         "augmentations": 7,
-        "task": "segment",
+        "task": "segmentation",
         "nbs": 0,
     },
 }

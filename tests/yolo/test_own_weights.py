@@ -1,6 +1,8 @@
 from __future__ import annotations
 
+import copy
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -17,6 +19,7 @@ from vanillayolo.nn.reparameterize import is_joined, join_pairs
 from vanillayolo.valid_json import digest
 from vanillayolo.yolo import VanillaModel, own_weights
 from vanillayolo.yolo.detectors import train_detector
+from vanillayolo.yolo.families import COMPACT
 from vanillayolo.yolo.model import VanillaDetectionModel
 from vanillayolo.yolo.own_weights import card_of, load_own, read_weights, write_weights
 from vanillayolo.yolo.own_weights import summary as said
@@ -137,6 +140,10 @@ def test_training_starts_from_what_comes_with_the_package(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    plain = tmp_path / "plain.yaml"  # the variant that a plain name stands for: the package has weights of no other
+    text = tiny_yaml.read_text(encoding="utf-8")
+    plain.write_text(re.sub(r"variant: '?5'?", f"variant: {COMPACT['n'].variant}", text), encoding="utf-8")
+    assert plain.read_text(encoding="utf-8") != text
     package = tmp_path / "package"
     package.mkdir()
     for path in (file, card_of(file)):
@@ -150,7 +157,7 @@ def test_training_starts_from_what_comes_with_the_package(
         raise KeyboardInterrupt
 
     def first_weights(**settings: Any) -> bool:
-        model = VanillaYOLO(tiny_yaml)
+        model = VanillaYOLO(plain)
         model.add_callback("on_train_start", stop)
         with pytest.raises(KeyboardInterrupt):
             model.train(project=str(tmp_path / "runs"), epochs=3, **{**quick, **settings})
@@ -161,6 +168,8 @@ def test_training_starts_from_what_comes_with_the_package(
     assert first_weights(decay=0.5)  # deepened anew
     assert seen["start"] == 0
     assert not first_weights(pretrained=False)
+    write_weights(package / file.name, join_pairs(copy.deepcopy(source)), {"pictures": 1})
+    assert not first_weights(decay=0.5)  # one convolution in the place of each pair: noise
     package.joinpath(file.name).unlink()
     assert first_weights(pretrained=str(file))
 

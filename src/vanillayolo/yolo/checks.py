@@ -42,7 +42,7 @@ from .distillation import check_teacher
 from .files import check_runs
 from .kinds import KINDS
 from .merging import student
-from .own_weights import check_depth, fits_somewhere, is_own, packaged_weights, read_weights
+from .own_weights import can_start, check_depth, is_own, packaged_weights, read_weights
 from .presets import with_preset
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .process import check_ranks
@@ -146,8 +146,8 @@ def choose_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> None:
     """Let a new network start from the weights that come with the package, or from a file of such.
 
     ``pretrained=False`` starts from noise, and so does a network that nothing of the package's fits, or that is to be
-    trained deep (``decay``): the package's have one convolution in the place of each pair. A ``.safetensors`` file is
-    what ``weights`` names.
+    trained deep (``decay``) where the package's have one convolution in the place of each pair. A ``.safetensors`` file
+    is what ``weights`` names.
     """
     if kwargs.get("resume") or kwargs.get("weights") or not TASKS[model.task].finds_boxes:
         return
@@ -155,9 +155,9 @@ def choose_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> None:
     pretrained = kwargs.get("pretrained", default)
     if isinstance(pretrained, (str, Path)) and Path(pretrained).suffix == ".safetensors":
         kwargs |= {"weights": str(pretrained), "pretrained": True}
-    elif pretrained is True and not model.ckpt and not kwargs.get("decay"):
+    elif pretrained is True and not model.ckpt:
         file = packaged_weights(network.yaml)
-        if file and fits_somewhere(network, file):
+        if file and can_start(network, file, deep=bool(kwargs.get("decay"))):
             kwargs["weights"] = str(file)
 
 

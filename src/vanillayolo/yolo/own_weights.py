@@ -91,10 +91,11 @@ def check_depth(state: Mapping[str, Tensor], decay: float | None, path: Path) ->
         raise UsageError(f"decay={decay}: {path.name} has one convolution in the place of each pair; leave decay out.")
 
 
-def fits_somewhere(model: Any, path: Path) -> bool:
-    """Return whether a layer of the weights has a place in the network."""
-    own = model.state_dict()
-    return any(key in own and own[key].shape == value.shape for key, value in read_weights(path)[0].items())
+def can_start(model: Any, path: Path, deep: bool) -> bool:
+    """Return whether a layer of the weights has a place in the network, and pairs where it is to be trained deep."""
+    state, own = read_weights(path)[0], model.state_dict()
+    fits = any(key in own and own[key].shape == value.shape for key, value in state.items())
+    return fits and not (deep and in_joined_form(state))
 
 
 def load_own(model: Any, path: str | Path) -> LoadReport:
