@@ -23,7 +23,7 @@ from vanillayolo.yolo.tasks import TASKS
 from vanillayolo.yolo.threads import available_cores
 
 #: Chosen so that two cores finish in minutes, all included. The classes are others than those of pretraining.
-SCENES: dict[str, Any] = {"pictures": 352, "val_every": 11, "size": 160, "classes": 5, "class_seed": 1, "objects": 12}
+SCENES: dict[str, Any] = {"pictures": 352, "val_every": 11, "size": 160, "classes": 3, "class_seed": 1, "objects": 4}
 TRAINING: dict[str, Any] = {
     "epochs": 20,
     "imgsz": 160,
