@@ -25,7 +25,7 @@ from vanillayolo.errors import DataError, MergeError, UsageError, VerificationEr
 from vanillayolo.nn import randomize_batchnorm, set_negative_slope
 from vanillayolo.yolo import VanillaModel, files
 from vanillayolo.yolo.architecture import dump_yaml
-from vanillayolo.yolo.files import ExportedFile, missing_packages, own_conf
+from vanillayolo.yolo.files import CONTRACT, ExportedFile, digest_of, missing_packages, own_conf
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image
 from vanillayolo.yolo.tasks import TASKS
 
@@ -63,6 +63,15 @@ def test_a_contract_that_is_none_says_nothing(text: str, tmp_path: Path) -> None
     (tmp_path / "best.onnx").write_bytes(b"")
     contract_file(tmp_path / "best.onnx").write_text(text)
     assert own_conf(tmp_path / "best.onnx") is None
+
+
+@pytest.mark.parametrize(("version", "conf"), [(CONTRACT, 0.3), (CONTRACT + 1, None)])
+def test_a_contract_of_a_higher_version_says_nothing(version: int, conf: float | None, tmp_path: Path) -> None:
+    path = tmp_path / "best.onnx"
+    path.write_bytes(b"")
+    said = {"contract": version, "sha256": digest_of(path), "suppression": {"conf": 0.3}}
+    contract_file(path).write_text(json.dumps(said))
+    assert own_conf(path) == conf
 
 
 def check_contract(said: dict[str, Any], path: Path, settings: dict[str, Any]) -> None:

@@ -14,10 +14,11 @@ from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
 from ultralytics.nn.modules import Detect
 
+from lean_gradients import assert_lean_is_plain
 from vanillayolo import VanillaDetectionModel, VanillaYOLO
 from vanillayolo.deploy import export, load_collapsed, verify
 from vanillayolo.errors import ModelNameError, UsageError
-from vanillayolo.nn import get_negative_slope, randomize_batchnorm, set_lean, set_negative_slope
+from vanillayolo.nn import get_negative_slope, randomize_batchnorm, set_negative_slope
 from vanillayolo.yolo import model_yaml
 from vanillayolo.yolo.architecture import dump_yaml
 from vanillayolo.yolo.engines import ENGINES
@@ -86,24 +87,7 @@ def test_other_tasks_have_yolo26s_heads_which_train_and_ship_either_set(
 
 def test_lean_training_has_the_gradients_of_the_plain_one(shrink_yaml: Callable[..., Any]) -> None:
     cfg = shrink_yaml(model_yaml("yolo26n-vanillanet-5"), [16, 16, 24, 32])
-    model = VanillaDetectionModel(cfg, verbose=False).double()
-    model.args = get_cfg()
-    model.bfloat16 = False
-    randomize_batchnorm(model).train()
-    batch = sample_batch(64, 2, 3)
-    batch["img"] = batch["img"].double()
-    gradients = []
-    for lean in ("off", "max"):
-        set_lean(model, lean)
-        model.zero_grad()
-        model.loss(batch)[0].sum().backward()
-        gradients.append({name: p.grad for name, p in model.named_parameters() if p.grad is not None})
-    assert gradients[0].keys() == gradients[1].keys()
-    assert gradients[0]["model.18.one2one_cv3.0.2.weight"].abs().max() > 0
-    largest = max(float(gradient.abs().max()) for gradient in gradients[0].values())
-    for name, gradient in gradients[0].items():
-        # parts of Ultralytics' losses are float32; a bias before BN has no gradient but rounding
-        assert (gradients[1][name] - gradient).abs().max() <= 1e-4 * gradient.abs().max() + 1e-9 * largest, name
+    assert_lean_is_plain(VanillaDetectionModel(cfg, verbose=False), "model.18.one2one_cv3.0.2.weight")
 
 
 def test_chosen_boxes_are_those_that_ultralytics_chooses() -> None:

@@ -9,14 +9,12 @@ from typing import Any
 from vanillayolo.atomic import write_whole
 from vanillayolo.environment import __version__
 from vanillayolo.valid_json import json_text
-from vanillayolo.yolo.files import ExportedFile, Suppression, contract_file, digest_of, metadata_of
+from vanillayolo.yolo.files import CONTRACT, ExportedFile, Suppression, contract_file, digest_of, metadata_of
 from vanillayolo.yolo.tasks import TASKS
 
 from .formats import FORMATS, PIXELS, Format
 from .verification import Verification
 
-#: Of the keys and what they mean; a reader refuses a higher one.
-VERSION = 1
 PICTURE = {"colour": "RGB", "divide_by": 255, "interpolation": "bilinear"}
 #: How a picture becomes an input: of a classifier, of all others.
 CROP: dict[str, Any] = {"fit": "resize the shorter side, crop the centre", **PICTURE}
@@ -54,7 +52,7 @@ def contract_of(path: Path, name: str, format: str, task: str, proof: Verificati
     shape = [batch, height, width, channels] if last else [batch, channels, height, width]
     given = {"name": row.input, "shape": shape, "layout": "NHWC" if last else "NCHW", "type": "float32"}
     contract = {
-        "contract": VERSION,
+        "contract": CONTRACT,
         "vanillayolo": __version__,
         "file": name,
         "sha256": digest_of(path),

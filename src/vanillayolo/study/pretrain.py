@@ -29,8 +29,8 @@ WRITTEN, VALIDATING = 800, 400
 #: How the training goes, where nobody says otherwise. Every picture is new: nothing is augmented.
 SCHEDULE: dict[str, Any] = {
     **{"optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.01, "cos_lr": True, "weight_decay": 0.01},
-    # Ultralytics warms biases up, those of BN among them, at a rate of 0.1, which Adam takes whole: after 4,000
-    # pictures up to 41 of 384 channels of a layer were dead for good.
+    # Ultralytics warms biases up, those of BN among them, at a rate of 0.1, which Adam takes whole; a pretraining that
+    # had it lost channels for good (docs/pretraining.md).
     **{"warmup_epochs": 1.0, "warmup_bias_lr": 0.0, "close_mosaic": 0, "join": False, "patience": 0, "workers": 64},
     **{"plots": False, "verbose": False},
 }
@@ -81,18 +81,8 @@ def pretrain(
     imgsz = fitting_imgsz(imgsz)
     scenes = SceneSettings(WRITTEN, imgsz, "detect", seed, classes, class_seed, objects, WRITTEN // VALIDATING)
     pictures, epoch, batch = int(pictures), int(epoch), int(batch)  # 1e6 is a number of pictures, too
-    training = {
-        **{
-            "epochs": -(-pictures // epoch),
-            "imgsz": imgsz,
-            "batch": batch,
-            "nbs": batch,
-            "seed": seed,
-            "fraction": epoch,
-        },
-        **SCHEDULE,
-        **settings,
-    }
+    stream = {"epochs": -(-pictures // epoch), "imgsz": imgsz, "batch": batch, "nbs": batch, "fraction": epoch}
+    training = {**stream, "seed": seed, **SCHEDULE, **settings}
     check_verb("train", training, TRAIN_KEYS)
     check_models([model], training)
     name = folder_name(Path(model).stem if model.endswith((".pt", ".yaml", ".yml")) else model)

@@ -80,12 +80,16 @@ def digest_of(path: Path) -> str:
     return content.hexdigest()
 
 
+#: Version of the keys of a contract and of what they mean; a reader refuses a higher one.
+CONTRACT = 1
+
+
 def own_conf(path: Path) -> float | None:
-    """Return the score from which a file's boxes count, as its contract says; None without a contract of this file."""
+    """Return the score from which a file's boxes count, as its contract says; None without one of it that is known."""
     try:
         said = read_json(contract_file(path))
         conf = float(said["suppression"]["conf"])
-        same = said["sha256"] == digest_of(path)
+        same = said["contract"] <= CONTRACT and said["sha256"] == digest_of(path)
     except (OSError, ValueError, LookupError, TypeError, OverflowError):
         return None
     return conf if same and 0 <= conf <= 1 and not said["suppression"].get("inside") else None
