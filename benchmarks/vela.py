@@ -33,7 +33,7 @@ from vanillayolo.yolo.raw_maps import with_raw_maps
 
 OUT = Path(__file__).with_suffix(".json")
 CHIPS = ("ethos-u55-256", "ethos-u65-512", "ethos-u85-512")
-PEERS = ("yolo11n", "yolo26n", "yolo11n-vanillanet")
+PEERS = ("yolo11n", "yolo26n", "yolo11n-vanillanet", "yolo11n-vanillanet-npu")
 #: The network that is varied.
 OURS = "yolo11n-vanillanet-10"
 STEM = ("stem-in-two",)

@@ -33,7 +33,7 @@ class Variant:
     dims: tuple[int, ...]
     strides: tuple[int, ...]
     adaptive_pool: bool = False
-    act_num: int = 3
+    act_num: int | tuple[int, ...] = 3
     pool_first: bool = False
 
     def scaled(self, width: float) -> tuple[int, ...]:

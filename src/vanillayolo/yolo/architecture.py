@@ -101,7 +101,7 @@ def backbone_rows(variant: Variant, width: float) -> list[Row]:
     arguments = {
         "dims": list(dims),
         "strides": list(variant.strides),
-        "act_num": variant.act_num,
+        "act_num": variant.act_num if isinstance(variant.act_num, int) else list(variant.act_num),
         "adaptive_pool": variant.adaptive_pool,
         **({"pool_first": True} if variant.pool_first else {}),
     }

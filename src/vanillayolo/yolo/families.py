@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from vanillayolo.nn import Variant
@@ -45,6 +45,8 @@ DESIGNS = {
         pool_first=True,
     )
 }
+#: Smaller kernels still where maps are largest; Ethos-U and a browser's WASM charge most there (benchmarks/vela.json).
+DESIGNS["npu"] = replace(DESIGNS["slim"], act_num=(1, 1, 2, 2, 2, 2, 2, 2, 2))
 #: The compact family: at every letter the merged detector is no slower than YOLO11 and YOLO26 of that letter
 #: (benchmarks/family_latency.json, with n's variant 10).
 COMPACT = {
@@ -129,7 +131,7 @@ def with_head(neck: str, task: str = "detect", generation: str = "11") -> list[R
 GENERATIONS: dict[str, Yaml] = {"11": {}, "26": {"end2end": True, "reg_max": 1}}
 FAMILY_NECK = {"compact": "plain", "paper": "published"}
 #: Of designs, with the head that belongs to them at every letter.
-DESIGN_NECK = {"slim": "slim"}
+DESIGN_NECK = dict.fromkeys(DESIGNS, "slim")
 DESIGN_HEAD: HeadStages = {"box": 2, "class": 2, "act_num": 2}
 #: How training begins, the authors' way first: series activations as noise, or as the ReLU that they generalise; pairs
 #: as noise of 0.02 at any width, or of 1 / sqrt(fan-in).
