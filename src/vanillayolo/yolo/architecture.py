@@ -24,6 +24,7 @@ from vanillayolo.nn import VARIANTS, Variant
 from vanillayolo.values import shown
 
 from .families import (
+    BACKBONES,
     COMPACT,
     DESIGN_HEAD,
     DESIGN_NECK,
@@ -165,7 +166,7 @@ def model_yaml(name: str, neck: str | None = None) -> Yaml:
     neck = neck or own
     if neck not in NECKS:
         raise ModelNameError(f"neck {neck!r}: {closest(neck, NECKS)}")
-    backbone = backbone_rows({**VARIANTS, **DESIGNS}[variant], scale.width)
+    backbone = backbone_rows(BACKBONES[variant], scale.width)
     stages = DESIGN_HEAD if variant in DESIGNS else scale.head_stages
     task = next(name for name, row in TASKS.items() if row.suffix == (match["task"] or ""))
     head = copy.deepcopy(TASKS[task].keys)

@@ -28,6 +28,7 @@ from .saving import SavingMixin
 from .sections import TRAIN_KEYS, section
 from .threads import use_free_cores
 from .trainer import VanillaTrainer
+from .updates import UpdatesMixin
 
 #: The trainer of our detectors, and that of Ultralytics' own.
 Trainers = tuple[type[BaseTrainer], type[BaseTrainer]]
@@ -162,8 +163,8 @@ def train_detector(
     return best
 
 
-class StockTrainer(SavingMixin, DetectionTrainer):
-    """Ultralytics' detection trainer, whose files are written whole."""
+class StockTrainer(UpdatesMixin, SavingMixin, DetectionTrainer):
+    """Ultralytics' detection trainer, whose files are written whole; with as many updates as ours."""
 
 
 def score(file: Path, data: str, split: str, imgsz: int, folder: Path) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import copy
 from dataclasses import dataclass, replace
 from typing import Any
 
-from vanillayolo.nn import Variant
+from vanillayolo.nn import VARIANTS, Variant
 
 from .tasks import HEADS, TASKS
 
@@ -47,6 +47,8 @@ DESIGNS = {
 }
 #: Smaller kernels still where maps are largest; Ethos-U and a browser's WASM charge most there (benchmarks/vela.json).
 DESIGNS["npu"] = replace(DESIGNS["slim"], act_num=(1, 1, 2, 2, 2, 2, 2, 2, 2))
+#: Every backbone that a name can stand for.
+BACKBONES: dict[str, Variant] = {**VARIANTS, **DESIGNS}
 #: The compact family: at every letter the merged detector is no slower than YOLO11 and YOLO26 of that letter
 #: (benchmarks/family_latency.json, with n's variant 10).
 COMPACT = {

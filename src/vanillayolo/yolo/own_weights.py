@@ -20,7 +20,7 @@ from vanillayolo.nn.weights import read_tensors
 from vanillayolo.valid_json import digest, json_text, read_json
 
 from .checkpoints import check_finite
-from .families import COMPACT, Yaml
+from .families import BACKBONES, COMPACT, Yaml
 
 FORMAT = "vanillayolo-pretrained-1"
 #: The weights that come with the package, one file a letter of the family that a plain name stands for.
@@ -31,10 +31,13 @@ FIRST = ("model.0.stem.pair.conv1.weight", "model.0.conv.weight")
 def packaged_weights(cfg: Yaml) -> Path | None:
     """Return the file that comes with the package for a model's YAML, by letter; None where there is none.
 
-    It is of the variant that a plain name stands for: another has little that it fits.
+    It is of the variant that a plain name stands for: one of other widths has little that it fits.
     """
     family, letter = cfg.get("family", {}), cfg.get("scale")
-    if family.get("name") != "compact" or letter not in COMPACT or family.get("variant") != COMPACT[letter].variant:
+    if family.get("name") != "compact" or letter not in COMPACT:
+        return None
+    own, given = (BACKBONES.get(name) for name in (COMPACT[letter].variant, family.get("variant")))
+    if given is None or own is None or (own.dims, own.strides) != (given.dims, given.strides):
         return None
     path = PACKAGED / f"yolo11{letter}-vanillanet.safetensors"
     return path if path.is_file() else None

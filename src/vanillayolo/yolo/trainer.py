@@ -26,9 +26,10 @@ from .fine_tuning import check_stages
 from .memory import CPU_BATCH, Prediction, cpu_batch, free_bytes, predict_memory
 from .merging import student
 from .model import VanillaDetectionModel, VanillaOBBModel, VanillaPoseModel, VanillaSegmentationModel
+from .updates import UpdatesMixin
 
 
-class VanillaTrainer(DeepTrainingMixin, DetectionTrainer):
+class VanillaTrainer(UpdatesMixin, DeepTrainingMixin, DetectionTrainer):
     """Ultralytics' detection trainer with deep training.
 
     Args:
