@@ -12,11 +12,8 @@ from vanillayolo.study.demo import demo, montage
 
 
 def test_montage_fills_rows(tmp_path: Path) -> None:
-    files = []
-    for i in range(6):
-        files.append(tmp_path / f"{i}.png")
-        cv2.imwrite(str(files[-1]), np.full((20, 30, 3), 40 * i, np.uint8))
-    picture = cv2.imread(str(montage(files, tmp_path / "all.png", columns=3, side=16)))
+    pictures = [np.full((16, 16, 3), 40 * i, np.uint8) for i in range(6)]
+    picture = cv2.imread(str(montage(pictures, tmp_path / "all.png", columns=3)))
     assert picture is not None
     assert picture.shape == (32, 48, 3)
     assert picture[8, 8].tolist() == [0, 0, 0]

@@ -22,10 +22,13 @@ from vanillayolo.yolo.detectors import network
 from vanillayolo.yolo.tasks import TASKS
 from vanillayolo.yolo.threads import available_cores
 
-#: Chosen so that two cores finish in minutes, all included. The classes are others than those of pretraining.
-SCENES: dict[str, Any] = {"pictures": 352, "val_every": 11, "size": 160, "classes": 3, "class_seed": 1, "objects": 4}
+#: Chosen so that two cores finish in two minutes. The classes are others than those of pretraining.
+SCENES: dict[str, Any] = {
+    **{"pictures": 220, "val_every": 11, "size": 160, "classes": 3, "class_seed": 1, "objects": 5, "plain": True}
+}
+SHOWN = 480  # side of a picture with its boxes, pixels
 TRAINING: dict[str, Any] = {
-    "epochs": 20,
+    "epochs": 12,
     "imgsz": 160,
     "batch": 8,
     "nbs": 8,
@@ -81,10 +84,9 @@ class Demo:
         )
 
 
-def montage(pictures: list[Path], out: Path, columns: int = 3, side: int = 320) -> Path:
-    """Put square pictures into one, ``columns`` in a row, each ``side`` pixels wide."""
-    squares = [cv2.resize(cv2.imread(str(p)), (side, side), interpolation=cv2.INTER_CUBIC) for p in pictures]
-    rows = [np.hstack(squares[i : i + columns]) for i in range(0, len(squares), columns)]
+def montage(pictures: list[Any], out: Path, columns: int = 3) -> Path:
+    """Write pictures of one size, BGR ``[height, width, 3]``, as one, ``columns`` in a row."""
+    rows = [np.hstack(pictures[i : i + columns]) for i in range(0, len(pictures), columns)]
     cv2.imwrite(str(out), np.vstack(rows))
     return out
 
@@ -115,7 +117,7 @@ def demo(
     check_folder("folder", root)
     if any(root.glob("[!.]*")) and not (root / "scenes" / "scenes.json").is_file():
         raise UsageError(f"folder={folder}: holds other files, and a demo replaces train and val; give a new one.")
-    for old in ("train", "val", "val-untrained", "predict"):
+    for old in ("train", "val", "val-untrained"):
         shutil.rmtree(root / old, ignore_errors=True)
     if (root / "scenes" / "scenes.json").is_file():  # ours, perhaps an older version's
         shutil.rmtree(root / "scenes")
@@ -133,9 +135,9 @@ def demo(
     metrics = deployed.val(data=str(data), imgsz=imgsz, name="val", **common)
     before, after = (getattr(found, row.metric) for found in (untrained, metrics))
     images = sorted((data.parent / "images" / "val").iterdir())[:6]
-    deployed.predict([str(p) for p in images], imgsz=imgsz, name="predict", save=True, **common)
-
-    picture = montage([root / "predict" / p.name for p in images], root / "detections.png")
+    shown = [cv2.resize(cv2.imread(str(p)), (SHOWN, SHOWN), interpolation=cv2.INTER_CUBIC) for p in images]
+    found = deployed.predict(shown, imgsz=imgsz, conf=0.5, verbose=False)
+    picture = montage([result.plot(line_width=2) for result in found], root / "detections.png")
     pictures = [picture, root / "train" / "results.png", root / "val" / "confusion_matrix_normalized.png"]
     return Demo(
         untrained=float(before.map),

@@ -35,7 +35,7 @@ else:
 def stored_scenes(data: Path) -> SceneSettings:
     """Return the settings of a written folder of scenes, from the record beside its ``scenes.yaml``."""
     made_by = json.loads(data.with_name("scenes.json").read_text(encoding="utf-8"))["settings"]
-    return SceneSettings.from_dict({key: made_by[key] for key in SceneSettings.KINDS})
+    return SceneSettings.from_dict({key: made_by[key] for key in SceneSettings.KINDS if key in made_by})
 
 
 class SceneStream(Dataset[dict[str, Any]]):

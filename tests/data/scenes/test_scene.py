@@ -72,6 +72,23 @@ def test_classes_stay_when_more_are_asked_for(atlas: Atlas) -> None:
         assert not np.array_equal(form.levels[0], other.levels[0])
 
 
+def test_plain_scenes_have_few_large_objects_and_a_colour_for_each_class(
+    scenes_of: Maker, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(scene, "photograph", lambda rng, atlas, canvas: canvas.copy())
+    scenes = scenes_of("detect", plain=True, objects=5, classes=3)
+    hues: dict[int, list[int]] = {0: [], 1: [], 2: []}
+    for index in range(40):
+        canvas, labels = scenes[index]
+        assert len(labels.classes) <= 5
+        assert canvas[:, labels.owner < 0].mean() > 100  # pale, but for shadows
+        for number, kind in enumerate(labels.classes):
+            inside = canvas[:, labels.owner == number].mean(axis=1)
+            hues[int(kind)].append(int(inside.argmax()))
+    assert all(values.count(max(set(values), key=values.count)) > 0.9 * len(values) for values in hues.values())
+    assert len({max(set(values), key=values.count) for values in hues.values()}) == 3
+
+
 def test_what_is_labelled_can_be_seen(drawn: list[tuple[np.ndarray, Labels]]) -> None:
     for _, labels in drawn:
         for index, (left, top, right, bottom) in enumerate(labels.boxes.astype(int)):

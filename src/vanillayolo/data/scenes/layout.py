@@ -6,7 +6,7 @@ Nothing here depends on a painted pixel, so a machine that rounds a pixel otherw
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -105,6 +105,13 @@ def _portrait(rng: np.random.Generator, settings: SceneSettings) -> Draw:
     )
 
 
+def _few(rng: np.random.Generator, settings: SceneSettings) -> Draw:
+    """One to five objects, none of them small: what plain scenes are of."""
+    count = min(settings.objects, int(rng.integers(1, 6)))
+    sides, centres = rng.uniform(0.2, 0.4, count), rng.uniform(0.15, 0.85, (count, TRIES, 2))
+    return rng.integers(0, settings.classes, count), sides, centres
+
+
 LAYOUTS: tuple[tuple[Callable[[np.random.Generator, SceneSettings], Draw], float], ...] = (
     (_scatter, 0.45),
     (_crowd, 0.22),
@@ -130,19 +137,33 @@ def plan_scene(rng: np.random.Generator, settings: SceneSettings, picture_class:
         picture_class: for the task classify: one object of this class, large or of middle size.
     """
     if picture_class is None:
-        draw = LAYOUTS[rng.choice(len(LAYOUTS), p=[share for _, share in LAYOUTS])][0]
+        draw = _few if settings.plain else LAYOUTS[rng.choice(len(LAYOUTS), p=[share for _, share in LAYOUTS])][0]
         kinds, sides, centres = draw(rng, settings)
     else:
         kinds, sides = np.array([picture_class]), rng.uniform(0.3, MOST_SIDE, 1)
         centres = rng.uniform(0.3, 0.7, (1, TRIES, 2))
-    clutter = int(rng.choice([0, 0, 0, 1, 2, 4]))
+    clutter = 0 if settings.plain else int(rng.choice([0, 0, 0, 1, 2, 4]))
     kinds = np.concatenate([kinds, np.full(clutter, CLUTTER_CLASS)])
     sides = np.concatenate([np.clip(sides, LEAST_SIDE, MOST_SIDE), rng.uniform(0.1, 0.5, clutter)])
     centres = np.concatenate([centres, rng.uniform(0, 1, (clutter, TRIES, 2))])
     # mostly the large ones first, so that few small ones are hidden
     order = np.argsort(-sides * np.exp(rng.normal(0, 0.5, len(sides))), kind="stable")
     sides = np.maximum(sides * settings.size, LEAST_PIXELS)
-    return _dressed(rng, kinds[order], sides[order], centres[order] * settings.size)
+    plan = _dressed(rng, kinds[order], sides[order], centres[order] * settings.size)
+    return _plainly(plan) if settings.plain else plan
+
+
+def _plainly(plan: Plan) -> Plan:
+    """Give each class a colour of its own, far from those of its neighbours; nothing glassy, nothing out of focus."""
+    angle = 2 * np.pi * (plan.kinds * 0.381966)[:, None] + np.array([0, 2, 4]) * np.pi / 3
+    colours = 95 + 85 * np.cos(angle)
+    return replace(
+        plan,
+        colours=np.repeat(colours[:, None], 4, axis=1),
+        seconds=0.5 * colours,
+        soft=np.zeros_like(plan.soft),
+        cover=np.ones_like(plan.cover),
+    )
 
 
 def _dressed(rng: np.random.Generator, kinds: npt.NDArray[np.int64], sides: Numbers, centres: Numbers) -> Plan:

@@ -26,20 +26,21 @@ def _piece(rng: np.random.Generator, atlas: Atlas, size: int) -> Bytes:
     return np.asarray(cv2.warpAffine(texture, move, (size, size), flags=flags, borderMode=cv2.BORDER_REFLECT_101))
 
 
-def _coloured(rng: np.random.Generator, grey: Bytes) -> Picture:
-    """Return a grey piece in two to four colours that follow one another, BGR ``[3, size, size]``."""
+def _coloured(rng: np.random.Generator, grey: Bytes, plain: bool) -> Picture:
+    """Return a grey piece in two to four colours that follow one another, BGR ``[3, size, size]``; pale where plain."""
     stops = random_colours(rng, int(rng.integers(2, 5)))
     stops = stops[0] + (stops - stops[0]) * rng.choice([0.0, 0.15, 0.4, 1.0])  # many real backgrounds are nearly plain
+    stops = 215 + stops / 8 if plain else stops
     values = np.linspace(0, 255, len(stops))
     table = np.stack([np.interp(np.arange(256), values, stops[:, channel]) for channel in range(3)])
     return np.take(table.astype(np.float32), grey, axis=1)
 
 
-def paint_background(rng: np.random.Generator, atlas: Atlas, size: int) -> Picture:
+def paint_background(rng: np.random.Generator, atlas: Atlas, size: int, plain: bool = False) -> Picture:
     """Return a background, float BGR ``[3, size, size]`` in 0..255: one texture, or two that share the picture."""
-    canvas = _coloured(rng, _piece(rng, atlas, size))
+    canvas = _coloured(rng, _piece(rng, atlas, size), plain)
     if rng.random() < 0.35:
-        other = _coloured(rng, _piece(rng, atlas, size))
+        other = _coloured(rng, _piece(rng, atlas, size), plain)
         share = np.clip(
             (_piece(rng, atlas, size).astype(np.float32) - rng.uniform(60, 200)) / rng.uniform(5, 120), 0, 1
         )

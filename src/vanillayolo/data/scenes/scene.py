@@ -78,7 +78,7 @@ class Scenes:
         picture_class = self.settings.picture_class(index) if self.settings.task == "classify" else None
         plan = plan_scene(rng, self.settings, picture_class)
         board = _Board(
-            paint_background(rng, self.atlas, self.settings.size),
+            paint_background(rng, self.atlas, self.settings.size, self.settings.plain),
             np.full((self.settings.size, self.settings.size), -1, np.int16),
         )
         # nothing is drawn from rng while placing: what is rejected there may differ by a pixel between machines

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from vanillayolo.settings import Settings
-from vanillayolo.values import Kind, one_of, whole
+from vanillayolo.values import FLAG, Kind, one_of, whole
 
 GENERATOR_VERSION = 1  # raise it when pictures or labels change
 LICENCE = "CC0-1.0"
@@ -27,6 +27,7 @@ class SceneSettings(Settings):
         class_seed: of the formulas behind the classes: another one gives other classes.
         objects: most objects in a picture.
         val_every: each picture of this many, the last one, is for validation.
+        plain: few large objects, one colour a class, on pale even backgrounds: learnt in minutes.
     """
 
     SECTION = "scenes"
@@ -39,6 +40,7 @@ class SceneSettings(Settings):
         "class_seed": whole(0, 2**32 - 1, exact=True),
         "objects": whole(1, 300, exact=True),
         "val_every": whole(2, 1_000_000, exact=True),
+        "plain": FLAG,
     }
     pictures: int = 1000
     size: int = 160
@@ -48,6 +50,7 @@ class SceneSettings(Settings):
     class_seed: int = 0
     objects: int = 60
     val_every: int = 10
+    plain: bool = False
 
     def is_val(self, index: int) -> bool:
         """Return whether a picture is for validation."""
