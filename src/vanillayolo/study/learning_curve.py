@@ -30,7 +30,7 @@ from vanillayolo.yolo.pretrained import find_weights
 from vanillayolo.yolo.sections import TRAIN_KEYS
 
 from .latency import machine
-from .protocol import RESERVED, check_models
+from .protocol import RESERVED, SCHEDULE, check_models
 from .records import Needs, Record, as_list, keep_settings, margin, read_record, write_record
 
 #: Settings that the command makes itself.
@@ -94,7 +94,9 @@ def learning_curve(
     runs = {root / f"{start}-{size}" / f"seed{seed}": (seed, size, start) for seed, size, start in order}
     for run in runs:
         check_folder("folder", run)
-    keep_settings(root / "protocol.json", {"data": Path(data).name, "model": model, "sizes": parts, **training})
+    keep_settings(
+        root / "protocol.json", {"data": Path(data).name, "model": model, "sizes": parts, **SCHEDULE, **training}
+    )
     for run, (seed, size, start) in runs.items():
         if (run / "record.json").exists():
             continue

@@ -38,7 +38,9 @@ from vanillayolo.yolo.inference import trace_onnx
 from vanillayolo.yolo.interface import VanillaModel
 from vanillayolo.yolo.memory import activation_bytes
 from vanillayolo.yolo.model import fold_stock
+from vanillayolo.yolo.own_weights import packaged_weights
 from vanillayolo.yolo.sections import TRAIN_KEYS
+from vanillayolo.yolo.updates import UPDATES
 
 from .cost import both_forms
 from .latency import check_backends, latency, machine, supported
@@ -46,6 +48,8 @@ from .records import Needs, Record, as_list, keep_settings, read_record, write_r
 
 #: Settings that the protocol itself makes: one model's own would be another protocol.
 RESERVED = ("model", "project", "name", "exist_ok", "save_dir", "resume", "pretrained", "seed", "data", "split", "task")
+#: Written into the protocol: runs of another number of updates are not mixed with today's.
+SCHEDULE = {"updates": UPDATES}
 #: What the record of a run is read for.
 NEEDS: Needs = {
     **{"model": str, "seed": int, "shipped": str, "val": dict, "cost": dict, "curve": dict, "machine": dict},
@@ -140,6 +144,11 @@ def check_models(models: Sequence[str], settings: dict[str, Any], data: str | No
     for model in models:
         opened = open_detector(model)
         built = network(opened)
+        if settings.get("pretrained") is True and not model.endswith(".pt") and packaged_weights(built.yaml) is None:
+            raise UsageError(
+                f"pretrained=true: {model} has no weights in the package; give a checkpoint of it, made by "
+                "'vanillayolo pretrain', or leave pretrained= out."
+            )
         if opened.task != "detect":
             raise UsageError(f"model={model}: is there to {opened.task}; give a detector.")
         if isinstance(opened, VanillaModel):
@@ -166,6 +175,7 @@ def compare(
     batch: int = 8,
     backends: str | Sequence[str] | None = DEFAULT_BACKENDS,
     rounds: int = 20,
+    pretrained: bool = False,
     **settings: Any,
 ) -> Path:
     """Train, score and time every model with every seed, skipping what is there already.
@@ -180,6 +190,7 @@ def compare(
         batch: images per step.
         backends: keys of ``vanillayolo.study.latency.BACKENDS``; ``none`` measures no latency.
         rounds: rounds of the latency.
+        pretrained: names start from the weights in the package, not from noise; a checkpoint starts from its own.
         settings: further training settings of Ultralytics, the same for all; ours are given to ours.
 
     Returns:
@@ -197,7 +208,8 @@ def compare(
             raise UsageError(f"compare: {key}= is set by the protocol for every model; leave it out.")
     check_backends(timed)
     imgsz = fitting_imgsz(imgsz)
-    shared = {"epochs": epochs, "imgsz": imgsz, "batch": batch, **settings}
+    start = {"pretrained": True} if pretrained else {}
+    shared = {"epochs": epochs, "imgsz": imgsz, "batch": batch, **start, **settings}
     check_verb("train", shared, TRAIN_KEYS)
     checked = resolve_data(data)
     tested = has_split(checked, "test")
@@ -209,7 +221,7 @@ def compare(
     runs = {(m, s): root / folder_name(m) / f"seed{s}" for s in wanted for m in names}
     for path in sorted(root.glob("*/seed*/record.json")):
         read_record(path, NEEDS)
-    keep_settings(root / "protocol.json", {"data": Path(data).name, **shared})
+    keep_settings(root / "protocol.json", {"data": Path(data).name, **SCHEDULE, **shared})
     run_all(runs, checked, shared, tested)
     if timed:
         first = {m: runs[m, wanted[0]] for m in names}

@@ -14,6 +14,7 @@ from .plots import BACKEND_NAMES, METRIC_NAMES, PLOTS, write_plots
 from .records import Record, with_spread, write_record
 from .results import METRICS, gather, judged_split, milliseconds
 
+DEFAULT_NBS = 64  # Ultralytics' own
 Table = tuple[list[str], list[list[str]]]
 
 CSS = """
@@ -80,12 +81,15 @@ def tables(result: Record) -> dict[str, Table]:
 def protocol_text(result: Record) -> str:
     """Say in one paragraph what was the same for all."""
     settings, machine = result["settings"], result["machine"]
-    extra = ", ".join(f"{k}={v}" for k, v in settings.items() if k not in ("data", "epochs", "imgsz", "batch"))
+    said = ("data", "epochs", "imgsz", "batch", "updates", "pretrained")
+    before = {} if "updates" in settings else {"nbs": DEFAULT_NBS}  # of records made when nothing chose it
+    extra = ", ".join(f"{k}={v}" for k, v in (before | settings).items() if k not in said)
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())
+    start = "the package's weights" if settings.get("pretrained") else "random weights"
     return (
         f"{settings['data']}, {settings['epochs']} epochs at {settings['imgsz']} px, batch {settings['batch']}"
         f"{', ' + extra if extra else ''}; the same data, seeds, schedule, augmentation and size for every model, from "
-        "random weights unless a checkpoint is named; figures are mean ± standard deviation over seeds, of the network "
+        f"{start} unless a checkpoint is named; figures are mean ± standard deviation over seeds, of the network "
         f"that ships (merged where it merges). {machine['processor']}, {machine['cores']} cores; {versions}."
     )
 
