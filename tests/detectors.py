@@ -121,8 +121,11 @@ def make_lively(cfg: dict[str, Any], scenes: Path, folder: Path) -> Path:
                 boxes[-1].bias.copy_(sides.repeat(4))
                 nn.init.normal_(classes[-1].weight, std=0.3)
                 classes[-1].bias.fill_(-2.0)
-        for branch in getattr(network.model[-1], "cv4", ()):
-            nn.init.normal_(branch[-1].weight, std=0.3)
+        for name in ("cv4", "cv4_kpts", "one2one_cv4", "one2one_cv4_kpts"):  # what other tasks add
+            for branch in getattr(head, name, None) or ():
+                last = branch[-1] if isinstance(branch, nn.Sequential) else branch
+                if isinstance(last, nn.Conv2d):
+                    nn.init.normal_(last.weight, std=0.3)
         for m in network.modules():
             if isinstance(m, nn.BatchNorm2d):
                 m.momentum = 1.0

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import errno
+import os
 import resource
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -43,6 +44,10 @@ def test_places_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
         assert len(str(error.value)) < 300
     with pytest.raises(UsageError, match="is a folder"):
         check_file("path", tmp_path)
+    os.mkfifo(tmp_path / "pipe")  # root may replace it, a device too
+    with pytest.raises(UsageError, match="is no file that could be replaced"):
+        check_file("path", tmp_path / "pipe")
+    (tmp_path / "pipe").unlink()
     assert sorted(p.name for p in tmp_path.iterdir()) == ["circle", "file"]
 
 

@@ -93,6 +93,8 @@ def check_file(key: str, file: str | Path, make: bool = True) -> None:
         raise UsageError(f"{key}={shown(str(file))}: the folder {shown(str(path.parent))} does not exist; make it.")
     if path.is_dir():
         raise UsageError(f"{key}={shown(str(file))}: is a folder; give the name of a file.")
+    if path.exists() and not path.is_file():  # a device, a pipe: replacing it would take it from everybody
+        raise UsageError(f"{key}={shown(str(file))}: is no file that could be replaced; give the name of a file.")
     check_folder(key, path.parent, file)
 
 

@@ -1,6 +1,7 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -50,6 +51,10 @@ def test_from_the_command_line_to_the_table(
     assert cli.main([*words, "sizes=2,9"]) == 2
     assert "has 8 training pictures" in capsys.readouterr().err
     assert not folder.exists()
+    for other, told in ((tiny_yaml, "give a checkpoint"), (tmp_path / "gone.pt", "pretrained=.*: no such file")):
+        assert cli.main([*words[:-3], f"pretrained={other}", "epochs=1", "batch=4", "sizes=2"]) == 2
+        assert re.search(told, capsys.readouterr().err)
+        assert not folder.exists()
     card = tmp_path / "w.json"
     card.rename(tmp_path / "kept.json")  # noticed before the first training, which is from noise
     assert cli.main([*words, "sizes=2"]) == 2

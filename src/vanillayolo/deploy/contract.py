@@ -19,6 +19,7 @@ PICTURE = {"colour": "RGB", "divide_by": 255, "interpolation": "bilinear"}
 #: How a picture becomes an input: of a classifier, of all others.
 CROP: dict[str, Any] = {"fit": "resize the shorter side, crop the centre", **PICTURE}
 LETTERBOX: dict[str, Any] = {"fit": "letterbox", "margin": 114, "centred": True, **PICTURE}
+CENTRED = ["centre x", "centre y", "width", "height"]
 #: What an object has behind its box and scores, by task.
 MORE = {
     "segment": ["coefficients of the mask's prototypes, which are the second output"],
@@ -69,6 +70,8 @@ def contract_of(path: Path, name: str, format: str, task: str, proof: Verificati
         inside = bool(said.get("end2end"))
         own = said.get("args") or {} if inside else {}
         values = {k: v if own.get(k) is None else own[k] for k, v in asdict(Suppression()).items()}
+        if inside and not own.get("nms"):  # one-to-one branches: nothing is suppressed
+            values |= {"iou": None, "agnostic_nms": None}
         if proof and proof.operating and not inside:
             values["conf"] = proof.operating.conf
         contract["suppression"] = {"inside": inside, **values}
@@ -80,10 +83,11 @@ def _outputs(said: dict[str, Any], row: Format, task: str) -> list[dict[str, Any
     first: dict[str, Any] = {"axes": ["image", "class"], "holds": ["probability"]}
     more = MORE.get(task, [])
     if said.get("end2end"):
-        holds = ["x1", "y1", "x2", "y2", "score", "class", *more]
+        box = CENTRED if task == "obb" else ["x1", "y1", "x2", "y2"]
+        holds = [*box, "score", "class", *more]
         first = {"axes": ["image", "box", "value"], "holds": holds, "unit": PIXELS}
     elif TASKS[task].finds_boxes:
-        holds = ["centre x", "centre y", "width", "height", "score of each class", *more]
+        holds = [*CENTRED, "score of each class", *more]
         first = {"axes": ["image", "value", "anchor"], "holds": holds, "unit": row.unit}
     outputs: list[dict[str, Any]] = [{"name": row.output, "type": "float32", **first}]
     for number, name in enumerate(TASKS[task].maps, start=1):

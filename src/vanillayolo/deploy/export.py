@@ -150,8 +150,6 @@ def check_task(task: str, word: Any, settings: dict[str, Any]) -> None:
         raise UsageError(f"format=web is for detectors and classifiers, not for task={task}; give format=onnx.")
     if word == 8:
         raise UsageError(f"int8 is for detectors; task={task} exports in float32 and float16.")
-    if settings.get("nms") is False:
-        raise UsageError(f"nms=False is for files of detectors, not of task={task}; omit nms.")
     for key in (*OF_DETECTORS, "target"):
         if settings.get(key) and (key in ("nms", "target") or not TASKS[task].finds_boxes):
             raise UsageError(f"export of task={task} has no key {key!r}: it is for detectors.")

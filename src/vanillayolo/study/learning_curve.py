@@ -23,6 +23,7 @@ from vanillayolo.places import check_folder
 from vanillayolo.tables import markdown
 from vanillayolo.values import checked
 from vanillayolo.yolo.arguments import check_verb
+from vanillayolo.yolo.checks import check_start
 from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.detectors import has_split, network, open_detector, score, train_detector
 from vanillayolo.yolo.own_weights import packaged_weights
@@ -113,7 +114,8 @@ def learning_curve(
 def weights_of(model: str, pretrained: str | Path | None) -> dict[str, Any]:
     """Return the start from weights, where there are any."""
     if pretrained is not None:
-        return {"weights": str(find_weights(pretrained))}
+        check_start(pretrained)
+        return {"weights": str(find_weights(pretrained, key="pretrained"))}
     file = packaged_weights(network(open_detector(model)).yaml)
     return {} if file is None else {"weights": str(file)}
 

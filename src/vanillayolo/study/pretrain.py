@@ -90,9 +90,12 @@ def pretrain(
     for part in (root, root / "train", root / "scenes"):
         check_folder("folder", part)
     target = root / f"{name}.safetensors"
-    keep_settings(root / "protocol.json", {"model": model, "scenes": asdict(scenes), "training": training})
+    protocol, same = root / "protocol.json", {"model": model, "scenes": asdict(scenes), "training": training}
+    if protocol.exists():
+        keep_settings(protocol, same)
     if not target.is_file() or not is_own(target):  # the card is written last
-        data = write_scenes(root / "scenes", scenes, workers=available_cores())
+        data = write_scenes(root / "scenes", scenes, workers=available_cores())  # refuses a folder of other files
+        keep_settings(protocol, same)
         trainers = (VanillaSceneTrainer, StockSceneTrainer)
         train_detector(model, str(data), root / "train", training, trainers)
         last = root / "train" / "weights" / "last.pt"

@@ -52,6 +52,7 @@ from .sources import check_source
 from .tasks import TASKS
 
 #: Our keys of ``train``, by task.
+STARTS = {".pt", ".safetensors"}  # endings of files to start from
 TASK_KEYS = {**dict.fromkeys(TASKS, TRAIN_KEYS), "classify": (*CLASSIFY_KEYS, "preset")}
 
 
@@ -161,6 +162,12 @@ def choose_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> None:
             kwargs["weights"] = str(file)
 
 
+def check_start(pretrained: str | Path) -> None:
+    """Raise UsageError for a file that holds no weights to start from, by its ending."""
+    if Path(pretrained).suffix not in STARTS:
+        raise UsageError(f"pretrained={pretrained}: give a checkpoint (.pt), weights (.safetensors), true or false.")
+
+
 def check_starting_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> None:
     """Raise unless what ``weights`` and ``pretrained`` name fits the network, and is the only one to start from.
 
@@ -168,6 +175,8 @@ def check_starting_weights(model: Any, network: Any, kwargs: dict[str, Any]) -> 
     """
     weights, pretrained = kwargs.get("weights"), kwargs.get("pretrained")
     named = isinstance(pretrained, (str, Path))
+    if isinstance(pretrained, (str, Path)):
+        check_start(pretrained)
     if weights and (model.ckpt or named):
         raise UsageError(f"weights={weights}: {model.model_name} has weights already; omit one of them.")
     if weights and not kwargs.get("resume"):

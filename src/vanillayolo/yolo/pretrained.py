@@ -32,7 +32,10 @@ def download(url: str, target: Path) -> None:
 
 
 def find_weights(
-    name: str | Path, online: bool | None = None, fetch: Callable[[str, Path], None] | None = None
+    name: str | Path,
+    online: bool | None = None,
+    fetch: Callable[[str, Path], None] | None = None,
+    key: str = "weights",
 ) -> Path:
     """Return the path of a weights file: the file itself, one of the cache folder, else the authors' release.
 
@@ -40,6 +43,7 @@ def find_weights(
         name: a path, or the name of an official file (``vanillanet_6.pth``).
         online: whether files may be fetched; what Ultralytics found out (``YOLO_OFFLINE=1`` says no) by default.
         fetch: how, for tests.
+        key: the setting that names it.
 
     Raises:
         CheckpointError: saying where the file belongs, when it is neither here nor to be had.
@@ -52,16 +56,16 @@ def find_weights(
         return cached
     if str(name) not in OFFICIAL:
         hint = closest(path.name, OFFICIAL) if path.name == str(name) else "correct the path"
-        raise CheckpointError(f"weights={str(name)!r}: no such file; {hint}")
+        raise CheckpointError(f"{key}={str(name)!r}: no such file; {hint}")
     url = f"{RELEASE}/{path.name}"
     if not (ONLINE if online is None else online):
-        raise CheckpointError(f"weights={path.name}: not here and no network; fetch {url} and put it at {cached}")
+        raise CheckpointError(f"{key}={path.name}: not here and no network; fetch {url} and put it at {cached}")
     LOGGER.info(f"Fetching {url} to {cached}")
     try:
         (fetch or download)(url, cached)
     except OSError as error:  # urllib's errors and torch.hub's are of this class
         raise CheckpointError(
-            f"weights={path.name}: cannot fetch {url} ({one_line(error, 120)}); put the file at {cached}"
+            f"{key}={path.name}: cannot fetch {url} ({one_line(error, 120)}); put the file at {cached}"
         ) from error
     return cached
 
