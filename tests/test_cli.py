@@ -178,7 +178,7 @@ def test_help_of_every_command_is_made_of_the_functions(capsys: pytest.CaptureFi
 def test_checks_settings_and_defaults_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "checks")
     assert code == 0
-    for name in ("vanillayolo", "ultralytics", "onnxruntime", "YOLO_OFFLINE", "bfloat16 instructions"):
+    for name in ("vanillayolo", "ultralytics", "onnxruntime", "YOLO_OFFLINE", "bfloat16 instructions", "instructions"):
         assert re.search(rf"^{name} +\S", out, re.M), name
     assert re.search(r"^epochs: 100", run(capsys, "cfg")[1], re.M)
     before = SETTINGS["sync"]

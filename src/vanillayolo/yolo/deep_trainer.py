@@ -254,7 +254,7 @@ class DeepTrainingMixin(LastBatchMixin, SavingMixin):
         own = {"metrics/negative_slope": slope, "metrics/joined": float(is_joined(network))}
         row = {k: v for k, v in metrics.items() if k not in own}  # without val= the metrics are the epoch before's
         super().save_metrics({**row, "metrics/negative_slope": slope})
-        self.metrics = {**self.metrics, **own}
+        self.metrics.update(own)
 
     def save_model(self) -> Any:
         """Save the checkpoints, after making sure that the average has the slope of the model."""
