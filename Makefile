@@ -1,4 +1,4 @@
-# Two commands: `make demo` shows the whole job, `make test` checks everything. Each installs what it needs into .venv.
+# `make demo` shows the whole job, `make test` checks everything, `make docs` builds the site. Each installs what it needs into .venv.
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
@@ -8,7 +8,7 @@ PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # Tests and demo fetch nothing, install nothing by themselves and leave the user's own Ultralytics settings alone.
 QUIET := YOLO_OFFLINE=1 YOLO_AUTOINSTALL=false YOLO_CONFIG_DIR=$(CURDIR)/$(VENV)/config MPLBACKEND=Agg
 
-.PHONY: demo test quick lint browser wheel clean
+.PHONY: demo test quick lint browser docs wheel clean
 
 demo: $(VENV)/installed
 	$(QUIET) $(BIN)/vanillayolo demo
@@ -21,8 +21,8 @@ quick: lint
 	$(QUIET) $(PYTEST) -m "not slow"
 
 lint: $(VENV)/installed
-	$(BIN)/ruff check src tests benchmarks examples
-	$(BIN)/ruff format --check src tests benchmarks examples
+	$(BIN)/ruff check src tests benchmarks examples docs
+	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/mypy
 
 # What the web page is tested in. Without apt (as root), npm or a network those tests are skipped and say what they need.
@@ -32,6 +32,10 @@ browser: $(VENV)/installed
 	-@test -d $(VENV)/npm/node_modules/playwright-core || \
 	  npm install --silent --no-save --prefix $(VENV)/npm playwright-core@1.65.1 >/dev/null
 	-@VANILLAYOLO_CACHE=$(CURDIR)/$(VENV)/npm/cache timeout 120 $(BIN)/python -c "from vanillayolo.deploy.web import library; library()" 2>&1 | tail -1
+
+# The site of docs/, into site/: without a network; a link that leads nowhere ends it.
+docs: $(VENV)/installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict
 
 wheel: $(VENV)/installed
 	$(BIN)/python -m build --wheel --no-isolation
@@ -44,4 +48,4 @@ $(VENV)/installed: pyproject.toml constraints.txt
 	touch $@
 
 clean:
-	rm -rf $(VENV) build dist demo .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) build dist demo site .pytest_cache .mypy_cache .ruff_cache

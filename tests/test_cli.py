@@ -1,6 +1,9 @@
 from __future__ import annotations
 
 import re
+import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -48,6 +51,8 @@ def test_no_words_is_help(capsys: pytest.CaptureFixture[str]) -> None:
         (["yaml", "path=nowhere/my.yaml"], "folder 'nowhere' does not exist"),
         (["yaml", "model=best.pt"], "a checkpoint; give a name or a YAML"),
         (["cfg", "foo=1"], "it takes none"),
+        (["completion"], "give one shell, bash or zsh"),
+        (["completion", "fish"], "is not key=value"),
         (["demo", "epochs=0"], "epochs=0"),
         (["demo", "model=yolo11n"], "'yolo11n'"),
         (["demo", "epohcs=3"], "did you mean epochs"),
@@ -165,12 +170,15 @@ def test_help_of_every_command_is_made_of_the_functions(capsys: pytest.CaptureFi
         assert out.startswith(f"usage: vanillayolo {name} ")
         assert all(line in out for line in wanted.get(name, ())), name
         assert "kobj" not in out  # of another task
+        if name not in ("settings", "completion"):
+            told = [line.strip() for line in out.splitlines() if re.match(r"  \w+=", line)]
+            assert [line for line in told if "  " not in line] == [], name  # each key has a word on it
 
 
 def test_checks_settings_and_defaults_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "checks")
     assert code == 0
-    for name in ("vanillayolo", "ultralytics", "onnxruntime", "YOLO_OFFLINE", "bfloat16 instructions"):
+    for name in ("vanillayolo", "ultralytics", "onnxruntime", "YOLO_OFFLINE", "bfloat16 instructions", "instructions"):
         assert re.search(rf"^{name} +\S", out, re.M), name
     assert re.search(r"^epochs: 100", run(capsys, "cfg")[1], re.M)
     before = SETTINGS["sync"]
@@ -181,3 +189,63 @@ def test_checks_settings_and_defaults_are_printed(capsys: pytest.CaptureFixture[
         assert "runs_dir" in out
     finally:
         SETTINGS.update(sync=before)
+
+
+@pytest.mark.parametrize("words", [["--help"], ["version"], ["info", "--help"], ["yaml", "-h"]])
+def test_what_needs_no_network_imports_none(words: list[str]) -> None:
+    """In a process of its own, whose name is the installed script's."""
+    heavy = "{'torch', 'ultralytics', 'cv2', 'timm', 'numpy', 'matplotlib'}"
+    script = (
+        f"import sys; sys.argv = ['vanillayolo', *{words}]; from vanillayolo.cli import main; code = main(); "
+        f"print('loaded', sorted({heavy} & set(sys.modules))); sys.exit(code)"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "loaded []"
+    assert done.stderr == ""
+
+
+def test_what_the_command_line_leaves_for_later_is_there_when_asked_for() -> None:
+    script = (
+        "import sys; sys.argv = ['vanillayolo']; import vanillayolo as v; assert 'torch' not in sys.modules; "
+        "print(all(getattr(v, name) is not None for name in v.__all__), hasattr(v, 'nothing'))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)
+    assert done.stdout.split() == ["True", "False"], done.stderr
+
+
+#: What is typed, and what the shell then offers.
+TYPED = {
+    "tra": {"track", "train"},
+    "train epo": {"epochs="},
+    "train data=my.yaml deca": {"decay=", "decay_shape="},
+    "export model=best.pt form": {"format="},
+    "train data=my": {"my.yaml"},
+    "name=val train los": set(),
+}
+
+
+@pytest.mark.skipif(not shutil.which("bash"), reason="needs bash")
+def test_bash_completes_commands_keys_and_files(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    (tmp_path / "my.yaml").touch()
+    (tmp_path / "script").write_text(run(capsys, "completion", "bash")[1])
+    lines = ["source ./script"]
+    for line in TYPED:  # bash itself splits the line at the signs
+        words = re.findall(r"=|[^\s=]+", line)
+        lines.append(f"COMP_WORDS=(vanillayolo {' '.join(words)}); COMP_CWORD={len(words)}; COMPREPLY=()")
+        lines.append('_vanillayolo; echo "${COMPREPLY[*]}"')
+    done = subprocess.run(["bash", "-c", "\n".join(lines)], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    offered = [set(line.split()) for line in done.stdout.splitlines()]
+    assert dict(zip(TYPED, offered, strict=True)) == TYPED, done.stderr
+
+
+@pytest.mark.skipif(not shutil.which("zsh"), reason="needs zsh")
+def test_zsh_reads_its_script(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    script = tmp_path / "_vanillayolo"
+    script.write_text(run(capsys, "completion", "zsh")[1])
+    assert subprocess.run(["zsh", "-n", str(script)], timeout=60).returncode == 0
+    # compadd stands in for the shell's own, which works only behind a key press
+    asked = "words=(vanillayolo train epo); CURRENT=3; PREFIX=epo; compadd() { print -l -- $*; }; _vanillayolo"
+    words = ["zsh", "-f", "-c", f"compdef() {{ :; }}; source {script}; {asked}"]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    assert {"epochs=", "decay="} <= set(done.stdout.split()), done.stderr

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -38,7 +40,7 @@ def whole_lines(code: str) -> list[str]:
 def commands(text: str) -> list[list[str]]:
     """Return the words behind ``vanillayolo`` of every line in a block."""
     lines = [line.partition("  #")[0].split() for m in BLOCK.finditer(text) for line in whole_lines(m["code"])]
-    return [words[1:] for words in lines if words[:1] == ["vanillayolo"]]
+    return [words[1:] for words in lines if words[:1] == ["vanillayolo"] and "--help" not in words]
 
 
 @pytest.mark.parametrize("document", DOCS, ids=lambda path: path.stem)
@@ -142,3 +144,42 @@ def test_the_figures_of_npus_are_those_of_the_record() -> None:
     rows = re.findall(r"^\| .* \| (\d+\.\d\d) \| (\d+\.\d\d) \| (\d+\.\d\d) \|$", text, re.M)
     assert len(rows) == 4
     assert set(rows) <= rewrites
+
+
+def build_site(root: Path, out: Path) -> subprocess.CompletedProcess[str]:
+    words = [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(out)]
+    environment = {**os.environ, "NO_MKDOCS_2_WARNING": "1"}
+    return subprocess.run(words, cwd=root, env=environment, capture_output=True, text=True, timeout=300)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("planted", "told"),
+    [
+        ("", ""),
+        ("[gone](gone.md)", "gone.md"),
+        ("[gone](training.md#gone)", "#gone"),
+        ("[gone](../benchmarks/gone.json)", "gone.json"),
+    ],
+)
+def test_the_site_builds_and_a_broken_link_fails(planted: str, told: str, tmp_path: Path) -> None:
+    pytest.importorskip("mkdocs")
+    for name in ("docs", "src", "examples", "benchmarks"):
+        (tmp_path / name).symlink_to(ROOT / name)
+    shutil.copy(ROOT / "mkdocs.yml", tmp_path)
+    if planted:
+        (tmp_path / "docs").unlink()
+        shutil.copytree(ROOT / "docs", tmp_path / "docs")
+        (tmp_path / "docs" / "reference.md").write_text(planted)  # the page that takes long
+    done = build_site(tmp_path, tmp_path / "site")
+    assert (done.returncode == 0) == (not planted), done.stderr[-2000:]
+    assert told in done.stderr
+    if planted:
+        return
+    reference = (tmp_path / "site" / "reference.html").read_text()
+    assert "Merge" in reference
+    assert ":func:" not in reference
+    assert (tmp_path / "site" / "repository" / "examples" / "onnxruntime_detect.py").is_file()
+    # nothing is asked of another host when a page is opened
+    page = (tmp_path / "site" / "index.html").read_text()
+    assert not re.search("(<script[^>]+src|<link[^>]+stylesheet[^>]+href)=.https?:", page)

@@ -87,3 +87,19 @@ def test_what_it_cannot_use_is_told_in_one_line(tmp_path: Path) -> None:
         done = subprocess.run(words, capture_output=True, text=True, timeout=120, cwd=tmp_path)
         assert done.returncode == 2
         assert done.stderr.count("\n") == 1
+
+
+@pytest.mark.slow
+def test_the_notebook_runs_top_to_bottom(tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    nbformat = pytest.importorskip("nbformat")
+    client = pytest.importorskip("nbclient")
+    settings = {"MODEL": tiny_yaml, "PICTURES": 10, "EPOCHS": 1, "IMGSZ": 64, "FOLDER": tmp_path / "quickstart"}
+    for key, value in settings.items():
+        monkeypatch.setenv(f"QUICKSTART_{key}", str(value))
+    monkeypatch.setenv("YOLO_AUTOINSTALL", "false")
+    notebook = nbformat.read(EXAMPLE.with_name("quickstart.ipynb"), as_version=4)
+    assert all(not cell.get("outputs") for cell in notebook.cells), "outputs are left in the notebook"
+    where = {"metadata": {"path": tmp_path}}
+    client.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
+    assert (tmp_path / "quickstart" / "deployed.pt").is_file()
+    assert (tmp_path / "quickstart" / "train" / "weights" / "best.onnx").is_file()

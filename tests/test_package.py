@@ -83,7 +83,7 @@ FLOORS = (
     ("deploy",),
     ("study",),
     ("interface", ""),
-    ("commands", "words", "cli", "__main__"),
+    ("commands", "completion", "words", "cli", "__main__"),
 )
 
 

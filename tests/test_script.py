@@ -47,6 +47,7 @@ COMMANDS = {
     "settings": ("", "runs_dir"),
     "cfg": ("", "epochs: 100"),
     "version": ("", "0."),
+    "completion": ("bash", "complete -F _vanillayolo vanillayolo"),
 }
 #: By command: a module of an extra that it does not run without.
 NEEDS = {"features": "torchcam", "cost": "ethosu"}

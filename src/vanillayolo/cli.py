@@ -9,10 +9,21 @@ from typing import Any
 from safetensors import SafetensorError
 
 from vanillayolo import commands, words
-from vanillayolo.errors import VanillaYOLOError
+from vanillayolo.completion import completion_script
+from vanillayolo.errors import UsageError, VanillaYOLOError
 from vanillayolo.places import advice
-from vanillayolo.words import named
-from vanillayolo.yolo.keys import VERBS, explained
+from vanillayolo.values import meanings
+from vanillayolo.words import is_open_ended, named
+
+
+def completion(bash: bool = False, zsh: bool = False) -> None:
+    """Print a script that completes commands and keys: completion bash, completion zsh."""
+    chosen = [shell for shell, wanted in (("bash", bash), ("zsh", zsh)) if wanted]
+    if len(chosen) != 1:
+        raise UsageError("completion: give one shell, bash or zsh.")
+    keys = {name: [line.partition("=")[0] for line in keys_of(name) if line] for name in COMMANDS}
+    print(completion_script(chosen[0], keys), end="")
+
 
 COMMANDS: dict[str, Callable[..., None]] = {
     "demo": commands.demo,
@@ -38,6 +49,30 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "settings": commands.settings,
     "cfg": commands.cfg,
     "version": commands.version,
+    "completion": completion,
+}
+#: What keys mean that commands name themselves.
+MEANINGS = {
+    "model": "a name, a model YAML, a checkpoint or an exported file",
+    "models": "several of them, with commas between",
+    "task": "detect, classify, segment, pose or obb; the model's own where not given",
+    "weights": "official ImageNet weights for a new network: a file or a name",
+    "source": "images, a folder, a video or a camera",
+    "reference": "the checkpoint that a file was exported from",
+    "data": "a data YAML, or a folder of classes",
+    "path": "the file to write",
+    "folder": "the folder to write to",
+    "imgsz": "side of the pictures, pixels",
+    "split": "train, val or test",
+    "images": "how many pictures are compared",
+    "rounds": "how often each network is timed",
+    "backends": "what runs the networks, with commas between",
+    "layers": "compare every layer too",
+    "format": "yolo or coco",
+    "workers": "processes that write; all cores where not given",
+    "agnostic_nms": "suppress across classes",
+    "conf": "lowest score of a detection",
+    "iou": "overlap from which suppression takes the lower box away",
 }
 HELP = {"-h", "-help", "--help"}
 
@@ -54,12 +89,22 @@ def usage_of(name: str) -> str:
     """Return the help text of one command: its keys with their defaults."""
     function = COMMANDS[name]
     lines = [f"usage: vanillayolo {name} key=value ...", "", *(function.__doc__ or "").splitlines(), ""]
-    parameters = {**named(function), **named(commands.behind(name))}
+    return "\n".join(lines + [f"  {line}" for line in keys_of(name)])
+
+
+def keys_of(name: str) -> list[str]:
+    """Return ``key=default  meaning`` of every key of a command."""
+    function, behind = COMMANDS[name], commands.behind(name)
+    parameters, says = {**named(function), **named(behind)}, {**MEANINGS, **meanings(behind)}
+    lines = []
     for key, parameter in parameters.items():
-        lines.append(f"  {key}" + ("=..., needed" if parameter.default is parameter.empty else f"={parameter.default}"))
-    if name in VERBS:
-        lines += [f"  {line}" for line in explained(name) if line.partition("=")[0] not in parameters]
-    return "\n".join(lines)
+        default = "..., needed" if parameter.default is parameter.empty else parameter.default
+        lines.append(f"{key}={default}  {says.get(key, '')}".rstrip())
+    if not is_open_ended(function) or name in (*commands.BEHIND, "settings"):
+        return lines
+    from vanillayolo.yolo.keys import explained
+
+    return lines + [line for line in explained(name) if line.partition("=")[0] not in parameters]
 
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[..., None], dict[str, Any]]:

@@ -19,7 +19,7 @@ SHOWN = {"save": True, "verbose": True}
 
 def train(model: str = "yolo11n-vanillanet", task: str | None = None, **settings: Any) -> None:
     """Train: data=FILE.yaml epochs=100 imgsz=640 decay=0.33 lean=auto|off|max, and Ultralytics' keys."""
-    from vanillayolo import VanillaYOLO
+    from vanillayolo.interface import VanillaYOLO
     from vanillayolo.yolo.architecture import name_for_task
     from vanillayolo.yolo.checks import resumable
 
@@ -31,7 +31,7 @@ def train(model: str = "yolo11n-vanillanet", task: str | None = None, **settings
 
 def val(model: str, task: str | None = None, weights: str | None = None, **settings: Any) -> None:
     """Validate a checkpoint or an exported file: model=best.pt data=FILE.yaml (a classifier: data=FOLDER)."""
-    from vanillayolo import VanillaYOLO
+    from vanillayolo.interface import VanillaYOLO
 
     VanillaYOLO(model, task=task, weights=weights).val(**settings)
 
@@ -40,7 +40,7 @@ def predict(
     model: str, source: Any = None, task: str | None = None, weights: str | None = None, **settings: Any
 ) -> None:
     """Detect in, or classify, images, folders, videos: model=best.pt source=street.jpg."""
-    from vanillayolo import VanillaYOLO
+    from vanillayolo.interface import VanillaYOLO
 
     network = VanillaYOLO(model, task=task, weights=weights)
     _run_stream(network.predict(source, **{**SHOWN, **settings, "stream": True}))
@@ -48,7 +48,7 @@ def predict(
 
 def track(model: str, source: Any = None, task: str | None = None, **settings: Any) -> None:
     """Track through a video: model=best.pt source=video.mp4."""
-    from vanillayolo import VanillaYOLO
+    from vanillayolo.interface import VanillaYOLO
 
     check_values(settings, {"persist": FLAG})
     _run_stream(VanillaYOLO(model, task=task).track(source, **{**SHOWN, **settings, "stream": True}))
@@ -62,8 +62,8 @@ def _run_stream(results: Any) -> None:
 
 def export(model: str, task: str | None = None, **settings: Any) -> None:
     """Export the merged network, verified: model=best.pt [format=onnx|openvino|ncnn|litert|mnn|... target=CHIP]."""
-    from vanillayolo import VanillaYOLO
     from vanillayolo.deploy import export as run
+    from vanillayolo.interface import VanillaYOLO
 
     print(run(VanillaYOLO(model, task=task), **settings))
 
@@ -120,7 +120,7 @@ def collapse(model: str, path: str | None = None, **settings: Any) -> None:
 @checked
 def info(model: str | None = None, imgsz: int = 640) -> None:
     """Parameters and GFLOPs of a network in both forms; without model, all names."""
-    from vanillayolo import VanillaYOLO
+    from vanillayolo.interface import VanillaYOLO
     from vanillayolo.nn import get_negative_slope
     from vanillayolo.study.cost import both_forms
     from vanillayolo.yolo import classifier_names, model_names
@@ -332,6 +332,6 @@ def behind(name: str) -> Any:
 
 def version() -> None:
     """Print the version."""
-    from vanillayolo import __version__
+    from vanillayolo.environment import __version__
 
     print(__version__)

@@ -14,6 +14,8 @@ import psutil
 
 #: Of this package.
 __version__ = "0.1.0"
+#: Whether this process is the command ``vanillayolo``, which imports no more than the command it is given needs.
+AS_COMMAND = Path(sys.argv[0]).stem == "vanillayolo" or sys.orig_argv[1:3] == ["-m", "vanillayolo"]
 LINUX = hasattr(os, "sched_getaffinity")
 
 

@@ -1,4 +1,4 @@
-"""The named errors of the package: each is a user's mistake, told in one line.
+"""The named errors of the package: each is a user's mistake, and its message is one line.
 
 A message says what was given, what is allowed and what to do next. The command line prints it and ends with the
 error's exit code; anything else that is raised is a defect of ours and keeps its traceback.

@@ -1,4 +1,4 @@
-"""``VanillaYOLO``: used as ``ultralytics.YOLO``. The top floor: it alone joins what trains with what is shipped."""
+"""``VanillaYOLO``: used as ``ultralytics.YOLO``. It alone joins what trains with what is shipped."""
 
 from __future__ import annotations
 

@@ -10,6 +10,7 @@ import functools
 import inspect
 import math
 import os
+import re
 import reprlib
 import types
 import typing
@@ -226,3 +227,9 @@ def checked(function: F) -> F:
         return function(*args, **kwargs)
 
     return typing.cast("F", call)
+
+
+def meanings(described: object) -> dict[str, str]:
+    """Return what a function's docstring says of its arguments, or a class's of its attributes, by name."""
+    found = re.findall(r"^    (\w+): (.*(?:\n {8}.*)*)", inspect.getdoc(described) or "", re.M)
+    return {name: re.sub(r"; see :.*|`|\.$", "", " ".join(text.split())) for name, text in found}

@@ -1,4 +1,7 @@
-"""The grammar of the ``yolo`` command: command, task, flags and key=value in any order, spaces around the sign."""
+"""The grammar of the ``yolo`` command: command, task, flags and key=value in any order, spaces around the sign.
+
+Ultralytics is imported inside the functions: a help text and a version need none of it.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,6 @@ from typing import Any
 
 from vanillayolo.errors import UsageError, closest
 from vanillayolo.values import shown
-from vanillayolo.yolo.keys import FLAGS, KEYS, TASK_WORDS, WITH_FILE, joined_words, settings_file
 
 #: Keys whose values are text, however they look.
 TEXTS = {"model", "models", "reference", "path", "folder", "data", "name", "project", "weights", "cfg", "tracker"}
@@ -44,6 +46,8 @@ def _command(words: list[str], commands: Mapping[str, Command]) -> str:
         if mode in commands:
             words.remove(word)
             return mode
+    from vanillayolo.yolo.keys import TASK_WORDS
+
     first = next((word for word in words if word not in TASK_WORDS and "=" not in word), "")
     if first:
         raise UsageError(f"no command {shown(first)}: {closest(first, commands)}")
@@ -62,6 +66,10 @@ def _joined(arguments: Sequence[str]) -> list[str]:
     for before, word in zip(["=", *arguments], arguments, strict=False):
         if word.startswith("=") and "=" in before:
             raise UsageError(f"{shown(word)}: no key stands before the sign; write KEY=VALUE.")
+    if len(arguments) == 1:
+        return list(arguments)
+    from vanillayolo.yolo.keys import joined_words
+
     return joined_words(arguments)
 
 
@@ -73,6 +81,8 @@ def _setting(mode: str, word: str, function: Command, commands: Mapping[str, Com
         if key == "mode" and value != mode:
             raise UsageError(f"{mode} mode={shown(value)}: two commands; give one of them.")
         return key, value
+    from vanillayolo.yolo.keys import FLAGS, KEYS, TASK_WORDS
+
     flags = {n for n, p in named(function).items() if isinstance(p.default, bool)}
     if word in flags or (is_open_ended(function) and word in FLAGS):
         return word, "true"
@@ -104,8 +114,11 @@ def parse(arguments: Sequence[str], commands: Mapping[str, Command]) -> tuple[Co
         if key in settings:
             raise UsageError(f"{mode}: {shown(key)} is given twice; give it once.")
         settings[key] = value if key in TEXTS else parse_value(value)
-    if mode in WITH_FILE and settings.get("cfg") is not None:
-        settings = {**settings_file(settings.pop("cfg")), **settings}
+    if settings.get("cfg") is not None:
+        from vanillayolo.yolo.keys import WITH_FILE, settings_file
+
+        if mode in WITH_FILE:
+            settings = {**settings_file(settings.pop("cfg")), **settings}
     parameters = named(function)
     for key in settings:
         if key not in parameters and not is_open_ended(function):

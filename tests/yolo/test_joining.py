@@ -120,8 +120,15 @@ def test_a_training_joins_at_slope_1_and_ends_mergeable(
 ) -> None:
     detector = VanillaYOLO(small_yaml)
     seen = watch(detector)
-    detector.train(project=str(tmp_path), name="run", epochs=5, decay=0.4, join=True, **quick)
+    logged: list[tuple[float, float]] = []  # what loggers are shown
+    names = ("metrics/negative_slope", "metrics/joined")
+    detector.add_callback("on_fit_epoch_end", lambda t: logged.append(tuple(map(t.metrics.get, names))))
+    detector.train(project=str(tmp_path), name="run", epochs=5, decay=0.4, join=True, **{**quick, "val": False})
     assert seen == [(False, False)] * 2 + [(True, True)] * 3
+    assert logged[:5] == [(0, 0), (0.5, 0), (1, 1), (1, 1), (1, 1)]
+    heading, *rows = (tmp_path / "run" / "results.csv").read_text().splitlines()
+    assert heading.split(",")[-1] == "metrics/negative_slope"
+    assert [float(row.split(",")[-1]) for row in rows] == [0, 0.5, 1, 1, 1]
     trainer = detector.trainer
     assert trainer.ema.updates == 10
     fresh = trainer.optimizer.state[trainer.model.model[0].stem.pair.conv1.weight]

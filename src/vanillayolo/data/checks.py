@@ -1,4 +1,4 @@
-"""Checks of a user's dataset before any training starts: every mistake is told in one line."""
+"""Checks of a user's dataset before any training starts: each mistake is one line."""
 
 from __future__ import annotations
 

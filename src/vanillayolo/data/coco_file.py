@@ -1,4 +1,4 @@
-"""Reading a COCO instances JSON into plain records, with every malformation told in one line."""
+"""Reading a COCO instances JSON into plain records, with one line for every malformation."""
 
 from __future__ import annotations
 

@@ -69,7 +69,7 @@ def measure(norm: nn.BatchNorm2d, x: Tensor, sign: Tensor | None = None) -> Stat
 
 
 def normalize_(x: Tensor, stats: Statistics, weight: Tensor, bias: Tensor, out: Tensor | None = None) -> Tensor:
-    """Normalise ``x`` in place, or into ``out``, with the statistics given."""
+    """Normalise ``x`` ``[batch, channels, height, width]`` in place, or into ``out``; weight, bias: ``[channels]``."""
     out = x if out is None else out
     none = stats.mean.new_empty(0)
     weight, bias = weight.to(stats.mean.dtype), bias.to(stats.mean.dtype)
@@ -78,7 +78,7 @@ def normalize_(x: Tensor, stats: Statistics, weight: Tensor, bias: Tensor, out: 
 
 
 def normalize_backward(grad: Tensor, x: Tensor, stats: Statistics, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of the normalisation's input, weight and bias."""
+    """Return the gradients of the normalisation's input, shaped as ``x``, and of weight and bias, ``[channels]``."""
     invstd = (stats.var + stats.eps).rsqrt()
     weight = weight.to(stats.mean.dtype)
     args = (stats.mean, stats.var, stats.mean, invstd, stats.of_batch, stats.eps, [True, True, True])
@@ -86,7 +86,7 @@ def normalize_backward(grad: Tensor, x: Tensor, stats: Statistics, weight: Tenso
 
 
 def bias_gradient(stats: Statistics, weight: Tensor, grad_bias: Tensor) -> Tensor:
-    """Return the gradient of the bias of the convolution before a normalisation.
+    """Return the gradient of the bias, ``[channels]``, of the convolution before a normalisation.
 
     It is the sum of the gradient of the normalisation's input: 0 where the batch's mean is taken away again.
     """
@@ -100,7 +100,7 @@ def bias_gradient(stats: Statistics, weight: Tensor, grad_bias: Tensor) -> Tenso
 
 
 def falling(weight: Tensor) -> Tensor | None:
-    """Return -1 where a normalisation falls (its weight is negative), else 1; None where none does."""
+    """Return ``[channels]``: -1 where a normalisation falls (its weight is negative), else 1; None where none does."""
     negative = weight < 0
     return torch.where(negative, -1.0, 1.0).to(weight) if bool(negative.any()) else None
 
@@ -130,7 +130,7 @@ def as_matrix(x: Tensor) -> bool:
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: list[int], padding: list[int]) -> Tensor:
-    """Convolve; weight and bias are cast to the type of ``x``."""
+    """Convolve ``[batch, channels, height, width]`` with ``[out, channels, rows, columns]``, cast to its type."""
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     if weight.shape[2:] == (1, 1) and as_matrix(x):
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
@@ -140,7 +140,10 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: list[int], padding
 def convolve_backward(
     grad: Tensor, x: Tensor, weight: Tensor, stride: list[int], padding: list[int], need: list[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return the gradients of a convolution's input and weight, each where needed, the latter in the weight's type."""
+    """Return the gradients of a convolution's input and weight, of their shapes, each where ``need`` says so.
+
+    The weight's is in its own type.
+    """
     geometry = (stride, padding, [1, 1], False, [0, 0], 1)
     cast = weight.to(x.dtype)
     grad = like_layout(grad, x)
@@ -171,12 +174,12 @@ def pool_geometry(pool: nn.Module, x: Tensor) -> Geometry | None:
 
 
 def pooled(x: Tensor, geometry: Geometry | None) -> tuple[Tensor, Tensor | None]:
-    """Return the pooled map and where each maximum was; the map itself and None without pooling."""
+    """Return ``x`` with height and width halved, and where each maximum was; without pooling ``x`` and None."""
     return aten.max_pool2d_with_indices(x, *geometry) if geometry else (x, None)
 
 
 def pooled_backward(grad: Tensor, x: Tensor, geometry: Geometry | None, index: Tensor | None) -> Tensor:
-    """Return the gradient of the pooling's input."""
+    """Return the gradient of the pooling's input, of the shape of ``x``; ``index`` is where each maximum was."""
     if geometry is None:
         return grad
     return aten.max_pool2d_with_indices_backward(like_layout(grad, x), x, *geometry, [1, 1], False, index)

@@ -1,4 +1,4 @@
-"""The adapter: the only room that imports Ultralytics."""
+"""The adapter: the only package that imports Ultralytics."""
 
 from .architecture import classifier_names, model_names, model_yaml
 from .classify import VanillaClassificationModel, VanillaClassificationTrainer

@@ -243,9 +243,18 @@ class DeepTrainingMixin(LastBatchMixin, SavingMixin):
     # -- what is written ---------------------------------------------------------------------------------------------
 
     def save_metrics(self, metrics: dict[str, Any]) -> None:
-        """Write the epoch's row of results.csv with its slope ("metrics/" is what Ultralytics' plot shows)."""
-        slope = get_negative_slope(student(self.model))  # none where nothing is made to merge
-        super().save_metrics(metrics if slope is None else {**metrics, "metrics/negative_slope": slope})
+        """Write the epoch's row of results.csv with its slope ("metrics/" is what Ultralytics' plot shows).
+
+        Loggers are shown it after that, and whether pairs are joined.
+        """
+        network = student(self.model)
+        slope = get_negative_slope(network)
+        if slope is None:  # nothing is made to merge
+            return super().save_metrics(metrics)
+        own = {"metrics/negative_slope": slope, "metrics/joined": float(is_joined(network))}
+        row = {k: v for k, v in metrics.items() if k not in own}  # without val= the metrics are the epoch before's
+        super().save_metrics({**row, "metrics/negative_slope": slope})
+        self.metrics.update(own)
 
     def save_model(self) -> Any:
         """Save the checkpoints, after making sure that the average has the slope of the model."""

@@ -1,4 +1,4 @@
-"""What ``VanillaYOLO`` is without its files for others: deep training inside, user mistakes told in one line."""
+"""What ``VanillaYOLO`` is without its files for others: deep training inside, one line for each mistake of a user."""
 
 from __future__ import annotations
 

@@ -12,7 +12,7 @@ from ultralytics.utils import DEFAULT_CFG_DICT, DEFAULT_CFG_PATH
 
 from vanillayolo.errors import UsageError, closest
 from vanillayolo.nn import DeepTraining
-from vanillayolo.values import check_value, shown
+from vanillayolo.values import check_value, meanings, shown
 
 from .arguments import named_settings
 from .fine_tuning import FineTuning
@@ -75,8 +75,9 @@ def explained(verb: str) -> list[str]:
             f for settings in (DeepTraining, LeanTraining, FineTuning) for f in fields(settings) if f.name != "start"
         ]
         words = {"decay": "0.333", "bfloat16": "auto"}
-        lines = [f"{f.name}={words.get(f.name, f.default)}" for f in own]
-        lines += ["freeze_stages=None", ""]
+        says = {k: v for settings in (DeepTraining, LeanTraining, FineTuning) for k, v in meanings(settings).items()}
+        lines = [f"{f.name}={words.get(f.name, f.default)}  {says[f.name]}" for f in own]
+        lines += ["freeze_stages=None  stages of the backbone that keep their weights: stem, stages.0, ...", ""]
     sections, others = VERBS[verb]
     inside, found = False, []
     for line in DEFAULT_CFG_PATH.read_text(encoding="utf-8").splitlines():

@@ -33,7 +33,7 @@ class LeanTraining(Settings):
     """The settings of lean training.
 
     Attributes:
-        lean: one of ``vanillayolo.nn.LEAN_MODES``; see :func:`vanillayolo.nn.set_lean`.
+        lean: ``off``, ``auto`` or ``max``, how little is kept; see :func:`vanillayolo.nn.set_lean`.
         bfloat16: whether CPUs compute in bfloat16; None (``auto`` in a YAML): where they have instructions for it.
         join: whether each pair, from the first epoch at slope 1 on, is trained as the one convolution that it is.
 

@@ -1,4 +1,4 @@
-"""Sources of a prediction: what names nothing, or cannot be reached, is told before anything is written."""
+"""Sources of a prediction: what names nothing, or cannot be reached, is refused before anything is written."""
 
 from __future__ import annotations
 

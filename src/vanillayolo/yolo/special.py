@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics.utils import DEFAULT_CFG_PATH, SETTINGS
+from ultralytics.utils import DEFAULT_CFG_PATH, SAFE_LOAD, SETTINGS
 from ultralytics.utils.checks import collect_system_info
 
 from vanillayolo.errors import UsageError, closest
@@ -37,9 +38,19 @@ def checks() -> None:
         print(f"{name:<23}{found}")
     print(f"{'cores, threads':<23}{available_cores()}, {torch.get_num_threads()}")
     print(f"{'bfloat16 instructions':<23}{has_bfloat16_instructions()}")
+    print(f"{'instructions':<23}{', '.join(instructions()) or '(not told)'}")
+    weights = sorted(path.stem for path in (Path(__file__).parents[1] / "weights").glob("*.safetensors"))
+    print(f"{'weights in the package':<23}{', '.join(weights) or '(none)'}")
+    print(f"{'restricted loading':<23}{SAFE_LOAD}")
     for name, value in sorted(os.environ.items()):
         if (name.startswith(PREFIXES) and "KEY" not in name) or name in NAMES:
             print(f"{name:<23}{value}")
+
+
+def instructions() -> list[str]:
+    """Return the instructions of this CPU for vectors and matrices that torch knows of."""
+    found: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()
+    return sorted(name for name, there in found.items() if there is True)
 
 
 def settings(reset: bool, values: dict[str, Any]) -> None:
