@@ -183,6 +183,13 @@ def test_a_value_that_is_not_finite_is_refused_by_name(best: Path, kind: str) ->
     assert [p.name for p in best.parent.glob("best*")] == ["best.pt"]
 
 
+def test_a_network_whose_yaml_says_other_channels_is_one_line(lively: Path, tmp_path: Path) -> None:
+    model = VanillaYOLO(lively)
+    model.model.yaml["channels"] = 1
+    with pytest.raises(CheckpointError, match="its YAML was edited: it says 1 channels, the network takes 3"):
+        collapse(model, tmp_path / "x.pt", imgsz=64)
+
+
 def test_a_network_that_answers_every_image_alike_is_not_called_equal(best: Path, lively: Path, tmp_path: Path) -> None:
     untrained = VanillaYOLO(best)
     untrained.reset_weights()

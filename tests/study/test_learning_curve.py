@@ -51,6 +51,8 @@ def test_from_the_command_line_to_the_table(
     assert cli.main([*words, "sizes=2,9"]) == 2
     assert "has 8 training pictures" in capsys.readouterr().err
     assert not folder.exists()
+    assert cli.main([*words[:2], "model=best.pt", *words[3:], "sizes=2"]) == 2
+    assert "a checkpoint is what pretrained= takes" in capsys.readouterr().err
     for other, told in ((tiny_yaml, "give a checkpoint"), (tmp_path / "gone.pt", "pretrained=.*: no such file")):
         assert cli.main([*words[:-3], f"pretrained={other}", "epochs=1", "batch=4", "sizes=2"]) == 2
         assert re.search(told, capsys.readouterr().err)

@@ -141,3 +141,11 @@ def test_a_word_of_an_exporters_library_is_no_device_of_a_network() -> None:
     for word in ("tpu", "intel:cpu", "vulkan:0"):
         with pytest.raises(UsageError, match=rf"^device='{word}': not on this machine; allowed are cpu"):
             check_device(word)
+
+
+def test_the_device_of_a_file_of_settings_is_asked_too(tmp_path: Path) -> None:
+    (tmp_path / "mine.yaml").write_text("device: [a]\n")
+    for verb in ("train", "val"):
+        with pytest.raises(UsageError, match="not on this machine"):
+            check_verb(verb, {"cfg": str(tmp_path / "mine.yaml")})
+    check_verb("train", {"cfg": str(tmp_path / "mine.yaml"), "device": "cpu"})

@@ -76,6 +76,8 @@ def learning_curve(
     for key in settings:
         if key in OWN:
             raise UsageError(f"learning-curve: {key}= is set by the command; leave it out.")
+    if model.endswith(".pt"):  # it would start from its own weights, and be called noise
+        raise UsageError(f"learning-curve: model={model}: give a name or YAML; a checkpoint is what pretrained= takes.")
     training = {"epochs": epochs, "imgsz": imgsz, "batch": batch, **settings}
     check_verb("train", training, TRAIN_KEYS)
     splits = ("train", "val", "test") if has_split(resolve_data(data), "test") else ("train", "val")

@@ -72,11 +72,12 @@ def check_verb(mode: str, settings: dict[str, Any], extra: tuple[str, ...] = ())
         for key, value in given.items():
             if key in KINDS:
                 check_value(f"{where}{key}", value, KINDS[key])
+    counting = {**named, **{key: value for key, value in settings.items() if value is not None}}
     try:
-        get_cfg(overrides={k: v for k, v in settings.items() if k in DEFAULT_CFG_DICT and v is not None})
+        get_cfg(overrides={k: v for k, v in counting.items() if k in DEFAULT_CFG_DICT})
     except (TypeError, ValueError, SyntaxError) as error:
         raise UsageError(f"{mode}: {one_line(error, 1000)}") from error
-    check_device(settings.get("device"), libraries=mode != "train")
+    check_device(counting.get("device"), libraries=mode != "train")
 
 
 def read_yaml(path: str | Path) -> dict[str, Any] | None:

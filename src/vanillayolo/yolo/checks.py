@@ -131,7 +131,7 @@ def check_network(model: Any, kwargs: dict[str, Any]) -> None:
     """Raise UsageError for a task, classes or rows that the network at hand has not."""
     check_task(model, kwargs)
     if isinstance(model.model, nn.Module):
-        check_device(kwargs.get("device"))
+        check_device(kwargs.get("device", named_settings(kwargs).get("device")))
         check_rows(student(model.model), kwargs)
 
 

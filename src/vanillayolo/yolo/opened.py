@@ -55,10 +55,16 @@ class Opened:
 
         Raises:
             MergeError: when a slope is below 1.
-            CheckpointError: for a weight that is not finite.
+            CheckpointError: for a weight that is not finite, or a YAML that was edited.
         """
         check_mergeable(self.network)
         check_finite(self.network, str(self.origin))
+        first = next((m for m in self.network.modules() if isinstance(m, nn.Conv2d)), None)
+        if first is not None and first.in_channels != self.channels:
+            raise CheckpointError(
+                f"{self.origin}: its YAML was edited: it says {self.channels} channels, the network takes "
+                f"{first.in_channels}; give the checkpoint as training wrote it."
+            )
 
     def merged(self, one_to_one: bool = False) -> Any:
         """Return a merged copy of the network in evaluation mode, float32.
