@@ -13,6 +13,7 @@ from vanillayolo.yolo.keys import FLAGS, KEYS, TASK_WORDS, WITH_FILE, joined_wor
 
 #: Keys whose values are text, however they look.
 TEXTS = {"model", "models", "reference", "path", "folder", "data", "name", "project", "weights", "cfg", "tracker"}
+TEXTS |= {"space", "variant"}
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 Command = Callable[..., None]
 
