@@ -36,6 +36,10 @@ COMMANDS = {
         "model=tiny.yaml data=my.yaml sizes=2,4 seeds=0 epochs=1 imgsz=64 batch=2 workers=0 folder=curve",
         "curve/curve.md",
     ),
+    "tune": (
+        "model=tiny.yaml data=my.yaml trials=1 epochs=1 imgsz=64 batch=4 workers=0 rounds=1 latency=1000ms",
+        "runs/tune/best.yaml",
+    ),
     "ablate": ("data=classes configs=n0 seeds=0 epochs=1 batch=4", "runs/ablate/ablate.md"),
     "benchmark": ("models=best.pt backends=torch imgsz=64 rounds=1", "best.pt"),
     "cost": ("target=ethos-u55-256 models=best.pt imgsz=64", "ethos-u55-256"),
@@ -50,7 +54,7 @@ COMMANDS = {
     "completion": ("bash", "complete -F _vanillayolo vanillayolo"),
 }
 #: By command: a module of an extra that it does not run without.
-NEEDS = {"features": "torchcam", "cost": "ethosu"}
+NEEDS = {"features": "torchcam", "tune": "optuna", "cost": "ethosu"}
 
 
 @pytest.fixture(scope="module")

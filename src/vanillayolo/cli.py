@@ -38,6 +38,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "collapse": commands.collapse,
     "compare": commands.compare,
     "learning-curve": commands.learning_curve,
+    "tune": commands.tune,
     "ablate": commands.ablate,
     "benchmark": commands.benchmark,
     "cost": commands.cost,

@@ -253,6 +253,15 @@ def learning_curve(data: str, folder: str = "runs/learning-curve", **settings: A
     print(report(root, _command("learning-curve", {"data": Path(data).name, **settings})))
 
 
+def tune(data: str, model: str = "yolo11n-vanillanet", **settings: Any) -> None:
+    """Search networks and trainings: data=FILE.yaml [trials=20 latency=12ms backend=onnx|openvino space=FILE.yaml]."""
+    from vanillayolo.study.tune import tune as run
+
+    root = run(model, data, **settings)
+    print((root / "tune.md").read_text(encoding="utf-8"))
+    print("\n".join(str(root / name) for name in ("tune.json", "tune.md", "best.yaml") if (root / name).exists()))
+
+
 def ablate(data: str, folder: str = "runs/ablate", **settings: Any) -> None:
     """Re-make the paper's ablations on 32 px images: data=FOLDER seeds=0,1,2 epochs=15 [configs=n0,n3]."""
     from vanillayolo.study.ablate import run
@@ -317,6 +326,7 @@ BEHIND = {
     "pretrain": "study.pretrain",
     "compare": "study.protocol",
     "learning-curve": "study.learning_curve:learning_curve",
+    "tune": "study.tune",
     "ablate": "study.ablate:run",
     "features": "study.features",
 }

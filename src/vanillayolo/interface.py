@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from .deploy import Collapsed, collapse, export
+from .yolo.architecture import is_model_name
 from .yolo.interface import VanillaModel
 from .yolo.opened import open_checkpoint
 from .yolo.threads import notice_choice
@@ -36,3 +37,20 @@ class VanillaYOLO(VanillaModel):
     def collapse(self, path: str | Path | None = None, **kwargs: Any) -> Collapsed:
         """Write the merged network in stock classes; see :func:`vanillayolo.deploy.collapse`."""
         return collapse(open_checkpoint(self, "collapse takes a checkpoint (.pt)"), path, **kwargs)
+
+    def tune(self, iterations: int = 10, **kwargs: Any) -> Path:
+        """Search networks and trainings, starting from this model; see :func:`vanillayolo.study.tune.tune`.
+
+        Args:
+            iterations: as Ultralytics has it: ``trials``.
+            kwargs: keys of ``vanillayolo tune``.
+
+        Returns:
+            The folder of the search.
+        """
+        from .study.tune import tune
+
+        usual = {"data": self.overrides.get("data"), "trials": iterations}
+        given: dict[str, Any] = {**usual, **kwargs}
+        model = str(self.ckpt_path or self.cfg or self.model_name)
+        return tune(model.removesuffix(".yaml") if is_model_name(model) else model, **given)

@@ -112,6 +112,10 @@ SIZE = SIDE | Kind("[height, width]", several(SIDE, 1, 2).fits)
 SEED = whole(0, 2**32 - 3)  # numpy's limit; Ultralytics adds to it
 _WHOLE = whole(0, 2**32 - 3, exact=True)
 SHARE = number(0, 1)
+MILLISECONDS = Kind(
+    "milliseconds above 0, like 12ms",
+    lambda v: not isinstance(v, bool) and 0 < float(re.sub(r" ?ms$", "", str(v), flags=re.I)) < MANY,
+)
 COUNT = whole(1, exact=True)
 NAMES = Kind(
     "one name or several, separated by commas",
@@ -159,6 +163,14 @@ OWN: dict[str, dict[str, Kind]] = {
         for name in ("collapse", "info", "compare", "learning_curve", "pretrain", "benchmark", "cost")
     },
     "features": {"imgsz": SIDE, "model": NAMES},
+    "tune": {
+        "imgsz": SIDE,
+        "seed": SEED,
+        "trials": whole(1, 100_000, exact=True),
+        "space": PATH | NONE,
+        "latency": MILLISECONDS | NONE,
+        "backend": one_of("onnx", "openvino"),
+    },
 }
 #: By annotation, for keys that no table has.
 ANNOTATED: dict[Any, Kind] = {bool: FLAG, int: whole(0), float: number(-MANY, MANY), str: TEXT, Path: PATH}

@@ -15,6 +15,7 @@ from vanillayolo.values import shown
 
 #: Keys whose values are text, however they look.
 TEXTS = {"model", "models", "reference", "path", "folder", "data", "name", "project", "weights", "cfg", "tracker"}
+TEXTS |= {"space", "variant"}
 WORDS = {"true": True, "false": False, "none": None, "null": None}
 Command = Callable[..., None]
 

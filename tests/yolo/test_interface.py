@@ -124,12 +124,10 @@ def test_exported_file_of_another_program_is_one_line(
     assert not (tmp_path / "runs").exists()
 
 
-def test_wrong_source_and_tuner_are_refused(tiny_yaml: Path) -> None:
+def test_wrong_source_is_refused(tiny_yaml: Path) -> None:
     model = VanillaYOLO(tiny_yaml)
     with pytest.raises(UsageError, match="no such file"):
         model.predict("nowhere.jpg")
-    with pytest.raises(UsageError, match="tune"):
-        model.tune()
     with pytest.raises(UsageError, match="give rows 1 to 17, which give one map each"):
         model.embed(np.zeros((64, 64, 3), np.uint8), embed=[0])
 

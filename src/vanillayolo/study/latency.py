@@ -113,7 +113,10 @@ def measure(calls: Mapping[str, Callable[[], object]], rounds: int = 20, warmup:
 
 
 def onnxruntime_call(path: str | Path, imgsz: int) -> Callable[[], object]:
-    """Return a call of one float32 image ``[1, channels, imgsz, imgsz]`` in ONNX Runtime on all cores."""
+    """Return a call of one float32 image ``[1, channels, imgsz, imgsz]``, or of static maps, in ONNX Runtime.
+
+    All cores compute.
+    """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
@@ -122,8 +125,7 @@ def onnxruntime_call(path: str | Path, imgsz: int) -> Callable[[], object]:
     # Else a session's threads spin on after its run, on the cores of the network timed next, for several milliseconds.
     options.add_session_config_entry("session.force_spinning_stop", "1")
     session = onnxruntime.InferenceSession(str(path), options, providers=["CPUExecutionProvider"])
-    given = session.get_inputs()[0]
-    feed = {given.name: np.full((1, given.shape[1], imgsz, imgsz), 0.5, np.float32)}
+    feed = {x.name: np.full(_sides(x.shape, imgsz), 0.5, np.float32) for x in session.get_inputs()}
     return lambda: session.run(None, feed)
 
 
@@ -142,8 +144,14 @@ def openvino_call(path: str | Path, imgsz: int, hint: str) -> Callable[[], objec
     }
     compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
     request = compiled.create_infer_request()
-    image = np.full((1, compiled.input(0).partial_shape[1].get_length(), imgsz, imgsz), 0.5, np.float32)
-    return lambda: request.infer([image])
+    shapes = [[x if x.is_dynamic else x.get_length() for x in given.partial_shape] for given in compiled.inputs]
+    feed = [np.full(_sides(shape, imgsz), 0.5, np.float32) for shape in shapes]
+    return lambda: request.infer(feed)
+
+
+def _sides(shape: Sequence[Any], imgsz: int) -> list[int]:
+    """Return a file's shape of an input, its open sides those of one image."""
+    return [x if isinstance(x, int) else side for x, side in zip(shape, (1, 3, imgsz, imgsz), strict=True)]
 
 
 BACKENDS: dict[str, Callable[[str | Path, int], Callable[[], object]]] = {

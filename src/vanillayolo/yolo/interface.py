@@ -222,7 +222,3 @@ class VanillaModel(Model):
             kwargs |= {} if own is None else {"conf": own}
         with called_from_python():
             return super().predict(source=source, stream=stream, predictor=predictor, **kwargs)
-
-    def tune(self, *args: Any, **kwargs: Any) -> Any:
-        """Refused: Ultralytics' tuner starts its own command line, which cannot build these networks."""
-        raise UsageError("tune: Ultralytics' tuner starts the stock command; loop over train(...) with your settings.")
