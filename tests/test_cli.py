@@ -130,7 +130,7 @@ def test_info_prints_the_published_model_to_the_parameter(capsys: pytest.Capture
 
 def test_info_without_a_model_lists_all_names(capsys: pytest.CaptureFixture[str]) -> None:
     names = run(capsys, "info")[1].split()
-    assert len(names) == 5 * 5 + 5 * (1 + 2 * 11) + 11  # of tasks and YOLO26, detectors of every variant, classifiers
+    assert len(names) == 5 * 5 + 5 * (2 + 2 * 11) + 11  # of tasks and YOLO26, detectors of every variant, classifiers
     assert {"yolo11n-vanillanet", "yolo11x-vanillanet-13_x1_5_ada_pool-paper"} < set(names)
 
 
