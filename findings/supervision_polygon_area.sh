@@ -9,7 +9,8 @@ set -euo pipefail
 folder=$(mktemp -d)
 trap 'rm -rf "$folder"' EXIT
 python3 -m venv "$folder/venv"
-"$folder/venv/bin/pip" install --quiet --disable-pip-version-check supervision==0.31.2 pycocotools==2.0.11 opencv-python-headless==5.0.0.93 numpy==2.4.6
+"$folder/venv/bin/pip" install --quiet --disable-pip-version-check supervision==0.31.2 pycocotools==2.0.11 \
+  opencv-python-headless==5.0.0.93 numpy==2.4.6
 cd "$folder"
 cat > make.py <<'PY'
 """Read squares from YOLO labels with supervision, write COCO, read that with pycocotools, score the one with the other."""
@@ -42,7 +43,8 @@ def read(side, size=128):
 truth, ours, theirs, _ = read(8)
 iou = (ours & theirs).sum((1, 2)) / (ours | theirs).sum((1, 2))
 one = truth.dataset["annotations"][0]
-found = [dict(image_id=one["image_id"], category_id=one["category_id"], score=1.0, segmentation=rle.encode(np.asfortranarray(m.astype(np.uint8)))) for m in ours]
+found = [dict(image_id=one["image_id"], category_id=one["category_id"], score=1.0, segmentation=rle.encode(np.asfortranarray(m, np.uint8)))
+         for m in ours]
 score = COCOeval(truth, quiet(truth.loadRes, found), "segm")
 for step in (score.evaluate, score.accumulate, score.summarize):
     quiet(step)
