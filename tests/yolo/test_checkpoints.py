@@ -192,6 +192,24 @@ def test_an_edited_slope_or_shape_is_told(tiny_yaml: Path) -> None:
         check_facts(model, "best.pt")
 
 
+def test_numbers_that_no_network_has_and_a_missing_layer_are_told(tiny_yaml: Path) -> None:
+    model = VanillaYOLO(tiny_yaml).model
+    norm = next(m for m in model.modules() if isinstance(m, torch.nn.BatchNorm2d))
+    kept = norm.eps
+    for norm.eps in (float("nan"), -1.0, "small", None):
+        with pytest.raises(CheckpointError, match=r"eps of .*: must be a number above 0"):
+            check_facts(model, "best.pt")
+    norm.eps, weight = kept, norm.weight
+    norm.weight = torch.nn.Parameter(weight.detach().to(torch.complex64))
+    with pytest.raises(CheckpointError, match=r"type of .*complex64: must be real numbers"):
+        check_facts(model, "best.pt")
+    norm.weight = weight
+    check_facts(model, "best.pt")
+    del model.model[-1].dfl
+    with pytest.raises(CheckpointError, match="dfl=None: must be a layer"):
+        check_facts(model, "best.pt")
+
+
 def test_what_is_no_network_of_ultralytics_is_told() -> None:
     with pytest.raises(CheckpointError, match="holds Sequential, no detector"):
         check_facts(torch.nn.Sequential(), "best.pt")

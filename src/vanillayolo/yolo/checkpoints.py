@@ -92,6 +92,8 @@ def check_facts(network: Any, name: str) -> None:
         **{f"slope of {key}": (SHARE, pair.negative_slope) for key, pair in deep_pairs(network)},
         **dict(_wiring(network)),
         **{f"shape of {key}": (Kind(f"{need}", need.__eq__), shape) for key, need, shape in _shapes(network)},
+        "dfl": (Kind("a layer", lambda v: isinstance(v, torch.nn.Module)), _decoder(network.model[-1])),
+        **dict(_numbers(network)),
     }
     for key, (kind, value) in facts.items():
         try:
@@ -137,6 +139,22 @@ def _shapes(network: Any) -> Iterator[tuple[str, tuple[int, ...], tuple[int, ...
         if type(layer) is torch.nn.Conv2d:
             stated = (layer.out_channels, layer.in_channels // layer.groups, *layer.kernel_size)
             yield f"{key}.weight", stated, tuple(layer.weight.shape)
+
+
+def _decoder(head: Any) -> Any:
+    """Return the layer that turns a head's bins into distances; any layer for a head without boxes."""
+    return getattr(head, "dfl", None) if isinstance(head, Detect) else head
+
+
+def _numbers(network: Any) -> Iterator[tuple[str, tuple[Kind, Any]]]:
+    """Yield the type of every tensor, and what a normalisation adds to its variance."""
+    real = Kind("real numbers", lambda v: not v.is_complex)
+    small = Kind("a number above 0, at most 1", lambda v: is_number(v) and 0 < v <= 1)
+    for key, tensor in network.state_dict().items():
+        yield f"type of {key}", (real, tensor.dtype)
+    for key, layer in network.named_modules():
+        if isinstance(layer, torch.nn.modules.batchnorm._BatchNorm):
+            yield f"eps of {key}", (small, layer.eps)
 
 
 def is_undamaged(path: Path) -> bool:
