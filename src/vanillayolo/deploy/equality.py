@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -122,25 +122,36 @@ class Equality(Compared):
             self.output(name).add(part.double(), others[name].double())
 
     def add_suppressed(
-        self, raw: Outputs, boxes: Tensor, inside: Suppression, conf: float, iou: float, score: float
+        self, raw: Outputs, found: list[Tensor], inside: Suppression, conf: float, iou: float, score: float
     ) -> None:
-        """Add what suppression inside a file left of one image, against the reference's raw output.
+        """Add what a file that chooses boxes itself found in one image, against the reference's raw output.
 
         Args:
             raw: the reference's outputs for one image.
-            boxes: ``[n, 6]`` of the file; score 0 where there is no box.
+            found: the file's: objects ``[n, 6 + extra]``, score 0 where there is none, then maps ``[1, ...]``.
             inside: the settings of the suppression in the file.
             conf: score from which boxes are compared.
             iou: overlap from which a box is found.
             score: difference of its scores up to which it is.
         """
+        boxes, *maps = found
         for name, values in (("boxes", boxes), ("scores", raw.raw)):
             self.output(name).add(values, values)  # infinite where not finite: neither > 0 nor suppression shows that
         least = max(conf - 2 * score, conf / 4)
         wanted = raw.objects(least, inside.iou, inside.agnostic_nms, MANY)[0]
         if len(wanted) > inside.max_det:  # which of nearly equal boxes is the last one is decided by rounding
             conf = max(conf, float(wanted[inside.max_det - 1, 4]) + score)
-        self.add_boxes(wanted, boxes[boxes[:, 4] > 0], conf, iou, score)
+        boxes = boxes[boxes[:, 4] > 0]
+        pairs = self.add_boxes(wanted, boxes, conf, iou, score, raw)
+        for name, ours, theirs in zip(raw.task.maps, raw.maps, maps, strict=True):
+            self.output(name).add(ours.double(), theirs.double())
+        if pairs:
+            wanted, boxes = wanted[[a for a, _ in pairs]], boxes[[b for _, b in pairs]]
+            others = raw.extras(boxes)
+            for name, part in raw.extras(wanted).items():
+                self.output(name).add(part.double(), others[name].double())
+            if maps:
+                self.add_masks(mask_overlap(raw.masks(wanted, 0), replace(raw, maps=tuple(maps)).masks(boxes, 0)))
 
     def add_boxes(
         self,

@@ -79,7 +79,8 @@ def compare_file(
         expected, found = raw_outputs(reference, x), file.tensors(x)
         if inside:
             for i, boxes in enumerate(found[0]):
-                record.add_suppressed(expected.image(i), boxes, inside, conf, allowed.iou, allowed.score)
+                own = [boxes, *(x[i : i + 1] for x in found[1:])]
+                record.add_suppressed(expected.image(i), own, inside, conf, allowed.iou, allowed.score)
             continue
         record.add(expected, same_shapes(expected, found, file.name), conf, allowed.iou, allowed.score)
     return record
@@ -92,15 +93,14 @@ def judge_of(result: Verification, inside: Suppression | None) -> Judge:
     def judge(expected: Outputs, changed: Outputs) -> bool:
         record = Equality()
         trial = replace(result, records={"": record}, map=None)
+        if inside:
+            boxes = changed.objects(inside.conf, inside.iou, inside.agnostic_nms, inside.max_det)[0]
+            record.add_suppressed(expected, [boxes, *changed.maps], inside, result.conf, allowed.iou, allowed.score)
+            return bool(trial.breaches)
         record.add_outputs(expected, changed)
         if trial.breaches:  # boxes need not be asked
             return True
-        if inside:
-            record = trial.records[""] = Equality()
-            boxes = changed.objects(inside.conf, inside.iou, inside.agnostic_nms, inside.max_det)[0]
-            record.add_suppressed(expected, boxes, inside, result.conf, allowed.iou, allowed.score)
-        else:
-            record.add(expected, changed, result.conf, allowed.iou, allowed.score)
+        record.add(expected, changed, result.conf, allowed.iou, allowed.score)
         return bool(trial.breaches)
 
     return judge

@@ -184,13 +184,16 @@ def check_runs(path: str, name: str, task: str, device: torch.device, imgsz: Any
         raise CheckpointError(f"{name}: cannot be opened and run ({one_line(error)}); export it again.") from error
     if task == "classify":
         fits, wanted = len(shape) == 2 and classes in (None, shape[1]), f"[images, {classes or 'classes'}]"
-    elif said.get("end2end"):
-        fits, wanted = len(shape) == 3 and shape[2] == 6, "[images, boxes, 6]"
     else:
         known = {"detect": 0, "obb": 1, "pose": points[0] * points[1], "segment": shapes[-1][1]}
-        rows, extra = shape[1] if len(shape) == 3 else 0, known[task]
-        fits = rows > 4 + extra and classes in (None, rows - 4 - extra) and len(shapes) == 1 + len(TASKS[task].maps)
-        wanted = f"[images, 4 + {classes or 'classes'}{f' + {extra}' if extra else ''}, anchors]"
+        extra, maps = known[task], len(shapes) == 1 + len(TASKS[task].maps)
+        more = f" + {extra}" if extra else ""
+        if said.get("end2end"):
+            fits, wanted = len(shape) == 3 and shape[2] == 6 + extra and maps, f"[images, boxes, 6{more}]"
+        else:
+            rows = shape[1] if len(shape) == 3 else 0
+            fits = rows > 4 + extra and classes in (None, rows - 4 - extra) and maps
+            wanted = f"[images, 4 + {classes or 'classes'}{more}, anchors]"
     if not fits:
         raise CheckpointError(f"{name}: gives {shape}, where {wanted} is to be; export it again.")
 

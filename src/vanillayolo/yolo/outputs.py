@@ -50,6 +50,16 @@ class Outputs:
                 found |= {extra: points[:, :, :2].flatten(1, 2), "visibility": points[:, :, 2]}
         return found | dict(zip(self.task.maps, self.maps, strict=True))
 
+    def extras(self, objects: Tensor) -> dict[str, Tensor]:
+        """Return what objects ``[n, 6 + extra]`` have besides box, score and class, by name and in its unit."""
+        rest, extra = objects[:, 6:], self.task.extra
+        if not extra:
+            return {}
+        if self.visible:
+            points = rest.reshape(len(rest), -1, 3)
+            return {extra: points[:, :, :2].flatten(1), "visibility": points[:, :, 2]}
+        return {extra: rest * (180 / torch.pi) if self.task.turned else rest}
+
     @property
     def scores(self) -> Tensor:
         """The scores, or probabilities, of the classes: the second axis."""
