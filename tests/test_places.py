@@ -42,6 +42,11 @@ def test_places_that_cannot_be_written_are_one_line(tmp_path: Path) -> None:
             check_folder("folder", tmp_path / bad)
         assert len(str(error.value).splitlines()) == 1
         assert len(str(error.value)) < 300
+    with pytest.raises(UsageError, match=r"^path=.*: "):
+        check_file("path", tmp_path / ("x" * 3000) / "w.yaml")
+    for below in ("w.yaml", "y/w.yaml"):
+        with pytest.raises(UsageError, match=r"^path=.*file' is a file; give a path in a folder"):
+            check_file("path", tmp_path / "file" / below, make=False)
     with pytest.raises(UsageError, match="is a folder"):
         check_file("path", tmp_path)
     os.mkfifo(tmp_path / "pipe")  # root may replace it, a device too

@@ -89,6 +89,8 @@ def check_file(key: str, file: str | Path, make: bool = True) -> None:
     """
     check_value(key, file, PATH)
     path = Path(file)
+    if above := next(filter(os.path.isfile, path.parents), None):
+        raise UsageError(f"{key}={shown(str(file))}: {shown(str(above))} is a file; give a path in a folder.")
     if not make and not path.parent.is_dir():
         raise UsageError(f"{key}={shown(str(file))}: the folder {shown(str(path.parent))} does not exist; make it.")
     if path.is_dir():

@@ -162,6 +162,11 @@ def test_a_wrong_key_row_or_value_is_refused_by_name(
     assert said in refusal(changed(plain, place, value), tmp_path)
 
 
+def test_a_data_yaml_given_as_a_model_is_told() -> None:
+    with pytest.raises(ModelNameError, match=r"my\.yaml': holds data, no network .*give it as data="):
+        check_yaml({"path": ".", "train": "images", "val": "images", "names": ["cup"]}, "my.yaml")
+
+
 def test_rows_that_only_building_finds_wrong_name_their_file(plain: dict[str, Any], tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     path.write_text(yaml.safe_dump(changed(plain, (*SPPF, 3, 1), 4)), encoding="utf-8")  # an even pool adds a row

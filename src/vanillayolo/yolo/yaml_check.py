@@ -101,6 +101,8 @@ def complete(cfg: Yaml) -> None:
         cfg["head"] = with_head(cfg["neck"], named if named in TASKS and TASKS[named].finds_boxes else "detect")
     if "scale" not in cfg and isinstance(cfg.get("scales"), dict) and len(cfg["scales"]) == 1:
         cfg["scale"] = next(iter(cfg["scales"]))
+    if "val" in cfg and not {"backbone", "head"} & set(cfg):
+        raise ModelNameError("holds data, no network (key 'val'); give it as data=, and a model's name or YAML here.")
     for key in ("nc", "backbone", "head"):
         if key not in cfg:
             raise ModelNameError(
