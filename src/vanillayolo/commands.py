@@ -37,11 +37,27 @@ def val(model: str, task: str | None = None, weights: str | None = None, **setti
 
 
 def predict(
-    model: str, source: Any = None, task: str | None = None, weights: str | None = None, **settings: Any
+    model: str,
+    source: Any = None,
+    task: str | None = None,
+    weights: str | None = None,
+    output: str | None = None,
+    workers: int | None = None,
+    **settings: Any,
 ) -> None:
-    """Detect in, or classify, images, folders, videos: model=best.pt source=street.jpg."""
+    """Detect in, or classify, images, folders, videos: model=best.pt source=street.jpg [output=OUT workers=N]."""
     from vanillayolo.interface import VanillaYOLO
 
+    if output is not None:
+        from vanillayolo.bulk import predict_all
+
+        if task is not None or weights is not None:
+            raise UsageError("predict output=: takes no task= or weights=; give a checkpoint or an exported file.")
+        count = predict_all(model, source, output, workers, settings)
+        print(f"\n{output}: " + ", ".join(f"{number} {what}" for what, number in count.items()))
+        return
+    if workers is not None:
+        raise UsageError("predict workers=: is for output=FOLDER; leave it out.")
     network = VanillaYOLO(model, task=task, weights=weights)
     _run_stream(network.predict(source, **{**SHOWN, **settings, "stream": True}))
 

@@ -1,0 +1,290 @@
+"""Prediction in very many pictures: a pool of processes that write whole shards, so that a restart goes on.
+
+The pictures are listed once, into ``pictures.jsonl``. A shard is written by a rename and holds one row a picture, so
+that each picture is there once, whatever is killed: a shard that is there is never made again.
+"""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import os
+import sys
+from collections.abc import Iterator
+from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
+from concurrent.futures.process import BrokenProcessPool
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from . import locks
+from .atomic import whole_file, write_whole
+from .errors import DataError, UsageError
+from .places import check_folder
+from .values import KINDS, NONE, check_value, shown
+
+#: Pictures of a shard.
+SHARD = 64
+#: Shards in work for each process: one that it makes and one that waits.
+WAITING = 2
+#: Pools that may end one after the other without a shard in between.
+PATIENCE = 3
+SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
+#: Columns of a Parquet source: the picture's path, or its name beside its bytes.
+PATHS, BYTES = "path", "bytes"
+
+Row = tuple[str, bytes | None]
+_network: Any = None
+_settings: dict[str, Any] = {}
+
+
+def predict_all(model: str, source: Any, output: str, workers: int | None, settings: dict[str, Any]) -> dict[str, int]:
+    """Detect in every picture of a folder or a Parquet file; return how many pictures and unreadable ones there are.
+
+    Args:
+        model: a checkpoint or an exported file of a detector.
+        source: a folder, searched whole, or a Parquet file with a column ``path`` or ``bytes``.
+        output: the folder to write; that of the same prediction, interrupted, is gone on with.
+        workers: processes; by default one for each core.
+        settings: further keys of ``predict``.
+
+    Raises:
+        UsageError: for a source that is neither, or an output of another prediction.
+        DataError: when the pool ends again and again.
+    """
+    from .yolo.threads import available_cores
+
+    check_value("workers", workers, KINDS["workers"] | NONE)
+    check_folder("output", output)
+    _check_pyarrow()
+    place, root = Path(source or ""), Path(output)
+    parquet = place.suffix == ".parquet" and place.is_file()
+    if source is None or not (parquet or place.is_dir()):
+        raise UsageError(f"source={shown(source)}: with output=, give a folder of pictures or a .parquet file.")
+    names = _open(model, settings)
+    if parquet:
+        _check_columns(place)
+    elif next(_walk(place), None) is None:
+        raise UsageError(f"source={shown(str(place))}: no picture in it ({', '.join(sorted(SUFFIXES))}).")
+    job = {"model": _fact(model), "source": _fact(place) if parquet else str(place.absolute()), "settings": settings}
+    _claim(root, job)
+    locks.take(root)
+    try:
+        if not parquet:
+            _list_folder(place, root / "pictures.jsonl")
+        rows = _parquet_rows(place) if parquet else _listed(root / "pictures.jsonl")
+        _run(root, rows, model, settings, workers or available_cores())
+        return _gather(root, names)
+    finally:
+        locks.give(root)
+
+
+def _check_pyarrow() -> None:
+    try:
+        import pyarrow.parquet  # noqa: F401
+    except ImportError as error:
+        raise UsageError("output= needs pyarrow; run: pip install 'vanillayolo[scale]'") from error
+
+
+def _fact(file: str | Path) -> list[Any]:
+    """Return what changes when a file does."""
+    path = Path(file).absolute()
+    return [str(path), *((path.stat().st_size, path.stat().st_mtime_ns) if path.is_file() else ())]
+
+
+def _claim(root: Path, job: dict[str, Any]) -> None:
+    """Note what the folder is for; refuse one that is for something else."""
+    file, text = root / "job.json", json.dumps(job, indent=2, default=str) + "\n"
+    if file.is_file() and file.read_text(encoding="utf-8") != text:
+        raise UsageError(f"output={root}: holds a prediction with another model, source or keys; give another folder.")
+    if not file.is_file():
+        if root.is_dir() and any(root.iterdir()):
+            raise UsageError(f"output={root}: holds other files; give a new folder.")
+        write_whole(file, text)
+
+
+def _list_folder(folder: Path, file: Path) -> None:
+    """Write the paths of all pictures below a folder, one a line, unless an earlier run has."""
+    if file.is_file():
+        return
+    with whole_file(file) as temporary, temporary.open("w", encoding="utf-8") as lines:
+        lines.writelines(json.dumps(path) + "\n" for path in _walk(folder))
+
+
+def _walk(folder: Path) -> Iterator[str]:
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(Path(entry.path))
+            elif os.path.splitext(entry.name)[1].lower() in SUFFIXES:
+                yield os.path.abspath(entry.path)
+
+
+def _listed(file: Path) -> Iterator[Row]:
+    with file.open(encoding="utf-8") as lines:
+        for line in lines:
+            yield json.loads(line), None
+
+
+def _check_columns(file: Path) -> None:
+    """Raise UsageError for a Parquet file that cannot be read, or has neither column."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        names = pq.read_schema(file).names
+    except (pa.ArrowInvalid, OSError) as error:
+        raise UsageError(f"source={shown(str(file))}: is no Parquet file that can be read; write it again.") from error
+    if not {PATHS, BYTES} & set(names):
+        raise UsageError(f"source={shown(str(file))}: has columns {', '.join(names)}; name one {PATHS} or {BYTES}.")
+
+
+def _parquet_rows(file: Path) -> Iterator[Row]:
+    import pyarrow.parquet as pq
+
+    opened, number = pq.ParquetFile(file), 0
+    columns = [name for name in (PATHS, BYTES) if name in opened.schema_arrow.names]
+    for batch in opened.iter_batches(SHARD, columns=columns):
+        for row in batch.to_pylist():
+            yield row.get(PATHS) or f"row {number}", row.get(BYTES)
+            number += 1
+
+
+def _run(root: Path, rows: Iterator[Row], model: str, settings: dict[str, Any], workers: int) -> None:
+    """Make every shard that is not there; a pool that lost a process is started anew with what it had in work."""
+    todo, broken = _missing(root, rows), 0
+    again: dict[Path, list[Row]] = {}
+    while True:
+        work: dict[Future[None], tuple[Path, list[Row]]] = {}
+        context = multiprocessing.get_context("spawn")
+        with ProcessPoolExecutor(workers, context, _open, (model, settings)) as pool:
+            try:
+                source = iter([*again.items()])
+                again = {}
+                while True:
+                    for shard in islice(_chain(source, todo), WAITING * workers - len(work)):
+                        again[shard[0]] = shard[1]
+                        work[pool.submit(_make, *shard)] = shard
+                    if not work:
+                        return
+                    for future in wait(work, return_when=FIRST_COMPLETED).done:
+                        file, _ = work[future]
+                        future.result()
+                        del work[future], again[file]
+                        broken = 0
+                        print(f"\r{file.name}", end="", file=sys.stderr, flush=True)
+            except BrokenProcessPool:
+                again |= dict(source)
+                again = {file: rows for file, rows in again.items() if not file.is_file()}
+                broken += 1
+                if broken == PATIENCE:
+                    raise DataError(
+                        f"the processes ended {PATIENCE} times in {', '.join(f.name for f in again) or 'their start'}; "
+                        "give fewer workers, or look at these pictures; the same command goes on."
+                    ) from None
+
+
+def _chain(*sources: Iterator[tuple[Path, list[Row]]]) -> Iterator[tuple[Path, list[Row]]]:
+    for source in sources:
+        yield from source
+
+
+def _missing(root: Path, rows: Iterator[Row]) -> Iterator[tuple[Path, list[Row]]]:
+    number = 0
+    while chunk := list(islice(rows, SHARD)):
+        file = root / "shards" / f"part-{number:07d}.parquet"
+        if not file.is_file():
+            yield file, chunk
+        number += 1
+
+
+def _open(model: str, settings: dict[str, Any]) -> dict[int, str]:
+    """Open the network in this process; return its classes."""
+    global _network, _settings
+    from vanillayolo import VanillaYOLO
+
+    from .yolo.checks import check_predict
+
+    _network, _settings = VanillaYOLO(model), {**settings, "save": False, "verbose": False}
+    if _network.task != "detect":
+        raise UsageError(f"predict model={model}: output= is for detectors; leave it out for task={_network.task}.")
+    check_predict(_network, None, dict(_settings))
+    return {int(number): str(name) for number, name in _network.names.items()}
+
+
+def _make(file: Path, rows: list[Row]) -> None:
+    """Write the shard of these pictures."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    box = pa.struct(
+        [("class", pa.int32()), ("score", pa.float32()), *((k, pa.float32()) for k in ("x", "y", "w", "h"))]
+    )
+    kinds = {"picture": pa.string(), "width": pa.int32(), "height": pa.int32(), "readable": pa.bool_()}
+    schema = pa.schema({**kinds, "boxes": pa.list_(box)})
+    table = pa.Table.from_pylist([_detect(name, content) for name, content in rows], schema)
+    with whole_file(file) as temporary:
+        pq.write_table(table, temporary)
+
+
+def _detect(name: str, content: bytes | None) -> dict[str, Any]:
+    image = _read(name, content)
+    if image is None:
+        return {"picture": name, "width": 0, "height": 0, "readable": False, "boxes": []}
+    (result,) = _network.predict(image, **_settings)
+    boxes = [
+        {"class": int(cls), "score": conf, "x": x1, "y": y1, "w": x2 - x1, "h": y2 - y1}
+        for x1, y1, x2, y2, conf, cls in result.boxes.data.tolist()
+    ]
+    high, wide = image.shape[:2]
+    return {"picture": name, "width": wide, "height": high, "readable": True, "boxes": boxes}
+
+
+def _read(name: str, content: bytes | None) -> Any:
+    """Return a picture, BGR; None for one that cannot be read."""
+    import cv2
+    import numpy as np
+
+    from .yolo.datasets import read_image
+
+    if content is None:
+        return read_image(name)
+    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
+
+
+def _gather(root: Path, names: dict[int, str]) -> dict[str, int]:
+    """Write ``coco.json`` and ``unreadable.txt`` from the shards, one shard in memory at a time."""
+    count = {"pictures": 0, "unreadable": 0, "boxes": 0}
+    with (
+        whole_file(root / "coco.json") as made,
+        whole_file(root / "unreadable.txt") as listed,
+        made.open("w", encoding="utf-8") as coco,
+        listed.open("w", encoding="utf-8") as lines,
+    ):
+        coco.write('{"categories": ' + json.dumps([{"id": k, "name": v} for k, v in names.items()]))
+        coco.write(',\n"images": [')
+        for row in _made(root):
+            if not row["readable"]:
+                lines.write(row["picture"] + "\n")
+                count["unreadable"] += 1
+            image = {"id": count["pictures"], "file_name": row["picture"]}
+            image |= {"width": row["width"], "height": row["height"]}
+            coco.write((",\n" if count["pictures"] else "\n") + json.dumps(image))
+            count["pictures"] += 1
+        coco.write('],\n"annotations": [')
+        for number, row in enumerate(_made(root)):
+            for box in row["boxes"]:
+                note = {"id": count["boxes"], "image_id": number, "category_id": box["class"]}
+                note |= {"bbox": [box[k] for k in "xywh"], "area": box["w"] * box["h"], "iscrowd": 0}
+                note["score"] = box["score"]
+                coco.write((",\n" if count["boxes"] else "\n") + json.dumps(note))
+                count["boxes"] += 1
+        coco.write("]}\n")
+    return count
+
+
+def _made(root: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow.parquet as pq
+
+    for file in sorted((root / "shards").glob("part-*.parquet")):
+        yield from pq.read_table(file).to_pylist()

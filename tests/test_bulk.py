@@ -1,0 +1,119 @@
+"""Prediction with ``output=``: every picture once, whatever is killed, and the boxes of plain ``predict``."""
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import cv2
+import numpy as np
+import psutil
+import pytest
+
+from vanillayolo import VanillaYOLO
+from vanillayolo.errors import UsageError
+
+pa = pytest.importorskip("pyarrow")
+pq = pytest.importorskip("pyarrow.parquet")
+MODEL = Path(__file__).parent / "assets/0.1.0/detector.pt"
+
+
+@pytest.fixture
+def pictures(tmp_path):
+    folder = tmp_path / "in"
+    folder.mkdir()
+    noise = np.random.default_rng(0)
+    for number in range(4):
+        cv2.imwrite(str(folder / f"{number}.png"), noise.integers(0, 255, (48 + 8 * number, 64, 3), np.uint8))
+    (folder / "broken.jpg").write_bytes(b"none")
+    return folder
+
+
+def rows(out):
+    return [row for file in sorted((out / "shards").iterdir()) for row in pq.read_table(file).to_pylist()]
+
+
+def command(source, out, workers):
+    words = [f"model={MODEL}", f"source={source}", f"output={out}", f"workers={workers}", "imgsz=64", "conf=0.001"]
+    return [sys.executable, "-m", "vanillayolo", "predict", *words]
+
+
+@pytest.mark.slow  # starts processes that import torch
+def test_killed_worker_loses_and_doubles_no_picture(pictures, tmp_path):
+    for number in range(130):
+        os.link(pictures / f"{number % 4}.png", pictures / f"copy-{number}.png")
+    out = tmp_path / "out"
+    run = subprocess.Popen(command(pictures, out, 2), stderr=subprocess.PIPE, text=True)
+    deadline = time.time() + 120
+    while not any((out / "shards").glob("part-*")) and time.time() < deadline and run.poll() is None:
+        time.sleep(0.02)
+    workers = [p for p in psutil.Process(run.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+    workers[0].send_signal(signal.SIGKILL)
+    _, said = run.communicate(timeout=180)
+    assert run.returncode == 0, said
+    names = [row["picture"] for row in rows(out)]
+    assert len(names) == len(set(names)) == 135
+    assert (out / "unreadable.txt").read_text().split() == [str(pictures / "broken.jpg")]
+    coco = json.loads((out / "coco.json").read_text())
+    assert len(coco["images"]) == 135
+    plain = VanillaYOLO(MODEL)
+    boxes = 0
+    for row in rows(out)[:20]:
+        if row["readable"]:
+            (result,) = plain.predict(row["picture"], imgsz=64, conf=0.001, verbose=False, save=False)
+            mine = [[b["x"], b["y"], b["w"] + b["x"], b["h"] + b["y"], b["score"]] for b in row["boxes"]]
+            # float32 in the shard: 1e-3 px of rounding
+            np.testing.assert_allclose(np.reshape(mine, (-1, 5)), result.boxes.data[:, :5].numpy(), atol=1e-3)
+            boxes += len(mine)
+    assert boxes
+    removed = sorted((out / "shards").iterdir())[1]
+    others = {f: f.stat().st_mtime_ns for f in (out / "shards").iterdir() if f != removed}
+    removed.unlink()
+    assert subprocess.run(command(pictures, out, 1), check=False).returncode == 0
+    assert len({row["picture"] for row in rows(out)}) == len(rows(out)) == 135
+    assert others == {f: f.stat().st_mtime_ns for f in others}  # a restart makes what is missing alone
+
+
+@pytest.mark.slow  # starts a process that imports torch
+def test_a_parquet_source_gives_the_boxes_of_its_files(pictures, tmp_path):
+    from vanillayolo.bulk import predict_all
+
+    files = sorted(pictures.glob("*.png"))
+    content = [None, None, files[2].read_bytes(), files[3].read_bytes()]  # by path, and by bytes
+    pq.write_table(
+        pa.table({"path": [str(f) for f in files], "bytes": pa.array(content, pa.binary())}), tmp_path / "x.parquet"
+    )
+    count = predict_all(str(MODEL), tmp_path / "x.parquet", str(tmp_path / "out"), 1, {"imgsz": 64, "conf": 0.001})
+    assert count["pictures"] == 4
+    assert count["unreadable"] == 0
+    plain = VanillaYOLO(MODEL).predict(files, imgsz=64, conf=0.001, verbose=False)
+    assert [len(row["boxes"]) for row in rows(tmp_path / "out")] == [len(result.boxes) for result in plain]
+    assert count["boxes"] > 0
+    assert not (tmp_path / "out" / ".vanillayolo.lock").exists()
+
+
+def test_refusals_leave_no_folder(pictures, tmp_path):
+    from vanillayolo.bulk import predict_all
+
+    bad = tmp_path / "bad.parquet"
+    pq.write_table(pa.table({"name": ["a"]}), bad)
+    (tmp_path / "empty").mkdir()
+    empty = (tmp_path / "empty", "no picture in it")
+    for source, words in (
+        empty,
+        (tmp_path / "none", "give a folder"),
+        (bad, "has columns name"),
+        (None, "give a folder"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            predict_all(str(MODEL), source, str(tmp_path / "out"), 1, {})
+    with pytest.raises(UsageError, match="conf=7"):
+        predict_all(str(MODEL), pictures, str(tmp_path / "out"), 1, {"conf": 7})
+    assert not (tmp_path / "out").exists()
+    shutil.copytree(pictures, tmp_path / "full")
+    with pytest.raises(UsageError, match="holds other files"):
+        predict_all(str(MODEL), pictures, str(tmp_path / "full"), 1, {})
