@@ -153,16 +153,8 @@ def build_site(root: Path, out: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(
-    ("planted", "told"),
-    [
-        ("", ""),
-        ("[gone](gone.md)", "gone.md"),
-        ("[gone](training.md#gone)", "#gone"),
-        ("[gone](../benchmarks/gone.json)", "gone.json"),
-    ],
-)
-def test_the_site_builds_and_a_broken_link_fails(planted: str, told: str, tmp_path: Path) -> None:
+@pytest.mark.parametrize("planted", [(), ("gone.md", "training.md#gone", "../benchmarks/gone.json")])
+def test_the_site_builds_and_broken_links_fail(planted: tuple[str, ...], tmp_path: Path) -> None:
     pytest.importorskip("mkdocs")
     for name in ("docs", "src", "examples", "benchmarks"):
         (tmp_path / name).symlink_to(ROOT / name)
@@ -170,10 +162,10 @@ def test_the_site_builds_and_a_broken_link_fails(planted: str, told: str, tmp_pa
     if planted:
         (tmp_path / "docs").unlink()
         shutil.copytree(ROOT / "docs", tmp_path / "docs")
-        (tmp_path / "docs" / "reference.md").write_text(planted)  # the page that takes long
+        (tmp_path / "docs" / "reference.md").write_text("\n".join(f"[a]({link})" for link in planted))  # it takes long
     done = build_site(tmp_path, tmp_path / "site")
     assert (done.returncode == 0) == (not planted), done.stderr[-2000:]
-    assert told in done.stderr
+    assert all(re.split("[/#]", link)[-1] in done.stderr for link in planted)
     if planted:
         return
     reference = (tmp_path / "site" / "reference.html").read_text()
