@@ -83,7 +83,7 @@ FLOORS = (
     ("deploy",),
     ("study",),
     ("interface", ""),
-    ("commands", "completion", "words", "cli", "__main__"),
+    ("bulk", "commands", "completion", "words", "cli", "__main__"),
 )
 
 

@@ -201,8 +201,7 @@ def _missing(root: Path, rows: Iterator[Row]) -> Iterator[tuple[Path, list[Row]]
 def _open(model: str, settings: dict[str, Any]) -> dict[int, str]:
     """Open the network in this process; return its classes."""
     global _network, _settings
-    from vanillayolo import VanillaYOLO
-
+    from .interface import VanillaYOLO
     from .yolo.checks import check_predict
 
     _network, _settings = VanillaYOLO(model), {**settings, "save": False, "verbose": False}

@@ -62,6 +62,7 @@ MEANINGS = {
     "reference": "the checkpoint that a file was exported from",
     "data": "a data YAML, or a folder of classes",
     "path": "the file to write",
+    "output": "a folder for the rows of very many pictures (Parquet, COCO), on a pool of processes",
     "folder": "the folder to write to",
     "imgsz": "side of the pictures, pixels",
     "split": "train, val or test",

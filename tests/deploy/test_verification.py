@@ -129,17 +129,17 @@ def test_suppression_inside_is_judged_by_its_own_settings() -> None:
     file = suppress(raw, 0.25, max_det=3)[0]
     for most, equal in ((3, True), (300, False)):
         record = Equality()
-        record.add_suppressed(Outputs(raw), file, Suppression(max_det=most), 0.25, 0.9, 0.001)
+        record.add_suppressed(Outputs(raw), [file], Suppression(max_det=most), 0.25, 0.9, 0.001)
         assert (record.matched == record.boxes > 0) == equal
     raw[0, :4, 1] = raw[0, :4, 0]
     raw[0, 4:, 1] = torch.tensor([0.0, 0.85])
     file = suppress(raw, 0.25, agnostic=True)[0]
     for agnostic in (True, False):
         record = Equality()
-        record.add_suppressed(Outputs(raw), file, Suppression(agnostic_nms=agnostic), 0.25, 0.9, 0.001)
+        record.add_suppressed(Outputs(raw), [file], Suppression(agnostic_nms=agnostic), 0.25, 0.9, 0.001)
         assert (record.matched == record.boxes == 9) == agnostic
     file[0, 0] = torch.nan
-    record.add_suppressed(Outputs(raw), file, Suppression(), 0.25, 0.9, 0.001)
+    record.add_suppressed(Outputs(raw), [file], Suppression(), 0.25, 0.9, 0.001)
     assert record.worst.relative == np.inf
 
 
