@@ -220,7 +220,7 @@ def cost(target: str, models: Any, imgsz: int = 320, path: str | None = None, **
 
 
 def demo(folder: str = "demo", **settings: Any) -> None:
-    """Train, validate, collapse and predict on scenes the package makes itself (a few minutes on 2 cores)."""
+    """Train, validate, collapse and predict on scenes the package makes itself (80 s on 2 cores)."""
     from vanillayolo.study.demo import demo as run
 
     _check_keys("demo", settings)
