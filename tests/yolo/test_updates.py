@@ -10,7 +10,7 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vanillayolo import VanillaYOLO
+from vanillayolo import VanillaTrainer, VanillaYOLO
 from vanillayolo.yolo.detectors import train_detector
 from vanillayolo.yolo.updates import UPDATES, fitting_nbs
 
@@ -42,6 +42,19 @@ def test_a_small_set_has_an_update_every_batch_unless_nbs_is_given(
         model.train(**settings, **given_nbs, epochs=1, project=str(tmp_path), name=f"ours{seen}", val=False)
         assert model.trainer.args.nbs == seen
         assert yaml.safe_load((tmp_path / f"ours{seen}" / "args.yaml").read_text())["nbs"] == seen
+
+
+def test_processes_that_another_starts_choose_for_themselves(
+    scenes: Path, small_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(VanillaTrainer, "world_size", property(lambda self: 2, lambda self, value: None), raising=False)
+    where = {"model": str(small_yaml), "data": str(scenes), "project": str(tmp_path), "batch": 4}
+    given: list[dict[str, Any]] = []
+    for nbs in ({}, {"nbs": 64}):
+        # what Ultralytics writes into the file that each of them runs
+        given.append(vars(VanillaTrainer(overrides={**where, **nbs}).args))
+    assert "nbs" not in given[0]
+    assert given[1]["nbs"] == 64
 
 
 @pytest.mark.slow

@@ -12,11 +12,8 @@ from vanillayolo.nn import VARIANTS
 from vanillayolo.values import Kind, check_value, is_number, number, one_of, shown, whole
 from vanillayolo.yolo.architecture import NAME, backbone_rows, is_model_name, resolve
 from vanillayolo.yolo.arguments import read_yaml
-from vanillayolo.yolo.families import COMPACT, DESIGNS, INITS, MOST_ACT_NUM, Yaml
+from vanillayolo.yolo.families import BACKBONES, COMPACT, INITS, MOST_ACT_NUM, Yaml
 from vanillayolo.yolo.kinds import KINDS
-
-BACKBONES = {**VARIANTS, **DESIGNS}
-
 
 Space = dict[str, Any]  # Optuna's distributions by key
 

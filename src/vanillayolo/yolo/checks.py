@@ -51,8 +51,9 @@ from .sections import CLASSIFY_KEYS, TRAIN_KEYS, check_form
 from .sources import check_source
 from .tasks import TASKS
 
+#: Endings of files that ``pretrained`` may name.
+STARTS = {".pt", ".safetensors"}
 #: Our keys of ``train``, by task.
-STARTS = {".pt", ".safetensors"}  # endings of files to start from
 TASK_KEYS = {**dict.fromkeys(TASKS, TRAIN_KEYS), "classify": (*CLASSIFY_KEYS, "preset")}
 
 

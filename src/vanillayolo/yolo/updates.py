@@ -17,7 +17,6 @@ else:
 
 #: Updates that a training has at least, where its batch allows as many.
 UPDATES = 2_500
-CHOOSE = 0  # what ``nbs`` is while it is open
 
 
 def fitting_nbs(pictures: int, epochs: int, batch: int) -> int:
@@ -36,9 +35,9 @@ class UpdatesMixin(_Trainer):
 
     def __init__(self, cfg: Any = DEFAULT_CFG, overrides: dict[str, Any] | None = None, _callbacks: Any = None) -> None:
         super().__init__(cfg, overrides, _callbacks)
-        self._open = not self.resume and (overrides or {}).get("nbs", CHOOSE) == CHOOSE
+        self._open = not self.resume and "nbs" not in (overrides or {})
         if self._open and RANK == -1 and self.world_size > 1:
-            self.args.nbs = CHOOSE  # the processes that this one starts are given all settings, as if a user had
+            del self.args.nbs  # the processes that this one starts are given its settings, as if a user had
 
     def get_dataloader(self, dataset_path: str, batch_size: int = 16, rank: int = 0, mode: str = "train") -> Any:
         """Return Ultralytics' loader. With that of training the number of pictures is known, and with it ``nbs``."""
