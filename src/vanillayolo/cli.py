@@ -68,6 +68,7 @@ MEANINGS = {
     "split": "train, val or test",
     "images": "how many pictures are compared",
     "rounds": "how often each network is timed",
+    "threads": "how many threads compute; one a core where not given",
     "backends": "what runs the networks, with commas between",
     "layers": "compare every layer too",
     "format": "yolo or coco",

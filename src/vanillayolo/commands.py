@@ -180,9 +180,15 @@ def yaml(model: str = "yolo11n-vanillanet", path: str | None = None) -> None:
 
 @checked
 def benchmark(
-    models: Any, imgsz: int = 640, rounds: int = 20, backends: Any = None, path: str | None = None, folder: Any = None
+    models: Any,
+    imgsz: int = 640,
+    rounds: int = 20,
+    backends: Any = None,
+    path: str | None = None,
+    folder: Any = None,
+    threads: int = 0,
 ) -> None:
-    """Time networks side by side: models=best.pt,yolo11n [backends=openvino-int8] [path=x.json] [folder=FILES]."""
+    """Time networks side by side: models=best.pt,yolo11n [backends=openvino-int8,ncnn] [threads=1] [path=x.json]."""
     from vanillayolo.study import benchmark as study
     from vanillayolo.study.records import write_record
 
@@ -194,8 +200,9 @@ def benchmark(
         key: [str(x) for x in (value if isinstance(value, (list, tuple)) else str(value).split(","))]
         for key, value in (("models", models), ("backends", backends or study.DEFAULT))
     }
-    record = study.benchmark(listed["models"], listed["backends"], imgsz, rounds, folder)
+    record = study.benchmark(listed["models"], listed["backends"], imgsz, rounds, folder, threads)
     words = {"models": listed["models"], "imgsz": imgsz, "rounds": rounds, "backends": listed["backends"]}
+    words |= {"threads": threads} if threads else {}
     record["command"] = _command("benchmark", words)
     if path is not None:
         write_record(Path(path), record)

@@ -141,6 +141,7 @@ KINDS: dict[str, Kind] = {
     "epochs": whole(1),
     "batch": whole(1, 65536),
     "rounds": whole(1, 100_000),
+    "threads": whole(0, 1024),
     "images": whole(1, 100_000),
     "most": whole(1, 100_000),
     "seeds": SEEDS,

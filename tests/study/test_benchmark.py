@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from vanillayolo.cli import main
+from vanillayolo.deploy.formats import FORMATS
 from vanillayolo.errors import UsageError
 from vanillayolo.places import check_file
 from vanillayolo.study import benchmark as study
@@ -19,6 +20,7 @@ from vanillayolo.study.benchmark import (
     subject,
 )
 from vanillayolo.study.records import write_record
+from vanillayolo.yolo.files import missing_packages
 
 
 @pytest.fixture(scope="module")
@@ -50,9 +52,12 @@ def test_names_forms_and_files_in_one_run(tiny_yaml: Path, tmp_path: Path) -> No
     for package in ("onnxruntime", "openvino"):
         pytest.importorskip(package, reason=f"needs {package}: pip install vanillayolo[export]")
     names = [str(tiny_yaml), f"{tiny_yaml}:training", "yolo11n"]
-    record = benchmark(names, ["torch", "onnxruntime", "onnxruntime-int8"], imgsz=64, rounds=2)
+    runtimes = [b for b in ("ncnn", "mnn", "litert") if not missing_packages([*FORMATS[b].running, *FORMATS[b].making])]
+    record = benchmark(names, ["torch", "onnxruntime", "onnxruntime-int8", *runtimes], imgsz=64, rounds=2, threads=1)
+    assert "threads 1," in render(record)
     merged, training, stock = (record["models"][name] for name in names)
-    assert set(merged["milliseconds"]) == {"torch", "onnxruntime", "onnxruntime-int8"}
+    assert set(merged["milliseconds"]) == {"torch", "onnxruntime", "onnxruntime-int8", *runtimes}
+    assert {"torch", "onnxruntime", *runtimes} <= set(stock["milliseconds"])
     assert set(training["milliseconds"]) == {"torch", "onnxruntime"}  # int8 is of the merged network
     assert merged["parameters"] < training["parameters"]
     assert merged["gflops"] < training["gflops"]
@@ -130,3 +135,10 @@ def test_the_peak_in_bfloat16_is_of_cpus_that_have_it(monkeypatch: pytest.Monkey
     for has, expected in ((True, {"float32", "bfloat16"}), (False, {"float32"})):
         monkeypatch.setattr(study, "has_bfloat16_instructions", lambda has=has: has)
         assert set(study.peaks()) == expected
+
+
+@pytest.mark.parametrize("backend", ["ncnn", "mnn", "litert"])
+def test_a_runtime_that_is_not_installed_is_named(backend: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("vanillayolo.deploy.formats.missing_packages", lambda needed: list(needed)[:1])
+    with pytest.raises(UsageError, match=rf"format={backend} needs .*vanillayolo\[{backend}\]"):
+        benchmark(["yolo11n"], [backend], imgsz=64, rounds=1)

@@ -13,6 +13,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import date
 from pathlib import Path
@@ -21,9 +22,10 @@ from typing import Any
 import torch
 
 from vanillayolo.atomic import whole_set
-from vanillayolo.deploy.formats import FORMATS, INT8
+from vanillayolo.deploy.formats import FORMATS, INT8, check_packages
 from vanillayolo.deploy.int8 import Batches, QuantizeSettings
 from vanillayolo.deploy.quantize import quantize
+from vanillayolo.deploy.rewrites import rewritten
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm
 from vanillayolo.tables import markdown
@@ -31,7 +33,7 @@ from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import fitting_imgsz
-from vanillayolo.yolo.exporting import export_float
+from vanillayolo.yolo.exporting import AROUND, export_float
 from vanillayolo.yolo.inference import stock_model, trace_onnx
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.model import fold_stock
@@ -41,7 +43,19 @@ from vanillayolo.yolo.runtimes import xml_of
 from vanillayolo.yolo.threads import available_cores
 
 from .cost import cost
-from .latency import BACKENDS, check_backends, in_words, load_average, machine, matmul_peak, measure, supported
+from .latency import (
+    BACKENDS,
+    check_backends,
+    in_words,
+    litert_call,
+    load_average,
+    machine,
+    matmul_peak,
+    measure,
+    mnn_call,
+    ncnn_call,
+    supported,
+)
 
 #: What follows a model's name to have it in training form, its neck folded: how the published model is run.
 TRAINING_FORM = ":training"
@@ -54,21 +68,21 @@ class Backend:
     """How a network is run.
 
     Attributes:
-        form: the file that it wants: ``onnx``, or int8 as ``onnx`` or ``openvino`` writes it; ``torch`` for none.
-        call: from that file and the image's side, a call of one image.
+        form: the file that it wants: of a format, or int8 as ``onnx`` or ``openvino`` writes it; ``torch`` for none.
+        call: from that file, the image's side and the number of threads (0: one a core), a call of one image.
     """
 
     form: str
-    call: Callable[[Any, int], Call]
+    call: Callable[[Any, int, int], Call]
 
 
-def torch_call(network: Any, imgsz: int) -> Call:
-    """Return a call of one float32 image in eager PyTorch on all cores."""
+def torch_call(network: Any, imgsz: int, cores: int) -> Call:
+    """Return a call of one float32 image in eager PyTorch."""
     image = torch.full((1, channels_of(network), imgsz, imgsz), 0.5)
 
     def call() -> object:
         threads = torch.get_num_threads()
-        torch.set_num_threads(available_cores())
+        torch.set_num_threads(cores or available_cores())
         try:
             with torch.inference_mode():
                 return network(image)
@@ -82,8 +96,11 @@ TABLE: dict[str, Backend] = {
     "torch": Backend("torch", torch_call),
     **{name: Backend("onnx", call) for name, call in BACKENDS.items()},
     "onnxruntime-int8": Backend("int8-onnx", BACKENDS["onnxruntime"]),
-    "openvino-int8": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-f32"](xml_of(path), imgsz)),
-    "openvino-int8-bf16": Backend("int8-openvino", lambda path, imgsz: BACKENDS["openvino-bf16"](xml_of(path), imgsz)),
+    "openvino-int8": Backend("int8-openvino", lambda path, *how: BACKENDS["openvino-f32"](xml_of(path), *how)),
+    "openvino-int8-bf16": Backend("int8-openvino", lambda path, *how: BACKENDS["openvino-bf16"](xml_of(path), *how)),
+    "ncnn": Backend("ncnn", ncnn_call),
+    "mnn": Backend("mnn", mnn_call),
+    "litert": Backend("litert", litert_call),
 }
 DEFAULT = supported(("onnxruntime", "openvino-f32", "openvino-bf16", "onnxruntime-int8", "openvino-int8"))
 
@@ -165,7 +182,7 @@ def prepare(item: Subject, form: str, imgsz: int, folder: Path) -> Any:
         return None
     if form not in item.files:
         stem = f"{re.sub(r'[^a-z0-9]+', '-', item.name.lower())}-{imgsz}-{fingerprint(item.network)}"
-        ending = FORMATS[form].ending if form == "onnx" else INT8[form.removeprefix("int8-")].ending
+        ending = FORMATS[form].ending if form in FORMATS else INT8[form.removeprefix("int8-")].ending
         item.files[form] = folder / f"{stem}{ending}"
         if not item.files[form].exists():
             write_form(item.network, form, imgsz, item.files[form])
@@ -180,8 +197,10 @@ def write_form(network: Any, form: str, imgsz: int, path: Path) -> None:
             with torch.no_grad():
                 trace_onnx(network, place, imgsz)
             return
-        if form == "onnx":
-            shutil.move(export_float(network, Path(folder), "float", imgsz), place)
+        if form in FORMATS:
+            network = rewritten(network, FORMATS[form].rewrites)
+            with AROUND.get(form, nullcontext)():
+                shutil.move(export_float(network, Path(folder), "float", imgsz, form), place)
             return
         batches = calibration(imgsz, channels_of(network))
         quantize(copy.deepcopy(network), form.removeprefix("int8-"), place, batches, QuantizeSettings())
@@ -200,8 +219,9 @@ def benchmark(
     imgsz: int = 640,
     rounds: int = 20,
     folder: str | Path | None = None,
+    threads: int = 0,
 ) -> dict[str, Any]:
-    """Time every network in every back end, one image at a time, on all cores.
+    """Time every network in every back end, one image at a time.
 
     Args:
         models: model names of ours and of Ultralytics (``yolo11n``), model YAMLs, checkpoints, exported files; a name
@@ -210,22 +230,33 @@ def benchmark(
         imgsz: side of the image, pixels.
         rounds: counted rounds of each; three more before are not.
         folder: where the files that are written stay, so that a run after this one takes them; none stay by default.
+        threads: how many compute; one a core by default.
 
     Returns:
         The record: machine and settings, its load before, the better of the matmul peaks measured before and after,
         each model's cost, and the timings.
 
     Raises:
-        UsageError: for an unknown back end or model, or a back end that this CPU does not run as it is called.
+        UsageError: for an unknown back end or model, one whose packages are missing, or one that this CPU does not run
+            as it is called.
     """
     check_backends(backends, TABLE)
+    for form in dict.fromkeys(TABLE[b].form for b in backends):
+        if form in FORMATS:
+            check_packages(form)
     imgsz = fitting_imgsz(imgsz)
     if not models or len(set(models)) < len(models):
         raise UsageError(f"models={','.join(models)!r}: give one or more models, each once.")
     record: dict[str, Any] = {
         "date": date.today().isoformat(),
         "machine": {**machine(), "load": load_average()},
-        "settings": {"imgsz": imgsz, "batch": 1, "rounds": rounds, "backends": list(backends)},
+        "settings": {
+            "imgsz": imgsz,
+            "batch": 1,
+            "rounds": rounds,
+            "threads": threads or available_cores(),
+            "backends": list(backends),
+        },
         "models": {},
     }
     with tempfile.TemporaryDirectory() as temporary:
@@ -233,7 +264,7 @@ def benchmark(
         subjects = [subject(name, imgsz) for name in models]
         ready = {(x.name, b): prepare(x, TABLE[b].form, imgsz, kept) for x in subjects for b in backends}
         before = peaks()
-        calls = {f"{n}\n{b}": TABLE[b].call(file, imgsz) for (n, b), file in ready.items() if file is not None}
+        calls = {f"{n}\n{b}": TABLE[b].call(file, imgsz, threads) for (n, b), file in ready.items() if file is not None}
         timings = measure(calls, rounds)
         record["peak_gflops"] = {dtype: max(value, before[dtype]) for dtype, value in peaks().items()}
     for item in subjects:
@@ -267,9 +298,10 @@ def render(record: Mapping[str, Any]) -> str:
         share = share_of_peak(record, name)
         rows.append([*cells, f"{share:.0%}" if share else ""])
     peaks = ", ".join(f"{dtype} {value:,.0f} GFLOP/s" for dtype, value in record["peak_gflops"].items())
+    threads = f"threads {settings['threads']}, " if "threads" in settings else ""
     about = (
         f"{record['machine']['processor']}, {record['machine']['cores']} cores; {settings['imgsz']} px, batch 1, "
-        f"milliseconds, median of {settings['rounds']} (minimum to maximum); matmul peak: {peaks}; "
+        f"{threads}milliseconds, median of {settings['rounds']} (minimum to maximum); matmul peak: {peaks}; "
         "share of peak: in ONNX Runtime, float32"
     )
     return f"{markdown(head, rows)}\n\n{about}"

@@ -12,6 +12,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import partial
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,8 @@ from vanillayolo.tables import markdown
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.threads import available_cores
 
-PACKAGES = ("vanillayolo", "torch", "ultralytics", "timm", "onnxruntime", "openvino", "nncf", "numpy")
+_RUNTIMES = ("onnxruntime", "openvino", "nncf", "ncnn", "MNN", "ai-edge-litert")
+PACKAGES = ("vanillayolo", "torch", "ultralytics", "timm", "numpy", *_RUNTIMES)
 
 
 @dataclass(frozen=True)
@@ -112,15 +114,15 @@ def measure(calls: Mapping[str, Callable[[], object]], rounds: int = 20, warmup:
     return [Timing.of(name, values) for name, values in times.items()]
 
 
-def onnxruntime_call(path: str | Path, imgsz: int) -> Callable[[], object]:
+def onnxruntime_call(path: str | Path, imgsz: int, threads: int = 0) -> Callable[[], object]:
     """Return a call of one float32 image ``[1, channels, imgsz, imgsz]``, or of static maps, in ONNX Runtime.
 
-    All cores compute.
+    So many threads compute, one a core by default.
     """
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
-    options.intra_op_num_threads = available_cores()
+    options.intra_op_num_threads = threads or available_cores()
     options.log_severity_level = 3
     # Else a session's threads spin on after its run, on the cores of the network timed next, for several milliseconds.
     options.add_session_config_entry("session.force_spinning_stop", "1")
@@ -129,7 +131,7 @@ def onnxruntime_call(path: str | Path, imgsz: int) -> Callable[[], object]:
     return lambda: session.run(None, feed)
 
 
-def openvino_call(path: str | Path, imgsz: int, hint: str) -> Callable[[], object]:
+def openvino_call(path: str | Path, imgsz: int, threads: int = 0, hint: str = "f32") -> Callable[[], object]:
     """Return the same in OpenVINO with the precision hint ``f32`` or ``bf16``.
 
     The default hint runs "float32" networks in bfloat16 on processors with AMX; parity needs ``f32``.
@@ -140,7 +142,7 @@ def openvino_call(path: str | Path, imgsz: int, hint: str) -> Callable[[], objec
     settings = {
         "PERFORMANCE_HINT": "LATENCY",
         "INFERENCE_PRECISION_HINT": hint,
-        "INFERENCE_NUM_THREADS": available_cores(),
+        "INFERENCE_NUM_THREADS": threads or available_cores(),
     }
     compiled = core.compile_model(core.read_model(str(path)), "CPU", settings)
     request = compiled.create_infer_request()
@@ -154,10 +156,50 @@ def _sides(shape: Sequence[Any], imgsz: int) -> list[int]:
     return [x if isinstance(x, int) else side for x, side in zip(shape, (1, 3, imgsz, imgsz), strict=True)]
 
 
-BACKENDS: dict[str, Callable[[str | Path, int], Callable[[], object]]] = {
+def ncnn_call(folder: Path, imgsz: int, threads: int = 0) -> Callable[[], object]:
+    """Return the same of a colour image in ncnn, of the folder that ``export`` writes."""
+    import ncnn
+
+    net = ncnn.Net()
+    net.opt.num_threads = threads or available_cores()
+    net.load_param(str(folder / "model.ncnn.param"))
+    net.load_model(str(folder / "model.ncnn.bin"))
+    image = ncnn.Mat(np.full((3, imgsz, imgsz), 0.5, np.float32))
+
+    def call() -> object:
+        extractor = net.create_extractor()  # keeps what it has computed: each image wants its own
+        extractor.input("in0", image)
+        return extractor.extract("out0")[1]
+
+    return call
+
+
+def mnn_call(path: Path, imgsz: int, threads: int = 0) -> Callable[[], object]:
+    """Return the same of a colour image in MNN, float32 throughout."""
+    import MNN
+
+    settings = ({"precision": "high", "backend": "CPU", "numThread": threads or available_cores()},)
+    runtime = MNN.nn.create_runtime_manager(settings)
+    net = MNN.nn.load_module_from_file(str(path), ["images"], [], runtime_manager=runtime, rearrange=True)
+    image = np.full((1, 3, imgsz, imgsz), 0.5, np.float32)
+    return lambda: net.onForward([MNN.expr.convert(MNN.expr.const(image, image.shape), MNN.expr.NC4HW4)])[0].read()
+
+
+def litert_call(path: Path, imgsz: int, threads: int = 0) -> Callable[[], object]:
+    """Return the same in LiteRT, whose CPU kernels are XNNPACK's."""
+    from ai_edge_litert.interpreter import Interpreter
+
+    interpreter = Interpreter(str(path), num_threads=threads or available_cores())
+    interpreter.allocate_tensors()
+    for given in interpreter.get_input_details():
+        interpreter.set_tensor(given["index"], np.full(given["shape"], 0.5).astype(given["dtype"]))
+    return lambda: interpreter.invoke()
+
+
+BACKENDS: dict[str, Callable[..., Callable[[], object]]] = {
     "onnxruntime": onnxruntime_call,
-    "openvino-f32": lambda path, imgsz: openvino_call(path, imgsz, "f32"),
-    "openvino-bf16": lambda path, imgsz: openvino_call(path, imgsz, "bf16"),
+    "openvino-f32": partial(openvino_call, hint="f32"),
+    "openvino-bf16": partial(openvino_call, hint="bf16"),
 }
 
 

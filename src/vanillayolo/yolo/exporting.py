@@ -139,7 +139,11 @@ def offline_mnn() -> Iterator[None]:
 
 
 #: What surrounds Ultralytics' exporter, by format.
-AROUND: dict[str, Callable[[], AbstractContextManager[None]]] = {"litert": silent_tools, "mnn": offline_mnn}
+AROUND: dict[str, Callable[[], AbstractContextManager[None]]] = {
+    "litert": silent_tools,
+    "mnn": offline_mnn,
+    "ncnn": silent_tools,
+}
 
 
 def with_distribution_mean(network: nn.Module, format: str = "onnx") -> nn.Module:
@@ -164,7 +168,8 @@ def export_float(
     network.args = {"data": ""}  # type: ignore[assignment]  # else the description names a path of this machine
     network.task = "detect"  # type: ignore[assignment]  # a network that no interface was around has none
     size = imgsz if isinstance(imgsz, int) else list(imgsz)
-    settings = {"format": format, "imgsz": size, "batch": 1, "simplify": False, "device": "cpu", "mode": "export"}
+    settings = {"format": format, "imgsz": size, "batch": 1, "device": "cpu", "mode": "export"}
+    settings |= {"simplify": False} if format == "onnx" else {}
     with quiet(), any_size():  # it would advise on a file that lies in this folder for a moment
         return Path(str(Exporter(overrides=settings)(model=network)))
 
