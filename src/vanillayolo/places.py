@@ -56,13 +56,16 @@ def missing_folders(folder: Path) -> list[Path]:
     return found
 
 
-def check_folder(key: str, folder: str | Path, file: str | Path | None = None) -> None:
-    """Raise UsageError unless files can be written in a folder, made where it is not there; nothing is left behind.
+def check_folder(key: str, folder: str | Path, file: str | Path | None = None) -> Path:
+    """Return a folder's real path where files can be written in it, once it is made; nothing is left behind.
 
     Args:
         key: what to call it: the key that named it.
         folder: the folder.
         file: what shall stand there, named instead of it.
+
+    Raises:
+        UsageError: where none can.
     """
     check_value(key, folder, PATH)
     try:
@@ -71,6 +74,7 @@ def check_folder(key: str, folder: str | Path, file: str | Path | None = None) -
         with tempfile.TemporaryFile(dir=there) as probe:
             probe.write(b" ")
             probe.flush()
+        return Path(folder).resolve()
     except (OSError, ValueError) as error:
         number, reason = getattr(error, "errno", None), getattr(error, "strerror", None) or str(error)
         todo = NEXT.get(number or 0, "give a place that can be written")

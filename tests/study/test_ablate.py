@@ -167,7 +167,7 @@ def test_the_verdict_follows_the_numbers() -> None:
         (["epochs=0"], "from 1 to"),
         (["width=2"], "above 0 up to 1"),
         (["seeds=x"], "whole numbers"),
-        (["pair_init=zeros"], "allowed: noise, fan_in"),
+        (["pair_init=zeros"], "give one of noise, fan_in"),
         (["epohcs=2"], "did you mean epochs"),
         (["data=nowhere"], "train/CLASS"),
     ],

@@ -32,8 +32,6 @@ def make_crops(
     """
     source = read_yaml(find_yaml(data))
     names = class_names(source)
-    if names is None:
-        raise DataError(f"{source.file}: neither names nor nc is given; list the class names under the key names")
     root, target = find_root(source, ("train", "val")), Path(folder).expanduser().absolute()
     with staged_folder(target, ("train", "val")) as stage:
         for split in ("train", "val"):

@@ -120,15 +120,18 @@ def check_keys(source: DataYaml) -> None:
         raise DataError(f"{source.file}: download is {shown(data['download'])}; give a URL as text, or leave it out")
 
 
-def class_names(source: DataYaml) -> list[str] | None:
-    """Return the class names in the order of their numbers, or None if the YAML has neither ``names`` nor ``nc``.
+def class_names(source: DataYaml) -> list[str]:
+    """Return the class names in the order of their numbers.
 
     Raises:
-        DataError: If ``names`` is no list or mapping from 0..n-1, or does not fit ``nc``.
+        DataError: If there is neither ``names`` nor ``nc``, ``names`` is no list or mapping from 0..n-1, or does not
+            fit ``nc``.
     """
     file, names, nc = source.file, source.data.get("names"), _class_count(source)
+    if names is None and nc is None:
+        raise DataError(f"{file}: neither names nor nc is given; list the class names under the key names")
     if names is None:
-        return None if nc is None else [f"class_{i}" for i in range(nc)]
+        return [f"class_{i}" for i in range(nc or 0)]
     if not isinstance(names, list | dict) or not names:
         raise DataError(
             f"{file}: names is {shown(names)}; give a list of class names or a mapping from 0..n-1 to names"

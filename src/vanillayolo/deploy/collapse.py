@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import io
 import json
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -22,11 +21,7 @@ from vanillayolo.valid_json import digest, json_text
 from vanillayolo.values import checked, shown
 from vanillayolo.yolo import VanillaModel
 from vanillayolo.yolo.arguments import fitting_imgsz
-from vanillayolo.yolo.inference import (
-    checkpoint,
-    raw_outputs,
-    read_image,
-)
+from vanillayolo.yolo.inference import checkpoint, raw_outputs, read_image
 from vanillayolo.yolo.merging import MergingMixin, student
 from vanillayolo.yolo.opened import Opened, choose_branches, open_checkpoint
 from vanillayolo.yolo.outputs import Outputs
@@ -126,23 +121,18 @@ def collapse(
     if is_merged(network) and not isinstance(network, MergingMixin):
         return _already_collapsed(origin, Path(path) if path else None)
     opened.check_whole()
-    reference = copy.deepcopy(network).double().eval()
-    choose_branches(reference, nms is False)
-    merged: Any = copy.deepcopy(network).float().eval()
-    choose_branches(merged, nms is False)
-    merged.fuse(verbose=False)
-    stock = to_stock(merged)
+    reference, merged = copy.deepcopy(network).double().eval(), copy.deepcopy(network).float().eval()
+    for form in (reference, merged):
+        choose_branches(form, nms is False)
+    stock = to_stock(merged.fuse(verbose=False))
     stock.args = {}  # the training's arguments hold paths of the machine it ran on
-
     size = imgsz or opened.imgsz or TASKS[task].imgsz
     size = fitting_imgsz(size) if TASKS[task].finds_boxes else size
     images, where = opened.images(opened.checked_data(data) if data else None, source)
     before, after = (sum(p.numel() for p in m.parameters()) for m in (network, merged))
     record = {"format": FORMAT, "parameters": {"training": before, "merged": after}}
     with whole_set(target) as stage:
-        content = io.BytesIO()
-        torch.save(checkpoint(stock, {"vanillayolo": record}, {"task": task, "imgsz": size}), content)
-        (stage / target.name).write_bytes(content.getbuffer())
+        torch.save(checkpoint(stock, {"vanillayolo": record}, {"task": task, "imgsz": size}), stage / target.name)
         reopened = torch.load(stage / target.name, map_location="cpu", weights_only=False)["model"]
         equality = compare_networks(reference, reopened.float().eval(), images, int(size), task)
         if not equality.worst.relative <= TOLERANCE:
@@ -150,8 +140,7 @@ def collapse(
         power = equality_power(reopened, images, int(size), task)
         record |= {"equality": {**equality.to_dict(), "source": where, "imgsz": size, "power": asdict(power)}}
         _without_pickle(stock, record, task, stage / target.name)
-    weights, text = target.with_suffix(".safetensors"), target.with_suffix(".json")
-    return Collapsed(target, weights, text, equality, (before, after), power)
+    return Collapsed(target, *_beside(target), equality, (before, after), power)
 
 
 def _target(path: str | Path) -> Path:
@@ -160,6 +149,11 @@ def _target(path: str | Path) -> Path:
         raise UsageError(f"path={shown(str(path))}: give a name that ends in .pt; .safetensors and .json go beside it.")
     check_file("path", path)
     return Path(path)
+
+
+def _beside(target: Path) -> tuple[Path, Path]:
+    """Return where the weights without pickle go, and their description."""
+    return target.with_suffix(".safetensors"), target.with_suffix(".json")
 
 
 def _without_pickle(stock: Any, record: dict[str, Any], task: str, target: Path) -> None:
@@ -177,10 +171,10 @@ def _without_pickle(stock: Any, record: dict[str, Any], task: str, target: Path)
         "stride": [float(s) for s in stock.stride],
         **words,
     }
-    weights = target.with_suffix(".safetensors")
+    weights, text = _beside(target)
     weights.write_bytes(save({k: v.contiguous().clone() for k, v in stock.state_dict().items()}, {"format": "pt"}))
     description["sha256"] = digest(weights, description)
-    target.with_suffix(".json").write_text(json_text(description), encoding="utf-8")
+    text.write_text(json_text(description), encoding="utf-8")
 
 
 def _already_collapsed(origin: Path, target: Path | None) -> Collapsed:
@@ -203,7 +197,7 @@ def load_collapsed(path: str | Path) -> nn.Module:
         CheckpointError: when one of them is missing or damaged, they do not belong together, or the description holds
             what is not in :mod:`vanillayolo.deploy.description`.
     """
-    weights, text = Path(path).with_suffix(".safetensors"), Path(path).with_suffix(".json")
+    weights, text = _beside(Path(path))
     try:
         description = check_description(json.loads(text.read_text(encoding="utf-8")))
         names = {int(k): v for k, v in description["names"].items()}

@@ -145,9 +145,7 @@ class _LeanStage(torch.autograd.Function):
         saved = ctx.saved_tensors  # once: under a checkpoint of somebody's this computes
         x, w1, b1, g1, o1, w2, b2, g2, o2, wd, g3, _, *kept = saved
         need_x, need_w1, need_w2, need_wd = (ctx.needs_input_grad[i] for i in (1, 2, 6, 10))
-        *first, s2, s3 = (
-            Statistics(kept[2 * i], kept[2 * i + 1], ctx.of_batch[i], norm.eps) for i, norm in enumerate(plan.norms)
-        )
+        *first, s2, s3 = map(Statistics, kept[::2], kept[1::2], ctx.of_batch, [norm.eps for norm in plan.norms])
         before = plan.pools(x, first=True)
         entering, chosen = pooled(x, before)
         hidden = z1 = entering
@@ -160,7 +158,6 @@ class _LeanStage(torch.autograd.Function):
         geometry = plan.pools(z2, first=False)
         r, index = pooled(z2, geometry)
         r = normalize_(r, s2, g2.abs(), o2, None if geometry else torch.empty_like(r)).relu_()
-
         u = depthwise(r, wd)
         grad, grad_g3, grad_o3 = normalize_backward(grad, u, s3, g3)
         del u
@@ -172,7 +169,7 @@ class _LeanStage(torch.autograd.Function):
         del index
         grad, grad_g2, grad_o2 = normalize_backward(grad, z2, s2, g2.abs())
         del z2
-        need_hidden = need_x if plan.first is None else True
+        need_hidden = need_x or plan.first is not None
         back, grad_w2 = convolve_backward(grad, hidden, w2_turned, *plan.second, [need_hidden, need_w2])
         grad_b2 = turned(bias_gradient(s2, g2.abs(), grad_o2), sign)
         second = (None if grad_w2 is None else turned(grad_w2, sign), grad_b2, turned(grad_g2, sign), grad_o2)

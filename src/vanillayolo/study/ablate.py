@@ -7,6 +7,7 @@ than the training. Optimizer and schedule are timm's.
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -21,10 +22,10 @@ from timm.scheduler import CosineLRScheduler
 from torch import Tensor
 
 from vanillayolo.data.label_files import read_picture
-from vanillayolo.errors import DataError, UsageError, closest
+from vanillayolo.errors import DataError, UsageError
 from vanillayolo.nn import DeepTraining, VanillaNet, set_negative_slope
 from vanillayolo.places import check_folder
-from vanillayolo.values import checked
+from vanillayolo.values import check_value, checked, one_of
 from vanillayolo.yolo.families import INITS
 
 from .ablation_networks import Config, build
@@ -174,7 +175,7 @@ def run(
     decay: float = 1 / 3,
     pair_init: str = "fan_in",
 ) -> Path:
-    """Train every row with every seed and keep one JSON file of each; finished ones are skipped.
+    """Train every row with every seed and keep one JSON file of each; finished ones are skipped. Return the folder.
 
     Args:
         data: folder with images in ``train/CLASS`` and ``val/CLASS``, scaled to 32x32 pixels where they are not.
@@ -189,38 +190,27 @@ def run(
         decay: share of the epochs in which the slope of deep training rises.
         pair_init: ``fan_in``, or ``noise`` of 0.02 as at the paper's widths.
 
-    Returns:
-        The folder.
-
     Raises:
-        UsageError: for a row, seed or budget that does not exist, or a folder of another protocol.
-        DataError: for data of another layout.
+        VanillaYOLOError: for a row, seed, budget or data that do not exist, or a folder of another protocol.
     """
-    names = as_list(list(CONFIGS) if configs is None else configs, "configs")
+    names, wanted = as_list(list(CONFIGS) if configs is None else configs, "configs"), as_list(seeds, "seeds")
     for name in names:
-        if name not in CONFIGS:
-            raise UsageError(f"configs: {name!r}: {closest(str(name), CONFIGS)}")
-    if pair_init not in INITS["pair_init"]:
-        raise UsageError(f"pair_init={pair_init!r}: {closest(str(pair_init), INITS['pair_init'])}")
-    wanted = as_list(seeds, "seeds")
+        check_value("configs", name, one_of(*CONFIGS))
+    check_value("pair_init", pair_init, one_of(*INITS["pair_init"]))
     check_folder("folder", folder)
-    settings = {
-        "data": Path(data).resolve().name,
-        **{"epochs": epochs, "width": width, "batch": batch, "lr": lr, "weight_decay": weight_decay, "decay": decay},
-        "pair_init": pair_init,
-    }
+    settings = {"data": Path(data).resolve().name, "epochs": epochs, "width": width, "batch": batch, "lr": lr}
+    settings |= {"weight_decay": weight_decay, "decay": decay, "pair_init": pair_init}
     train, val, classes = load_data(data)
     root = Path(folder)
     keep_settings(root / "protocol.json", settings)
-    for seed in wanted:  # seeds outside: what is there after an interruption can be compared
-        for name in names:
-            path = root / f"{name}_seed{seed}.json"
-            if path.exists():
-                read_record(path, NEEDS)
-                continue
-            record = train_one(CONFIGS[name], seed, train, val, classes, settings)
-            write_record(path, {"config": name, **record, "settings": settings, "machine": machine()})
-            print(f"{name:<20} seed {seed}: top-1 {record['top1']:.4f} in {record['seconds']:.0f} s", flush=True)
+    for seed, name in itertools.product(wanted, names):  # what is there after an interruption can be compared
+        path = root / f"{name}_seed{seed}.json"
+        if path.exists():
+            read_record(path, NEEDS)
+            continue
+        record = train_one(CONFIGS[name], seed, train, val, classes, settings)
+        write_record(path, {"config": name, **record, "settings": settings, "machine": machine()})
+        print(f"{name:<20} seed {seed}: top-1 {record['top1']:.4f} in {record['seconds']:.0f} s", flush=True)
     return root
 
 

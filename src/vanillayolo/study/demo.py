@@ -91,6 +91,21 @@ def montage(pictures: list[Any], out: Path, columns: int = 3) -> Path:
     return out
 
 
+def make_room(folder: str | Path) -> Path:
+    """Remove what an earlier demo left in a folder, and return it.
+
+    Raises:
+        UsageError: where it holds other files, or nothing can be written.
+    """
+    root = check_folder("folder", folder)
+    ours = (root / "scenes" / "scenes.json").is_file()  # perhaps an older version's
+    if any(root.glob("[!.]*")) and not ours:
+        raise UsageError(f"folder={folder}: holds other files, and a demo replaces train and val; give a new one.")
+    for old in ("train", "val", "val-untrained", *(["scenes"] if ours else [])):
+        shutil.rmtree(root / old, ignore_errors=True)
+    return root
+
+
 @checked
 def demo(
     folder: str | Path = "demo",
@@ -113,14 +128,7 @@ def demo(
     if not row.finds_boxes:
         raise UsageError(f"model={model}: made for task={detector.task}; give a detector, like yolo11n-vanillanet.")
     network(detector)  # an exported file has none, and does not train
-    root = Path(folder).resolve()
-    check_folder("folder", root)
-    if any(root.glob("[!.]*")) and not (root / "scenes" / "scenes.json").is_file():
-        raise UsageError(f"folder={folder}: holds other files, and a demo replaces train and val; give a new one.")
-    for old in ("train", "val", "val-untrained"):
-        shutil.rmtree(root / old, ignore_errors=True)
-    if (root / "scenes" / "scenes.json").is_file():  # ours, perhaps an older version's
-        shutil.rmtree(root / "scenes")
+    root = make_room(folder)
     data = write_scenes(root / "scenes", SceneSettings(**SCENES, task=str(detector.task)), workers=available_cores())
     common: dict[str, Any] = {"project": str(root), "exist_ok": True, "verbose": False}
     imgsz = TRAINING["imgsz"]

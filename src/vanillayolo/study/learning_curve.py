@@ -24,15 +24,25 @@ from vanillayolo.tables import markdown
 from vanillayolo.values import checked
 from vanillayolo.yolo.arguments import check_verb
 from vanillayolo.yolo.checks import check_start
-from vanillayolo.yolo.datasets import resolve_data
-from vanillayolo.yolo.detectors import has_split, network, open_detector, score, train_detector
+from vanillayolo.yolo.datasets import resolve_splits
+from vanillayolo.yolo.detectors import network, open_detector, score, train_detector
 from vanillayolo.yolo.own_weights import packaged_weights
 from vanillayolo.yolo.pretrained import find_weights
 from vanillayolo.yolo.sections import TRAIN_KEYS
 
 from .latency import machine
 from .protocol import RESERVED, SCHEDULE, check_models
-from .records import Needs, Record, as_list, keep_settings, margin, read_record, write_record
+from .records import (
+    Needs,
+    Record,
+    as_list,
+    check_own,
+    finished_runs,
+    keep_settings,
+    margin,
+    read_record,
+    write_record,
+)
 
 #: Settings that the command makes itself.
 OWN = (*RESERVED, "weights", "fraction")
@@ -70,63 +80,66 @@ def learning_curve(
         settings: further training settings.
 
     Raises:
-        VanillaYOLOError: for a model, dataset or setting that does not exist; nothing is written then.
+        VanillaYOLOError: for what does not exist, or a folder of another protocol; nothing is written then.
     """
     parts, wanted = sorted(as_list(sizes, "sizes")), as_list(seeds, "seeds")
-    for key in settings:
-        if key in OWN:
-            raise UsageError(f"learning-curve: {key}= is set by the command; leave it out.")
-    if model.endswith(".pt"):  # it would start from its own weights, and be called noise
-        raise UsageError(f"learning-curve: model={model}: give a name or YAML; a checkpoint is what pretrained= takes.")
+    check_own("learning-curve", settings, OWN)
     training = {"epochs": epochs, "imgsz": imgsz, "batch": batch, **settings}
     check_verb("train", training, TRAIN_KEYS)
-    splits = ("train", "val", "test") if has_split(resolve_data(data), "test") else ("train", "val")
-    source = resolve_data(data, splits)
-    pictures = training_pictures(source)
-    if parts[-1] > len(pictures):
-        listed, most = ",".join(map(str, parts)), len(pictures)
-        raise UsageError(f"sizes={listed}: {Path(data).name} has {most} training pictures; give 1 to {most}.")
-    root = Path(folder).resolve()
-    check_folder("folder", root)
-    starts = {"noise": False, **weights_of(model, pretrained)}
+    source, splits = resolve_splits(data)
+    pictures = training_pictures(source, parts[-1])
+    root, starts = check_folder("folder", folder), starts_of(model, pretrained)
     for start in starts.values():
         check_models([model], {**training, "pretrained": start, "project": str(root)}, source)
-    for path in sorted(root.glob("*/seed*/record.json")):
-        read_record(path, NEEDS)
+    finished_runs(root, NEEDS)
     order = itertools.product(wanted, parts, starts)
-    runs = {root / f"{start}-{size}" / f"seed{seed}": (seed, size, start) for seed, size, start in order}
-    for run in runs:
-        check_folder("folder", run)
-    keep_settings(
-        root / "protocol.json", {"data": Path(data).name, "model": model, "sizes": parts, **SCHEDULE, **training}
-    )
+    runs = {check_folder("folder", root / f"{start}-{n}" / f"seed{seed}"): (seed, n, start) for seed, n, start in order}
+    same = {"data": Path(data).name, "model": model, "sizes": parts, **SCHEDULE, **training}
+    keep_settings(root / "protocol.json", same)
     for run, (seed, size, start) in runs.items():
-        if (run / "record.json").exists():
-            continue
-        subset = write_subset(root / "data", source, pictures, seed, size, parts[-1])
-        given = {**training, "pretrained": starts[start], "seed": seed, "plots": False, "verbose": False}
-        best = train_detector(model, str(subset), run, given)
-        figures = score(best, str(subset), splits[-1], imgsz, run)
-        record = {"start": start, "pictures": size, "seed": seed, "split": splits[-1], **figures}
-        write_record(run / "record.json", {**record, "machine": machine()})
-        print(f"{start}, {size} pictures, seed {seed}: mAP50-95 {figures['map50_95']:.3f}", flush=True)
+        if not (run / "record.json").exists():
+            subset = write_subset(root / "data", source, pictures, seed, size, parts[-1])
+            given = {**training, "pretrained": starts[start], "seed": seed}
+            train_part(model, subset, splits[-1], run, given, {"start": start, "pictures": size})
     return root
 
 
-def weights_of(model: str, pretrained: str | Path | None) -> dict[str, Any]:
-    """Return the start from weights, where there are any."""
+def train_part(model: str, data: Path, split: str, run: Path, settings: dict[str, Any], part: Record) -> None:
+    """Train on a part of the pictures, or go on, and write how accurate the network is on a split."""
+    best = train_detector(model, str(data), run, {**settings, "plots": False, "verbose": False})
+    figures = score(best, str(data), split, settings["imgsz"], run)
+    record = {**part, "seed": settings["seed"], "split": split, **figures, "machine": machine()}
+    write_record(run / "record.json", record)
+    print("{start}, {pictures} pictures, seed {seed}: mAP50-95 {map50_95:.3f}".format(**record), flush=True)
+
+
+def starts_of(model: str, pretrained: str | Path | None) -> dict[str, Any]:
+    """Return what trainings start from, as ``pretrained`` takes it: noise, and weights where there are any.
+
+    Raises:
+        UsageError: for a checkpoint: it would start from its own weights, and be called noise.
+    """
+    if model.endswith(".pt"):
+        raise UsageError(f"learning-curve: model={model}: give a name or YAML; a checkpoint is what pretrained= takes.")
     if pretrained is not None:
         check_start(pretrained)
-        return {"weights": str(find_weights(pretrained, key="pretrained"))}
+        return {"noise": False, "weights": str(find_weights(pretrained, key="pretrained"))}
     file = packaged_weights(network(open_detector(model)).yaml)
-    return {} if file is None else {"weights": str(file)}
+    return {"noise": False} if file is None else {"noise": False, "weights": str(file)}
 
 
-def training_pictures(data: str) -> list[str]:
-    """Return the training pictures of a checked data YAML, in the order of their names."""
+def training_pictures(data: str, least: int = 0) -> list[str]:
+    """Return the training pictures of a checked data YAML, in the order of their names.
+
+    Raises:
+        UsageError: where there are fewer than ``least``.
+    """
     source = read_yaml(Path(data))
     root = find_root(source, ("train",))
-    return sorted(p for entry in split_entries(source, "train") for p in list_images(locate(root, entry), data))
+    found = sorted(p for entry in split_entries(source, "train") for p in list_images(locate(root, entry), data))
+    if least > (most := len(found)):
+        raise UsageError(f"sizes={least}: {Path(data).name} has {most} training pictures; give 1 to {most}.")
+    return found
 
 
 def write_subset(folder: Path, data: str, pictures: Sequence[str], seed: int, size: int, most: int) -> Path:
@@ -144,8 +157,7 @@ def write_subset(folder: Path, data: str, pictures: Sequence[str], seed: int, si
 def gather(root: Path) -> Record:
     """Return mean, and the half width of the 95 % interval, of mAP50-95 and mAP50 by start and number of pictures."""
     found: dict[tuple[str, int], list[Record]] = {}
-    for path in sorted(root.glob("*/seed*/record.json")):
-        record = read_record(path, NEEDS)
+    for record in finished_runs(root, NEEDS).values():
         found.setdefault((record["start"], record["pictures"]), []).append(record)
     points = [
         {

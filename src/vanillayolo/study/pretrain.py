@@ -22,7 +22,7 @@ from vanillayolo.yolo.threads import available_cores
 
 from .latency import machine
 from .protocol import check_models, elapsed, folder_name, learning_curve
-from .records import Record, keep_settings, read_record
+from .records import Record, check_own, keep_settings, read_record
 
 #: Pictures that are written to disk, and as many of them as validate.
 WRITTEN, VALIDATING = 800, 400
@@ -71,43 +71,39 @@ def pretrain(
         settings: further training settings.
 
     Raises:
-        VanillaYOLOError: for a model or setting that does not exist, or a folder of other settings; nothing is written.
+        VanillaYOLOError: for what does not exist, or a folder of other settings; nothing is written then.
     """
-    for key in settings:
-        if key in RESERVED:
-            raise UsageError(f"pretrain: {key}= is set by the command; leave it out.")
+    check_own("pretrain", settings, RESERVED)
     if not batch <= epoch <= pictures:
         raise UsageError(f"pretrain: batch={batch}, epoch={epoch}, pictures={pictures}: give each no less than before.")
-    imgsz = fitting_imgsz(imgsz)
+    imgsz, pictures, epoch, batch = map(int, (fitting_imgsz(imgsz), pictures, epoch, batch))  # 1e6 is a number, too
     scenes = SceneSettings(WRITTEN, imgsz, "detect", seed, classes, class_seed, objects, WRITTEN // VALIDATING)
-    pictures, epoch, batch = int(pictures), int(epoch), int(batch)  # 1e6 is a number of pictures, too
-    stream = {"epochs": -(-pictures // epoch), "imgsz": imgsz, "batch": batch, "nbs": batch, "fraction": epoch}
-    training = {**stream, "seed": seed, **SCHEDULE, **settings}
+    training = {"epochs": -(-pictures // epoch), "imgsz": imgsz, "batch": batch, "nbs": batch, "fraction": epoch}
+    training |= {"seed": seed, **SCHEDULE, **settings}
     check_verb("train", training, TRAIN_KEYS)
     check_models([model], training)
     name = folder_name(Path(model).stem if model.endswith((".pt", ".yaml", ".yml")) else model)
-    root = Path(f"runs/pretrain/{name}" if folder is None else folder).resolve()
-    for part in (root, root / "train", root / "scenes"):
-        check_folder("folder", part)
-    target = root / f"{name}.safetensors"
-    protocol, same = root / "protocol.json", {"model": model, "scenes": asdict(scenes), "training": training}
-    if protocol.exists():
-        keep_settings(protocol, same)
-    if not target.is_file() or not is_own(target):  # the card is written last
-        data = write_scenes(root / "scenes", scenes, workers=available_cores())  # refuses a folder of other files
-        keep_settings(protocol, same)
-        trainers = (VanillaSceneTrainer, StockSceneTrainer)
-        train_detector(model, str(data), root / "train", training, trainers)
-        last = root / "train" / "weights" / "last.pt"
-        trained = network(open_detector(last))
-        said = {"network": type(trained).__name__, **card(root, model, scenes, training, last, data)}
-        write_weights(target, trained, said)
+    root = check_folder("folder", folder or f"runs/pretrain/{name}")
+    for part in ("train", "scenes"):
+        check_folder("folder", root / part)
+    same = {"model": model, "scenes": asdict(scenes), "training": training}
+    if (root / "protocol.json").exists():
+        keep_settings(root / "protocol.json", same)
+    if not (target := root / f"{name}.safetensors").is_file() or not is_own(target):  # the card is written last
+        write_weights(target, *learn(root, scenes, same))
     return target
 
 
-def card(root: Path, model: str, scenes: SceneSettings, training: dict[str, Any], last: Path, data: Path) -> Record:
-    """Return what is to be known of weights: of what, how and where they were made, and how good they are."""
-    return {
+def learn(root: Path, scenes: SceneSettings, protocol: Record) -> tuple[Any, Record]:
+    """Train on scenes, or go on, and return the network and its card: of what, how and where it was made, how good."""
+    data = write_scenes(root / "scenes", scenes, workers=available_cores())  # refuses a folder of other files
+    keep_settings(root / "protocol.json", protocol)
+    model, training = protocol["model"], protocol["training"]
+    train_detector(model, str(data), root / "train", training, (VanillaSceneTrainer, StockSceneTrainer))
+    last = root / "train" / "weights" / "last.pt"
+    trained = network(open_detector(last))
+    return trained, {
+        "network": type(trained).__name__,
         "model": model,
         "pictures": training["epochs"] * training["fraction"],
         "generator_version": GENERATOR_VERSION,

@@ -22,9 +22,8 @@ from vanillayolo.places import check_folder
 from vanillayolo.values import checked
 from vanillayolo.yolo.arguments import check_training, check_verb, fitting_imgsz
 from vanillayolo.yolo.checks import checked_train
-from vanillayolo.yolo.datasets import resolve_data
+from vanillayolo.yolo.datasets import resolve_splits
 from vanillayolo.yolo.detectors import (
-    has_split,
     merges,
     network,
     open_detector,
@@ -44,7 +43,7 @@ from vanillayolo.yolo.updates import UPDATES
 
 from .cost import both_forms
 from .latency import check_backends, latency, machine, supported
-from .records import Needs, Record, as_list, keep_settings, read_record, write_record
+from .records import Needs, Record, as_list, check_own, finished_runs, keep_settings, read_record, write_record
 
 #: Settings that the protocol itself makes: one model's own would be another protocol.
 RESERVED = ("model", "project", "name", "exist_ok", "save_dir", "resume", "pretrained", "seed", "data", "split", "task")
@@ -178,7 +177,7 @@ def compare(
     pretrained: bool = False,
     **settings: Any,
 ) -> Path:
-    """Train, score and time every model with every seed, skipping what is there already.
+    """Train, score and time every model with every seed, skipping what is there already; return the folder.
 
     Args:
         models: names, YAML files or checkpoints, as a sequence or separated by commas.
@@ -191,42 +190,28 @@ def compare(
         backends: keys of ``vanillayolo.study.latency.BACKENDS``; ``none`` measures no latency.
         rounds: rounds of the latency.
         pretrained: names start from the weights in the package, not from noise; a checkpoint starts from its own.
-        settings: further training settings of Ultralytics, the same for all; ours are given to ours.
-
-    Returns:
-        The folder, with ``protocol.json``, ``latency.json`` and ``MODEL/seedS/record.json``.
+        settings: further training settings, the same for all; ours are given to ours.
 
     Raises:
-        VanillaYOLOError: for a model, dataset or setting that does not exist, or a folder of another protocol; nothing
-            is written then.
+        VanillaYOLOError: for what does not exist, or a folder of another protocol; nothing is written then.
     """
-    names = [str(m) for m in as_list(models, "models")]
-    wanted = as_list(seeds, "seeds")
+    names, wanted = [str(m) for m in as_list(models, "models")], as_list(seeds, "seeds")
     timed = [] if backends is None else [str(b) for b in as_list(backends, "backends")]
-    for key in settings:
-        if key in RESERVED:
-            raise UsageError(f"compare: {key}= is set by the protocol for every model; leave it out.")
+    check_own("compare", settings, RESERVED)
     check_backends(timed)
-    imgsz = fitting_imgsz(imgsz)
     start = {"pretrained": True} if pretrained else {}
-    shared = {"epochs": epochs, "imgsz": imgsz, "batch": batch, **start, **settings}
+    shared = {"epochs": epochs, "imgsz": fitting_imgsz(imgsz), "batch": batch, **start, **settings}
     check_verb("train", shared, TRAIN_KEYS)
-    checked = resolve_data(data)
-    tested = has_split(checked, "test")
-    if tested:
-        checked = resolve_data(data, ("train", "val", "test"))
-    root = Path(folder).resolve()
-    check_folder("folder", root)
+    checked, splits = resolve_splits(data)
+    root = check_folder("folder", folder)
     check_models(names, {**shared, "project": str(root)}, checked)
     runs = {(m, s): root / folder_name(m) / f"seed{s}" for s in wanted for m in names}
-    for path in sorted(root.glob("*/seed*/record.json")):
-        read_record(path, NEEDS)
+    finished_runs(root, NEEDS)
     keep_settings(root / "protocol.json", {"data": Path(data).name, **SCHEDULE, **shared})
-    run_all(runs, checked, shared, tested)
+    run_all(runs, checked, shared, "test" in splits)
     if timed:
-        first = {m: runs[m, wanted[0]] for m in names}
-        every = {**finished_models(root), **first}  # earlier calls' models too: one run, in turns
-        measure_latency(root, every, imgsz, timed, rounds)
+        every = {record["model"]: run for run, record in reversed(finished_runs(root).items())}  # earlier calls' too
+        measure_latency(root, every | {m: runs[m, wanted[0]] for m in names}, shared["imgsz"], timed, rounds)
     return root
 
 
@@ -248,11 +233,3 @@ def run_all(runs: Mapping[tuple[str, int], Path], data: str, settings: dict[str,
         if "test" not in record:
             test = score(run / record["shipped"], data, "test", settings["imgsz"], run)
             write_record(run / "record.json", {**record, "test": test})
-
-
-def finished_models(root: Path) -> dict[str, Path]:
-    """Return a finished run's folder for every model in a folder of runs."""
-    found: dict[str, Path] = {}
-    for path in sorted(root.glob("*/seed*/record.json")):
-        found.setdefault(read_record(path)["model"], path.parent)
-    return found

@@ -52,6 +52,18 @@ def _refuse_constant(name: str) -> None:
     raise ValueError(f"{name} is no value of JSON")
 
 
+def finished_runs(root: Path, needs: Needs | None = None) -> dict[Path, Record]:
+    """Return the records of the runs in a folder that have ended, by their own folders."""
+    return {path.parent: read_record(path, needs) for path in sorted(root.glob("*/seed*/record.json"))}
+
+
+def check_own(command: str, settings: Mapping[str, Any], own: Sequence[str]) -> None:
+    """Raise UsageError for a setting that a command makes itself, alike for all that it trains."""
+    for key in settings:
+        if key in own:
+            raise UsageError(f"{command}: {key}= is set by the command; leave it out.")
+
+
 def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
     """Write the settings that all runs of a folder share, or make sure that they are those already there.
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from vanillayolo.errors import UsageError
 
-from .records import Record, read_record, spread
+from .records import Record, finished_runs, read_record, spread
 
 METRICS = ("map50", "map50_95")
 
@@ -73,7 +73,7 @@ def gather(folder: str | Path, command: str | None = None, order: Sequence[str] 
         UsageError: when no run has finished.
     """
     root = Path(folder)
-    records = [read_record(path) for path in sorted(root.glob("*/seed*/record.json"))]
+    records = list(finished_runs(root).values())
     if not records:
         raise UsageError(f"folder={folder}: no finished runs there.")
     found = {record["model"] for record in records}

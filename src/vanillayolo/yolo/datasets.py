@@ -119,6 +119,18 @@ def resolve_data(
     return str(packaged) if SAFE_LOAD else str(data)  # by its bare name Ultralytics would find another file of it too
 
 
+def resolve_splits(data: str | Path) -> tuple[str, tuple[str, ...]]:
+    """Return the path of a detector's data YAML, and its splits that were checked: train, val, and test where named.
+
+    Raises:
+        DataError: when there is nothing to train on.
+    """
+    splits = ("train", "val")
+    if not YAML.load(checked := resolve_data(data)).get("test"):
+        return checked, splits
+    return resolve_data(data, (*splits, "test")), (*splits, "test")
+
+
 def task_data(task: str, data: Any, splits: tuple[str, ...] = ("train", "val"), *, background: bool = False) -> str:
     """Return data of a task, checked; ``background``: a split may have no labels at all.
 

@@ -14,7 +14,6 @@ from ultralytics.engine.model import Model
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_load
-from ultralytics.utils import YAML
 
 from vanillayolo.errors import CheckpointError, ModelNameError, one_line
 from vanillayolo.nn.hooks import listening
@@ -181,11 +180,6 @@ def score(file: Path, data: str, split: str, imgsz: int, folder: Path) -> dict[s
         for c, ap50, ap in zip(box.ap_class_index, box.ap50, box.ap, strict=True)
     }
     return {"map50": float(box.map50), "map50_95": float(box.map), "per_class": per_class}
-
-
-def has_split(data: str, split: str) -> bool:
-    """Return whether a checked data YAML names a split."""
-    return bool(YAML.load(data).get(split))
 
 
 def stage_modules(model: DetectionModel, imgsz: int = 256) -> dict[int, nn.Module]:
