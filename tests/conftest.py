@@ -52,6 +52,18 @@ set_environment()
 pytest_plugins = ["detectors", "installed"]  # loaded after this module: they import Ultralytics
 
 
+#: Fixtures that train, export or start a process: a test that asks for one of them is slow.
+SLOW = {"trained", "run", "halted", "learned", "peer", "compared", "exported", "int8_file", "page", "script"}
+
+
+@pytest.hookimpl(tryfirst=True)  # before -m chooses
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Mark as slow what needs a slow fixture."""
+    for item in items:
+        if SLOW & set(getattr(item, "fixturenames", ())):
+            item.add_marker(pytest.mark.slow)
+
+
 # ---------------------------------------------------------------------------------------------------------------------
 # No network
 

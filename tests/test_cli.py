@@ -121,6 +121,7 @@ def test_what_stops_a_command_is_one_line(
     assert capsys.readouterr().err == told
 
 
+@pytest.mark.slow
 def test_info_prints_the_published_model_to_the_parameter(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "info", "model=yolo11n-vanillanet-5-paper")
     assert code == 0

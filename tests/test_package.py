@@ -30,6 +30,7 @@ def test_only_the_adapter_imports_ultralytics() -> None:
             assert not re.search(r"^\s*(from|import) ultralytics", path.read_text(), re.M), path
 
 
+@pytest.mark.slow
 def test_a_plain_import_registers_with_timm() -> None:
     script = "import vanillayolo, timm; print(len(timm.list_models('vanillanet*')))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, timeout=120)

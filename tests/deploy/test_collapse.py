@@ -1,9 +1,11 @@
 from __future__ import annotations
 
 import copy
+import dataclasses
 import json
 import os
 import pickle
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ from ultralytics import YOLO
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.deploy import collapse, export, load_collapsed
-from vanillayolo.deploy.collapse import summary
+from vanillayolo.deploy.collapse import Collapsed, summary
 from vanillayolo.deploy.equality import Equality
 from vanillayolo.errors import CheckpointError, MergeError, UsageError
 from vanillayolo.nn import randomize_batchnorm, set_negative_slope
@@ -27,15 +29,30 @@ from vanillayolo.yolo.inference import letterbox, raw_output, raw_outputs
 from vanillayolo.yolo.stock import to_stock
 
 
-@pytest.fixture
-def best(tiny_yaml: Path, tmp_path: Path) -> Path:
-    """A checkpoint of a tiny detector with random BN: not trained, but no BN is the identity."""
-    model = VanillaYOLO(tiny_yaml)
+@pytest.fixture(scope="session")
+def made(small_yaml: Path, tmp_path_factory: pytest.TempPathFactory) -> Collapsed:
+    """The collapse of ``best.pt`` beside it: a tiny detector with random BN, not trained, but no BN is the identity."""
+    model = VanillaYOLO(small_yaml)
     randomize_batchnorm(model.model)
     model.model.names = {i: f"thing{i}" for i in range(80)}
-    path = tmp_path / "best.pt"
+    path = tmp_path_factory.mktemp("best") / "best.pt"
     model.save(path)
-    return path
+    return collapse(path, imgsz=96)
+
+
+@pytest.fixture
+def best(made: Collapsed, tmp_path: Path) -> Path:
+    """A copy of that checkpoint, alone in its folder."""
+    return Path(shutil.copy(made.checkpoint.with_name("best.pt"), tmp_path))
+
+
+@pytest.fixture
+def collapsed(made: Collapsed, best: Path) -> Collapsed:
+    """Copies of the three files beside it."""
+    assert made.weights is not None
+    assert made.description is not None
+    files = [Path(shutil.copy(file, best.parent)) for file in (made.checkpoint, made.weights, made.description)]
+    return dataclasses.replace(made, checkpoint=files[0], weights=files[1], description=files[2])
 
 
 def noise(size: int = 96) -> torch.Tensor:
@@ -43,8 +60,8 @@ def noise(size: int = 96) -> torch.Tensor:
     return letterbox(image, size)
 
 
-def test_three_files_with_the_same_function(best: Path) -> None:
-    result = collapse(best, imgsz=96)
+def test_three_files_with_the_same_function(best: Path, collapsed: Collapsed) -> None:
+    result = collapsed
     assert [p.name for p in (result.checkpoint, result.weights, result.description) if p] == [
         "best-collapsed.pt",
         "best-collapsed.safetensors",
@@ -60,8 +77,10 @@ def test_three_files_with_the_same_function(best: Path) -> None:
     assert f"{before:,}" in summary(result)
 
 
-def test_the_three_files_are_always_of_one_make(best: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = collapse(best, imgsz=96)
+@pytest.mark.slow
+def test_the_three_files_are_always_of_one_make(
+    best: Path, collapsed: Collapsed, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = {path: path.read_bytes() for path in best.parent.iterdir()}
     changed = VanillaYOLO(best)
     randomize_batchnorm(changed.model)
@@ -70,7 +89,7 @@ def test_the_three_files_are_always_of_one_make(best: Path, monkeypatch: pytest.
         raise KeyboardInterrupt  # after the checkpoint, before the two others
 
     with monkeypatch.context() as patch:
-        patch.setattr(sys.modules[result.__class__.__module__], "_without_pickle", stop)
+        patch.setattr(sys.modules[Collapsed.__module__], "_without_pickle", stop)
         with pytest.raises(KeyboardInterrupt):
             collapse(changed, imgsz=96)
     assert {path: path.read_bytes() for path in best.parent.iterdir()} == before
@@ -80,8 +99,8 @@ def test_the_three_files_are_always_of_one_make(best: Path, monkeypatch: pytest.
     assert not any(name.startswith("best-collapsed") for name in same)
 
 
-def test_only_stock_classes_and_no_statistics_left(best: Path) -> None:
-    stock = torch.load(collapse(best, imgsz=96).checkpoint, weights_only=False)["model"]
+def test_only_stock_classes_and_no_statistics_left(made: Collapsed) -> None:
+    stock = torch.load(made.checkpoint, weights_only=False)["model"]
     modules = {type(m).__module__.split(".")[0] for m in stock.modules()}
     assert modules == {"torch", "ultralytics"}
     assert not any("running_" in key for key in stock.state_dict())
@@ -89,18 +108,17 @@ def test_only_stock_classes_and_no_statistics_left(best: Path) -> None:
     assert set(backbone) == {"Conv", "DWConv", "Conv2d", "Identity", "ReLU", "MaxPool2d"}
 
 
-def test_record_is_saved_and_says_where_it_was_taken(best: Path) -> None:
-    result = collapse(best, imgsz=96)
-    assert result.description is not None
-    record = json.loads(result.description.read_text())["equality"]
+def test_record_is_saved_and_says_where_it_was_taken(made: Collapsed) -> None:
+    assert made.description is not None
+    record = json.loads(made.description.read_text())["equality"]
     assert record["images"] == 8
     assert record["source"] == "generated scenes"
     assert record["matched"] == record["boxes"]
     assert all(0 < output["relative"] < 1e-4 for output in record["outputs"])
 
 
-def test_a_second_collapse_changes_nothing(best: Path, tmp_path: Path) -> None:
-    first = collapse(best, imgsz=96).checkpoint
+def test_a_second_collapse_changes_nothing(collapsed: Collapsed, tmp_path: Path) -> None:
+    first = collapsed.checkpoint
     content = first.read_bytes()
     assert collapse(first).checkpoint == first
     assert first.read_bytes() == content
@@ -108,6 +126,7 @@ def test_a_second_collapse_changes_nothing(best: Path, tmp_path: Path) -> None:
     assert collapse(first, tmp_path / "copy.pt").checkpoint.read_bytes() == content
 
 
+@pytest.mark.slow
 def test_merged_but_not_yet_stock_becomes_stock(best: Path, tmp_path: Path) -> None:
     """A merged network of our own classes is not what ``collapse`` promises: it opens only where vanillayolo is."""
     model = VanillaYOLO(best)
@@ -121,6 +140,7 @@ def test_merged_but_not_yet_stock_becomes_stock(best: Path, tmp_path: Path) -> N
     assert result.equality.worst.relative < 1e-4
 
 
+@pytest.mark.slow
 def test_the_trained_network_at_hand_is_written_beside_its_checkpoint(best: Path, tmp_path: Path) -> None:
     """After ``train`` the interface holds best.pt without having been opened from it."""
     model = VanillaYOLO(best)
@@ -128,18 +148,16 @@ def test_the_trained_network_at_hand_is_written_beside_its_checkpoint(best: Path
     assert collapse(model, imgsz=96).checkpoint == best.with_name("best-collapsed.pt")
 
 
-def test_rebuilt_without_pickle(best: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    result = collapse(best, imgsz=96)
-
+def test_rebuilt_without_pickle(collapsed: Collapsed, monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*_: Any, **__: Any) -> None:
         raise AssertionError("pickle")
 
     for module, name in ((torch, "load"), (pickle, "load"), (pickle, "loads"), (pickle, "Unpickler")):
         monkeypatch.setattr(module, name, refuse)
-    result.checkpoint.unlink()
-    assert result.description is not None
-    network = load_collapsed(result.description)
-    assert sum(p.numel() for p in network.parameters()) == result.parameters[1]
+    collapsed.checkpoint.unlink()
+    assert collapsed.description is not None
+    network = load_collapsed(collapsed.description)
+    assert sum(p.numel() for p in network.parameters()) == collapsed.parameters[1]
 
 
 def test_refused_below_slope_1_and_nothing_written(best: Path) -> None:
@@ -156,16 +174,15 @@ def test_adaptive_pool_variant_is_refused_with_the_reason() -> None:
         collapse(model)
 
 
-def test_bad_names_and_files(best: Path, tmp_path: Path) -> None:
+def test_bad_names_and_files(best: Path, collapsed: Collapsed, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"ends in \.pt"):
         collapse(best, tmp_path / "out.onnx")
     with pytest.raises(CheckpointError, match="no such file"):
         collapse(tmp_path / "nowhere.pt")
-    result = collapse(best, imgsz=96)
-    assert result.weights is not None
-    result.weights.write_bytes(result.weights.read_bytes()[:100])
+    assert collapsed.weights is not None
+    collapsed.weights.write_bytes(collapsed.weights.read_bytes()[:100])
     with pytest.raises(CheckpointError, match="cannot be rebuilt"):
-        load_collapsed(result.weights)
+        load_collapsed(collapsed.weights)
 
 
 @pytest.mark.parametrize("kind", ["parameter", "buffer"])
@@ -190,6 +207,7 @@ def test_a_network_whose_yaml_says_other_channels_is_one_line(lively: Path, tmp_
         collapse(model, tmp_path / "x.pt", imgsz=64)
 
 
+@pytest.mark.slow  # two collapses
 def test_a_network_that_answers_every_image_alike_is_not_called_equal(best: Path, lively: Path, tmp_path: Path) -> None:
     untrained = VanillaYOLO(best)
     untrained.reset_weights()
@@ -205,8 +223,8 @@ def test_a_network_that_answers_every_image_alike_is_not_called_equal(best: Path
     assert "equal to" in summary(live)
 
 
-def test_the_pair_without_pickle_belongs_together_and_says_only_what_is_known(best: Path, tmp_path: Path) -> None:
-    result = collapse(best, imgsz=96)
+def test_the_pair_without_pickle_belongs_together_and_says_only_what_is_known(collapsed: Collapsed) -> None:
+    result = collapsed
     assert result.weights is not None
     assert result.description is not None
     whole, text = result.weights.read_bytes(), json.loads(result.description.read_text())
@@ -288,15 +306,15 @@ def test_opens_where_vanillayolo_is_not_installed(lively: Path, lively_data: Pat
     assert found["map"] > 0.05
 
 
-@pytest.mark.parametrize("batch", [1, 8])
-def test_merged_weights_are_laid_out_for_eager_mode(best: Path, batch: int) -> None:
+def test_merged_weights_are_laid_out_for_eager_mode(best: Path, made: Collapsed) -> None:
     """A merged 1x1 weight with channels-last strides slows eager mode: strides are those of a fresh tensor."""
-    for network in (VanillaYOLO(best).model.fuse(verbose=False), load_collapsed(collapse(best, imgsz=96).checkpoint)):
+    for network in (VanillaYOLO(best).model.fuse(verbose=False), load_collapsed(made.checkpoint)):
         for m in network.modules():
             if isinstance(m, nn.Conv2d):
                 assert m.weight.stride() == torch.empty(m.weight.shape).stride()
 
 
+@pytest.mark.slow  # seven networks at full width
 def test_letters_variants_necks_and_heads_keep_their_function() -> None:
     stock_neck = (model_yaml(f"yolo11{name}", neck="yolo11") for name in ("n-vanillanet", "m-vanillanet-6"))
     heads = ({"box": 2, "class": 2, "act_num": 1}, {"box": 0, "class": 1, "act_num": 0})

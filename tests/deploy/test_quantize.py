@@ -52,6 +52,7 @@ def outputs(file: Path, image: np.ndarray) -> torch.Tensor:
     return torch.from_numpy(np.array(compiled(image)[0]))
 
 
+@pytest.mark.slow
 def test_every_convolution_of_the_backbone_is_int8(int8_file: Path, finished: Path) -> None:
     found = graph_of(int8_file).int8_convolutions(int8_file)
     backbone = [name for name, m in merged_network(finished).named_modules() if isinstance(m, nn.Conv2d)]
@@ -61,6 +62,7 @@ def test_every_convolution_of_the_backbone_is_int8(int8_file: Path, finished: Pa
     assert all(found.values())
 
 
+@pytest.mark.slow
 def test_int8_is_near_float_and_keeps_the_scores(int8_file: Path, finished: Path, painted: Path) -> None:
     network = merged_network(finished)
     for path in sorted((painted.parent / "images" / "val").iterdir()):
@@ -74,6 +76,7 @@ def test_int8_is_near_float_and_keeps_the_scores(int8_file: Path, finished: Path
         assert len(got[:, 4:].unique()) > 100
 
 
+@pytest.mark.slow
 def test_stock_ultralytics_opens_it_with_names_and_size(int8_file: Path, painted: Path) -> None:
     from ultralytics import YOLO
 
@@ -93,6 +96,7 @@ def test_stock_ultralytics_opens_it_with_names_and_size(int8_file: Path, painted
     assert str(painted.parent) not in str(metadata)  # no path of this machine
 
 
+@pytest.mark.slow
 def test_modules_asked_for_stay_in_float(finished: Path, painted: Path, tmp_path: Path) -> None:
     for format in NEEDED:
         need(format)
@@ -119,6 +123,7 @@ def test_calibrated_on_the_training_split_only(painted: Path) -> None:
     assert [len(x) for x in batches.stacked(1)] == [1] * 5
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("format", sorted(NEEDED))
 def test_height_and_width_may_differ(format: str, finished: Path, painted: Path, tmp_path: Path) -> None:
     need(format)
@@ -225,6 +230,7 @@ def test_biases_are_corrected_for_the_steps_that_nncf_rounds_to(
     assert constants > 8
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("equalize", [None, "activations"])
 def test_a_bright_channel_with_a_strong_kernel_leaves_the_others_their_steps(
     equalize: str | None, finished: Path, painted: Path, tmp_path: Path

@@ -464,6 +464,7 @@ def test_what_is_kept(detectors: Any) -> None:
     assert kept["max"] < kept["auto"] < kept["off"]
 
 
+@pytest.mark.slow
 def test_the_published_model_keeps_less_than_200_mb_per_image() -> None:
     from vanillayolo.yolo import VanillaDetectionModel
     from vanillayolo.yolo.memory import activation_bytes

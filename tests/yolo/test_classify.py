@@ -14,7 +14,7 @@ from vanillayolo import VanillaYOLO
 from vanillayolo.deploy import collapse
 from vanillayolo.deploy.collapse import load_collapsed
 from vanillayolo.errors import DataError, ModelNameError, UsageError
-from vanillayolo.nn import VARIANTS, get_negative_slope, is_merged, randomize_batchnorm, vanillanet_variant
+from vanillayolo.nn import get_negative_slope, is_merged, randomize_batchnorm, vanillanet_variant
 from vanillayolo.yolo import VanillaClassificationModel
 from vanillayolo.yolo.architecture import classifier_yaml, dump_yaml
 from vanillayolo.yolo.presets import PAPER, PRESETS, with_preset
@@ -55,17 +55,17 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="module")
-def finished(small: Path, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> VanillaYOLO:
+def learned(small: Path, settings: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> VanillaYOLO:
     model = VanillaYOLO(small)
     model.train(epochs=6, decay=0.5, project=str(tmp_path_factory.mktemp("runs")), name="six", **settings)
     return model
 
 
-def test_it_learns_deep_and_keeps_what_detection_keeps(finished: VanillaYOLO) -> None:
-    with (Path(finished.trainer.save_dir) / "results.csv").open() as file:
+def test_it_learns_deep_and_keeps_what_detection_keeps(learned: VanillaYOLO) -> None:
+    with (Path(learned.trainer.save_dir) / "results.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [float(row["metrics/negative_slope"]) for row in rows] == pytest.approx([0, 1 / 3, 2 / 3, 1, 1, 1], abs=1e-4)
-    best = VanillaYOLO(finished.trainer.best)
+    best = VanillaYOLO(learned.trainer.best)
     assert best.task == "classify"
     assert get_negative_slope(best.model) == 1
     assert float(rows[-1]["train/loss"]) < float(rows[0]["train/loss"])
@@ -73,9 +73,9 @@ def test_it_learns_deep_and_keeps_what_detection_keeps(finished: VanillaYOLO) ->
 
 
 def test_validation_and_prediction_run_the_merged_network(
-    finished: VanillaYOLO, folder: Path, settings: dict[str, Any]
+    learned: VanillaYOLO, folder: Path, settings: dict[str, Any]
 ) -> None:
-    best = VanillaYOLO(finished.trainer.best)
+    best = VanillaYOLO(learned.trainer.best)
     metrics = best.val(data=settings["data"], imgsz=64, plots=False, verbose=False)
     assert 0 <= metrics.top1 <= metrics.top5 == 1  # three classes
     result = best.predict(folder / "val" / "red" / "0.png", imgsz=64, verbose=False)[0]
@@ -97,8 +97,8 @@ def test_merged_classifier_is_the_same_function() -> None:
     assert float((before - after).abs().max()) <= 1e-4 * float(before.abs().max())
 
 
-def test_collapse_is_a_stock_classifier(finished: VanillaYOLO, folder: Path, tmp_path: Path) -> None:
-    result = collapse(finished.trainer.best, tmp_path / "deployed.pt")
+def test_collapse_is_a_stock_classifier(learned: VanillaYOLO, folder: Path, tmp_path: Path) -> None:
+    result = collapse(learned.trainer.best, tmp_path / "deployed.pt")
     assert result.equality is not None
     assert result.equality.images == 8
     assert result.equality.agreed == 8
@@ -108,7 +108,7 @@ def test_collapse_is_a_stock_classifier(finished: VanillaYOLO, folder: Path, tmp
     assert type(stock.model).__module__ == "ultralytics.nn.tasks"
     image = folder / "val" / "blue" / "1.png"
     ours, theirs = (
-        m.predict(image, imgsz=64, verbose=False)[0].probs.data for m in (VanillaYOLO(finished.trainer.best), stock)
+        m.predict(image, imgsz=64, verbose=False)[0].probs.data for m in (VanillaYOLO(learned.trainer.best), stock)
     )
     assert torch.allclose(ours, theirs, atol=1e-5)  # probabilities, float32
     rebuilt, x = load_collapsed(tmp_path / "deployed.json"), torch.rand(1, 3, 64, 64)
@@ -116,6 +116,7 @@ def test_collapse_is_a_stock_classifier(finished: VanillaYOLO, folder: Path, tmp
         assert torch.equal(rebuilt(x), stock.model.float().eval()(x))
 
 
+@pytest.mark.slow
 def test_paper_preset_trains(small: Path, settings: dict[str, Any], tmp_path: Path) -> None:
     quick = {k: v for k, v in settings.items() if k not in ("optimizer", "lr0")}
     model = VanillaYOLO(small)
@@ -149,8 +150,8 @@ def test_losses_take_numbers_and_mixtures() -> None:
     assert torch.allclose(LOSSES["ce"](logits, numbers), torch.nn.functional.cross_entropy(logits, numbers))
 
 
-@pytest.mark.parametrize("variant", [*VARIANTS])
-def test_every_variant_has_a_name(variant: str) -> None:
+@pytest.mark.parametrize("variant", ["5", "9", "13_x1_5_ada_pool"])
+def test_variants_have_names(variant: str) -> None:
     model = VanillaClassificationModel(f"vanillanet-{variant}-w0.015625-cls", nc=4, verbose=False).eval()
     net = vanillanet_variant(variant, 1 / 64, num_classes=4)
     assert sum(p.numel() for p in model.parameters()) == sum(p.numel() for p in net.parameters())

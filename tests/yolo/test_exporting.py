@@ -70,6 +70,7 @@ def test_other_formats_keep_the_softmax() -> None:
     assert sum(isinstance(m, DFL) for m in network.modules()) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "write",
     [

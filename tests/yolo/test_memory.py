@@ -54,9 +54,8 @@ def test_peak_counts_what_is_alive_at_once() -> None:
     assert peak_bytes(run) == 8000
 
 
-@pytest.mark.parametrize(
-    ("lean", "bfloat16"), [("off", False), ("auto", False), ("max", False), ("auto", True), ("max", True)]
-)
+@pytest.mark.slow  # a step at 416 px, counted operator by operator, four times
+@pytest.mark.parametrize(("lean", "bfloat16"), [("off", False), ("auto", True), ("max", False)])
 def test_a_step_is_predicted(tiny_cfg: dict[str, Any], lean: str, bfloat16: bool) -> None:
     model = detector(tiny_cfg, lean, bfloat16)
     before = {key: value.clone() for key, value in model.state_dict().items()}
@@ -68,11 +67,12 @@ def test_a_step_is_predicted(tiny_cfg: dict[str, Any], lean: str, bfloat16: bool
     for size, batch in ((416, 3), (352, 1)):
         model.zero_grad(set_to_none=False)
         counted = peak_bytes(lambda s=size, b=batch: step(model, sample_batch(s, b)))  # type: ignore[misc]
-        predicted = predict_memory(model, size)
+        predicted = prediction if size == 416 else predict_memory(model, size)
         # never much too low; too high by the part that is alive only while little is kept, twice the weights at most
         assert 0.85 * counted < predicted.peak(batch) - predicted.state < 1.3 * counted + 8e6
 
 
+@pytest.mark.slow
 def test_state_is_what_training_adds(tiny_cfg: dict[str, Any]) -> None:
     model = detector(tiny_cfg)
     weights = sum(p.nbytes for p in model.parameters())
@@ -82,6 +82,7 @@ def test_state_is_what_training_adds(tiny_cfg: dict[str, Any]) -> None:
     assert predict_memory(model, 64, "AdamW").state == 3 * trained + weights + buffers
 
 
+@pytest.mark.slow
 def test_stock_detectors_are_predicted_too() -> None:
     model: Any = DetectionModel("yolo11n.yaml", verbose=False).train()
     prediction = predict_memory(model, 128)
@@ -138,6 +139,7 @@ def test_free_memory_is_the_containers_where_it_is_less(tmp_path: Path, monkeypa
     assert free_bytes() > 1_000_000
 
 
+@pytest.mark.slow
 def test_ultralytics_own_measurement_runs_lean(tiny_cfg: dict[str, Any]) -> None:
     # what batch=-1 measures on a GPU: the model called in training, and a backward pass, with its operators counted
     # before by hooks, which must not stay

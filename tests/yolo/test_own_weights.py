@@ -132,6 +132,7 @@ def test_a_broken_file_is_one_line(file: Path, tiny_cfg: dict[str, Any], tmp_pat
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_training_starts_from_what_comes_with_the_package(
     source: VanillaDetectionModel,
     file: Path,

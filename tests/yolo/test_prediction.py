@@ -61,7 +61,9 @@ def tracker_file(folder: Path, kind: str) -> Path:
     return folder / f"{kind}.yaml"
 
 
-@pytest.mark.parametrize("kind", ["botsort", "deepocsort", "tracktrack"])
+@pytest.mark.parametrize(
+    "kind", ["botsort", *(pytest.param(k, marks=pytest.mark.slow) for k in ("deepocsort", "tracktrack"))]
+)
 def test_trackers_with_appearance_features_follow_objects(lively: Path, video: Path, tmp_path: Path, kind: str) -> None:
     model = VanillaYOLO(lively)
     seen: list[Any] = []

@@ -116,6 +116,7 @@ def test_other_number_of_classes_keeps_the_new_classifier(weights: Path, tmp_pat
     assert model.model.eval()(torch.rand(1, 3, 64, 64))[1].shape == (1, 3)
 
 
+@pytest.mark.slow
 def test_detector_has_the_classifiers_features(
     net: VanillaNet, weights: Path, small_yaml: Path, quick: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -155,6 +156,7 @@ def test_detector_has_the_classifiers_features(
     assert torch.allclose(seen["features"], wanted, rtol=0, atol=5e-3 * float(wanted.abs().max()))
 
 
+@pytest.mark.slow
 def test_every_process_starts_from_the_weights(
     net: VanillaNet, weights: Path, small_yaml: Path, quick: dict[str, Any], tmp_path: Path
 ) -> None:
@@ -197,7 +199,7 @@ def test_every_process_starts_from_the_weights(
 
 
 def test_what_does_not_fit_is_an_error_in_one_line(
-    net: VanillaNet, weights: Path, run: Path, tmp_path: Path, small_yaml: Path
+    net: VanillaNet, weights: Path, lively: Path, tmp_path: Path, small_yaml: Path
 ) -> None:
     torch.save(reparameterize(net).state_dict(), tmp_path / "merged.pth")
     torch.save({"conv1.weight": torch.zeros(3, 3)}, tmp_path / "other.pth")
@@ -211,7 +213,7 @@ def test_what_does_not_fit_is_an_error_in_one_line(
             VanillaYOLO(model, weights=file)
         assert "\n" not in str(error.value)
     with pytest.raises(UsageError, match="has weights already"):
-        VanillaYOLO(run / "weights" / "best.pt", weights=weights)
+        VanillaYOLO(lively, weights=weights)
 
 
 def test_official_files_by_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -17,7 +17,13 @@ from vanillayolo.yolo.raw_maps import Decode, with_raw_maps
 
 
 @pytest.mark.parametrize(
-    ("model", "one_to_one"), [("ours", False), ("yolo11n", False), ("yolo26n", False), ("yolo26n", True)]
+    ("model", "one_to_one"),
+    [
+        ("ours", False),
+        pytest.param("yolo11n", False, marks=pytest.mark.slow),
+        pytest.param("yolo26n", False, marks=pytest.mark.slow),
+        pytest.param("yolo26n", True, marks=pytest.mark.slow),
+    ],
 )
 def test_the_maps_are_those_that_the_head_decodes(model: str, one_to_one: bool, lively: Path) -> None:
     network: Any = VanillaYOLO(lively).model if model == "ours" else randomize_batchnorm(stock_model(model))

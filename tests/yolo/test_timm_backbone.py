@@ -13,7 +13,7 @@ import torch
 from torch import nn
 
 from vanillayolo import VanillaYOLO, cli
-from vanillayolo.errors import MergeError, ModelNameError, UsageError
+from vanillayolo.errors import MergeError, UsageError
 from vanillayolo.yolo import VanillaDetectionModel, model_yaml
 from vanillayolo.yolo.architecture import dump_yaml
 
@@ -21,7 +21,7 @@ PEERS = ("fasternet_t0", "resnet50", "swin_tiny_patch4_window7_224", "convnextv2
 SMALL = "mobilenetv3_small_050"
 
 
-@pytest.mark.parametrize("network", PEERS)
+@pytest.mark.parametrize("network", [SMALL, *(pytest.param(peer, marks=pytest.mark.slow) for peer in PEERS)])
 def test_maps_have_the_strides_and_channels_promised_at_any_size(network: str) -> None:
     model = VanillaDetectionModel(f"yolo11n-timm-{network}", verbose=False).eval()
     assert model.stride.tolist() == [8, 16, 32]
@@ -54,10 +54,10 @@ def test_the_neck_is_yolo11s_and_the_letter_scales_it() -> None:
 def test_what_cannot_be_a_backbone_is_refused_in_one_line(
     name: str, says: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    with pytest.raises(ModelNameError, match=says):
-        model_yaml(name)
     assert cli.main(["info", f"model={name}"]) == 2
-    assert capsys.readouterr().err.count("\n") == 1
+    told = capsys.readouterr().err
+    assert says in told
+    assert told.count("\n") == 1
 
 
 def test_a_name_leaves_the_random_numbers_as_they_were() -> None:
