@@ -31,7 +31,8 @@ from .verify import verify
 from .web import check_page, write_page
 
 #: Settings of our own, beside Ultralytics' of the format.
-OWN = {"imgsz", "device", "half", "int8", "quantize", "source", "split", "verify", "verbose"}
+OF_PROOF = {"source", "split", "verify"}
+OWN = OF_PROOF | {"imgsz", "device", "half", "int8", "quantize", "verbose"}
 NMS = {"conf", "iou", "max_det", "agnostic_nms"}
 #: What the values of settings may be, the quantiser's among them.
 VALUES: dict[str, Kind] = {
@@ -66,11 +67,12 @@ class Exported:
         return f"{self.path}: not verified" if self.verification is None else f"{self.path}\n{self.verification}"
 
 
-def asked_precision(format: str, settings: dict[str, Any]) -> Any:
+def asked_precision(format: str, settings: dict[str, Any], data: str | None) -> Any:
     """Return the precision asked for (Ultralytics' ``quantize``), or refuse what the format has not.
 
     Raises:
         UsageError: for a setting or value that the format does not take.
+        DataError: for int8 without data.
     """
     check_values(settings, VALUES)
     check_device(settings.get("device"))
@@ -86,6 +88,8 @@ def asked_precision(format: str, settings: dict[str, Any]) -> Any:
         raise UsageError(f"float16 is not available for {format} on a CPU; give half=False.")
     if word not in (None, 8, 16):
         raise UsageError(f"quantize={settings.get('quantize')!r}: allowed are 32, 16 and 8.")
+    if word == 8 and not data:
+        raise DataError("data is missing: int8 is calibrated on the training split of data=FILE.yaml.")
     return word
 
 
@@ -110,10 +114,10 @@ def write(
         settings: the user's.
     """
     if word == 8:
-        left = {"half", "int8", "quantize", "device", "verbose", "batch"}
+        left = OF_PROOF | {"half", "int8", "quantize", "device", "verbose", "batch"}
         kept = {k: v for k, v in settings.items() if k not in left}
         return Path(quantize_export(opened, format, str(data), path=place, rewrites=rewrites, **kept))
-    asked = {k: v for k, v in settings.items() if k not in {"half", "int8"} and v is not None}
+    asked = {k: v for k, v in settings.items() if k not in OF_PROOF | {"half", "int8"} and v is not None}
     asked |= {"format": format, "quantize": word, "task": opened.task}
     network = rewritten(opened.merged(), rewrites) if rewrites else opened.network
     return write_file(network, place.parent, opened.origin.stem, asked, opened.callbacks)
@@ -160,6 +164,28 @@ def unverified(target: Path, ending: str) -> Path:
     return target.with_name(f"{target.name.removesuffix(ending)}{UNVERIFIED}{ending}")
 
 
+def place_of(origin: Path, ending: str) -> Path:
+    """Return where the file of a checkpoint goes: beside it, or here where it was never saved.
+
+    Raises:
+        UsageError: where nothing can be written.
+    """
+    path = origin.with_name(f"{origin.stem}{ending}") if origin.suffix == ".pt" else Path(f"{origin.stem}{ending}")
+    check_folder("the checkpoint's folder", path.parent)
+    return path
+
+
+def put(made: Path, target: Path, contract: dict[str, Any], result: Verification | None, page: bool) -> None:
+    """Put a file, or the page that runs it, in its place, with its contract and its proof beside it."""
+    if page:
+        write_page(made, contract, target)
+    else:
+        write_contract(target, contract)
+        made.replace(target)
+    if result:
+        result.save(target)
+
+
 @checked
 def export(
     model: Opened | VanillaModel | str | Path,
@@ -176,22 +202,17 @@ def export(
         data: data YAML for mAP of file and PyTorch; with int8, also for calibration. A classifier: folder whose
             validation images it is compared on.
         target: a chip, a row of ``TARGETS``: the exact rewrites for it are applied; its name stands in the file's.
-        **settings: Ultralytics' export settings of the format (``imgsz``, ``half``, ``dynamic``, ``nms`` ...); with
-            ``int8=True``, those of the quantiser; ``source`` and ``split`` of the comparison; ``verify=False`` leaves
-            it out.
+        **settings: Ultralytics' export settings of the format; with ``int8=True``, those of the quantiser; ``source``
+            and ``split`` of the comparison; ``verify=False`` leaves it out.
 
     Raises:
-        UsageError: for an unknown format or setting, or missing packages.
-        DataError: for int8 without data.
+        UsageError, DataError: for an unknown format or setting, missing packages, int8 without data.
         MergeError: when a slope is below 1.
-        VerificationError: when the file is not what the checkpoint computes; it is kept with ``-unverified`` in its
-            name.
+        VerificationError: when the file, kept with ``-unverified`` in its name, is not what the checkpoint computes.
     """
     asked, rewrites = for_target(target, format, settings)
     format = FORMATS[asked].page_of or asked
-    word = asked_precision(format, settings)
-    if word == 8 and not data:
-        raise DataError("data is missing: int8 is calibrated on the training split of data=FILE.yaml.")
+    word = asked_precision(format, settings, data)
     check_packages(format, int8=word == 8)
     if asked != format:
         check_page(settings)
@@ -199,33 +220,20 @@ def export(
     check_task(opened.task, word, {**settings, "target": target, "format": format})
     opened.check_whole()
     checked = opened.checked_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
-    comparison = {k: settings.pop(k) for k in ("source", "split") if k in settings}
-    proven = settings.pop("verify", True)
-
-    origin = opened.origin
+    inside = ("conf", "iou", "agnostic_nms") if settings.get("nms") else ()
+    comparison = {k: settings[k] for k in ("source", "split", *inside) if k in settings}
     ending = INT8[format].ending if word == 8 else FORMATS[format].ending
-    name = f"{origin.stem}{f'_{target}' if target else ''}{ending}"
-    path = origin.with_name(name) if origin.suffix == ".pt" else Path(name)
-    check_folder("the checkpoint's folder", path.parent)
+    path = place_of(opened.origin, f"{f'_{target}' if target else ''}{ending}")
     with whole_set(path) as stage, tempfile.TemporaryDirectory(dir=stage) as folder:
-        made = write(opened, Path(folder) / name, format, word, checked, rewrites, settings)
-        result = None
-        if proven:
-            inside = {k: settings[k] for k in ("conf", "iou", "agnostic_nms") if settings.get("nms") and k in settings}
-            result = verify(made, opened, checked, **comparison, **inside)
+        made = write(opened, Path(folder) / path.name, format, word, checked, rewrites, settings)
+        result = verify(made, opened, checked, **comparison) if settings.get("verify", True) else None
+        if result:
             path = unverified(path, ending) if result.breaches else path
             result.file, result.target, result.rewrites = path.name, target or "", list(rewrites)
-        contract = contract_of(made, path.name, format, opened.task, result)
-        contract |= {"target": target, "rewrites": rewrites}
-        if asked != format and not (result and result.breaches):
-            path = path.with_name(f"{origin.stem}{FORMATS[asked].ending}")
-            write_page(made, contract, stage / path.name)
-        else:
-            write_contract(stage / path.name, contract)
-            made.replace(stage / path.name)
-        if result:
-            result.save(stage / path.name)
-    if result is None:
-        return Exported(path, asked)
-    result.check()
-    return Exported(path, asked, result, result.record_of(path))
+        contract = contract_of(made, path.name, format, opened.task, result) | {"target": target, "rewrites": rewrites}
+        page = asked != format and not (result and result.breaches)
+        path = place_of(opened.origin, FORMATS[asked].ending) if page else path
+        put(made, stage / path.name, contract, result, page)
+    if result:
+        result.check()
+    return Exported(path, asked, result, result and result.record_of(path))

@@ -5,7 +5,8 @@ from .deep_training import DeepTraining, get_negative_slope, set_negative_slope
 from .layers import DeepPair, SeriesActivation, randomize_batchnorm
 from .lean import LEAN_MODES, set_lean
 from .reparameterize import is_merged, reparameterize
-from .vanillanet import VARIANTS, Stage, VanillaNet, Variant, make_stage, vanillanet_variant
+from .vanillanet import Stage, VanillaNet, make_stage, vanillanet_variant
+from .variants import VARIANTS, Variant
 from .weights import LoadReport, WeightsForm, convert_weights, describe_weights, load_official_weights
 
 __all__ = [

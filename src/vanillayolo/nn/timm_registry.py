@@ -8,7 +8,8 @@ from typing import Any
 from timm.data import IMAGENET_DEFAULT_MEAN, IMAGENET_DEFAULT_STD
 from timm.models import build_model_with_cfg, generate_default_cfgs, register_model
 
-from .vanillanet import VARIANTS, VanillaNet, Variant
+from .vanillanet import VanillaNet
+from .variants import VARIANTS, Variant
 from .weights import checkpoint_filter_fn
 
 default_cfgs = generate_default_cfgs(

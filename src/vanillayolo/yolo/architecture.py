@@ -13,7 +13,6 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 import timm
 import yaml
@@ -42,6 +41,7 @@ from .families import (
 from .tasks import TASK_OF_HEAD, TASKS
 from .timm_rows import timm_backbone
 from .yaml_check import check_yaml
+from .yaml_file import read_yaml
 
 SHORT_NAMES = [f"yolo11{letter}-vanillanet" for letter in COMPACT]
 NAME = re.compile(
@@ -219,44 +219,13 @@ def collapses(cfg: Yaml) -> bool:
     return any(row[2] in COLLAPSING for row in (*cfg["backbone"], *cfg["head"]))
 
 
-class RepeatedKeyError(yaml.MarkedYAMLError):
-    """A key that a YAML has twice: the second would take the place of the first, silently."""
-
-
-class UniqueKeys(yaml.SafeLoader):
-    """PyYAML's loader of plain data, which refuses a key given twice."""
-
-    def construct_mapping(self, node: Any, deep: bool = False) -> dict[Any, Any]:
-        """Return the mapping of a node."""
-        seen = set()
-        for key, _ in node.value:
-            if key.value in seen and isinstance(key.value, str):
-                raise RepeatedKeyError(problem=f"key {key.value!r} twice", problem_mark=key.start_mark)
-            seen.add(key.value if isinstance(key.value, str) else id(key))
-        return super().construct_mapping(node, deep)
-
-
 def load_yaml(path: str | Path) -> Yaml:
     """Read an edited model YAML; a ``neck`` name without a ``head`` is filled in from the table.
 
     Raises:
         ModelNameError: when the file is missing, malformed or describes no network of ours.
     """
-    path = Path(path)
-    try:
-        cfg = yaml.load(path.read_text(encoding="utf-8"), UniqueKeys)
-    except FileNotFoundError:
-        raise ModelNameError(f"model {str(path)!r}: no such file; 'vanillayolo yaml model=NAME' writes one.") from None
-    except OSError as error:
-        raise ModelNameError(f"model {str(path)!r}: cannot be read ({error.strerror}).") from None
-    except (yaml.YAMLError, ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        mark = getattr(error, "problem_mark", None)  # PyYAML has all of these for text that is no YAML
-        where = f" at line {mark.line + 1}" if mark else ""
-        reason = f" ({error.problem})" if isinstance(error, RepeatedKeyError) else ""
-        raise ModelNameError(
-            f"model {str(path)!r}: not valid YAML{where}{reason}; 'vanillayolo yaml model=NAME' prints one."
-        ) from None
-    return check_yaml(cfg, str(path))
+    return check_yaml(read_yaml(Path(path)), str(path))
 
 
 def dump_yaml(cfg: Yaml) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 import hashlib
+import re
 import tempfile
 from collections.abc import Iterable
 from contextlib import nullcontext
@@ -268,11 +269,9 @@ def missing_packages(requirements: Iterable[str]) -> list[str]:
 
     missing = []
     for requirement in requirements:
-        name = requirement.split("<")[0].split(">")[0].split("=")[0]
+        name = re.split("[<>=]", requirement)[0]
         try:
-            fits = (
-                check_version(version(name), requirement[len(name) :]) if requirement != name else bool(version(name))
-            )
+            fits = check_version(version(name), requirement[len(name) :])
         except PackageNotFoundError:
             fits = False
         if not fits:
@@ -295,9 +294,6 @@ def write_file(network: nn.Module, folder: Path, stem: str, settings: dict[str, 
     network.pt_path = str(folder / f"{stem}.pt")  # type: ignore[assignment]  # the exporter names its file by it
     network.args = {"imgsz": args.get("imgsz", 640), "data": ""}  # type: ignore[assignment]  # it describes the file
     fixed = {"imgsz": args.get("imgsz", 640), "batch": 1, "verbose": False, "mode": "export", "task": "detect"}
-    with (
-        AROUND.get(settings["format"], nullcontext)(),
-        quiet(),
-        any_size(),
-    ):  # it would name the folder, which is not where the file will be
+    # quiet: it would name the folder, which is not where the file will be
+    with AROUND.get(settings["format"], nullcontext)(), quiet(), any_size():
         return Path(str(DescribingExporter(overrides={**fixed, **settings}, _callbacks=callbacks)(model=network)))
