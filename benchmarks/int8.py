@@ -48,7 +48,8 @@ for _format in READ:
         f"{_format} int8, neither": (_format, {"equalize": "off", "bias_correction": False}),
     }
 CASES |= {f"{_format} int8, 8-bit weights": (_format, {"weight_bits": 8}) for _format in READ}
-#: float32 and what `export int8=True` writes.
+CASES |= {f"{_format} int8": (_format, {}) for _format in INT8}
+#: float32 and what `export int8=True` writes, but for formats of packages that are seldom there.
 MAIN = ["float32", *(f"{_format} int8" for _format in READ)]
 
 
@@ -70,7 +71,7 @@ def run_case(checkpoint: Path, case: tuple[str, dict[str, Any]] | None, given: A
         path = folder / f"x{INT8[format].ending}"
         file = quantize_export(checkpoint, format, given.data, given.imgsz, path, **settings)
     record: dict[str, Any] = {"seconds_to_make": round(time.perf_counter() - begin, 1)}
-    if case is not None:
+    if case is not None and case[0] in READ:
         found = graph_of(file).int8_convolutions(file)
         backbone = [int8 for name, int8 in found.items() if name.startswith("model.0.")]
         record["int8_convolutions"] = [sum(found.values()), len(found)]
@@ -110,8 +111,9 @@ def int8_table(record: dict[str, Any]) -> str:
     """Return mAP50-95 of float32 and int8 files, and in how many int8 costs little."""
     formats = {"onnx int8": "ONNX Runtime int8", "openvino int8": "OpenVINO int8"}
     clipped = "onnx int8, 8-bit weights"  # shown beside, not counted: not the default
-    if any(clipped in model["cases"] for model in record["models"].values()):
-        formats[clipped] = "ONNX Runtime, 8-bit weights"
+    for case, title in (("litert int8", "LiteRT int8"), (clipped, "ONNX Runtime, 8-bit weights")):
+        if any(case in model["cases"] for model in record["models"].values()):
+            formats[case] = title
     rows = [
         f"| checkpoint, data | px | float32 | {' | '.join(formats.values())} | backbone convolutions in int8 |",
         f"|---|{'---:|' * (len(formats) + 3)}",
@@ -127,6 +129,7 @@ def int8_table(record: dict[str, Any]) -> str:
                 cells.append("" if after is None else f"{after:.2f} ({after - before:+.2f})")
                 if after is not None and case != clipped:
                     costs.append(before - after)
+                if after is not None and case.split()[0] in READ and case != clipped:
                     backbone.append(cases[case]["int8_convolutions_of_the_backbone"])
             whole &= all(int8 == total == model["backbone_convolutions"] for int8, total in backbone)
             shown = ", ".join(f"{int8} of {total}" for int8, total in backbone)
