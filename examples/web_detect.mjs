@@ -1,10 +1,11 @@
-// Detect in, or classify, a picture in Node with the folder of a page and nothing else: its contract, module and library.
+// Run a picture through a network in Node with the folder of a page and nothing else: its contract, module and library.
 //
 //     vanillayolo export model=best.pt format=web
 //     convert street.jpg street.ppm        # ImageMagick; Node itself reads no JPEG
 //     node web_detect.mjs best_web street.ppm [score]
 //
-// Prints a line for every object: class, score, and of a box x1 y1 x2 y2 in pixels of the picture.
+// Prints a line for every object: class, score, x1 y1 x2 y2 of a box in pixels of the picture; then x, y and visibility of
+// each key point, or how many pixels of the input its mask has. Of a turned box: centre x, y, width, height, angle in radians.
 import { readFileSync } from 'node:fs';
 import { gunzipSync } from 'node:zlib';
 
@@ -43,5 +44,7 @@ const place = task.prepare(contract, picture(file));
 const session = await ort.InferenceSession.create(new Uint8Array(read(`${folder}/${contract.file}`)));
 const outputs = await session.run({ [contract.input.name]: new ort.Tensor('float32', place.data, contract.input.shape) });
 for (const found of task.read(contract, outputs, place, score === undefined ? undefined : Number(score))) {
-  console.log([found.name, found.score.toFixed(4), ...(found.box ?? []).map((x) => x.toFixed(2))].join(' '));
+  const pixels = found.mask?.data.reduce((sum, inside) => sum + inside, 0);
+  const more = [...(found.box ?? []), found.angle ?? [], ...(found.points ?? []), pixels ?? []].flat();
+  console.log([found.name, found.score.toFixed(4), ...more.map((x) => x.toFixed(3))].join(' '));
 }

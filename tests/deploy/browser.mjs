@@ -37,7 +37,8 @@ async function settled(page) {
     speed: document.getElementById('speed').textContent,
     label: document.getElementById('canvas').getAttribute('aria-label'),
     objects: [...document.querySelectorAll('#objects li')].map(({ dataset: d, textContent }) => (
-      { number: +d.number, score: +d.score, box: d.box ? d.box.split(',').map(Number) : null, text: textContent })),
+      { number: +d.number, score: +d.score, box: d.box ? d.box.split(',').map(Number) : null,
+        more: d.more ? d.more.split(',').map(Number) : [], text: textContent })),
   }));
 }
 

@@ -17,6 +17,10 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
+import torch
+from ultralytics.engine.results import Results
+from ultralytics.utils.nms import non_max_suppression
+from ultralytics.utils.ops import process_mask, xywhr2xyxyxyxy
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.deploy import export, web
@@ -213,6 +217,138 @@ def test_its_input_is_ours(shape: tuple[int, int], tmp_path: Path) -> None:
         apart = abs(prepared(image, task, tmp_path) - ours(image, 64)[0].numpy()) * 255
         assert apart.max() < 1.01
         assert (apart > 0.01).mean() < 0.01  # halves that OpenCV's and Pillow's integers round the other way
+
+
+def of_ultralytics(result: Results, task: str) -> np.ndarray:
+    """Return class, score, box and what a task has besides, a row an object, as the page tells them."""
+    found = result.obb if task == "obb" else result.boxes
+    parts = [found.cls[:, None], found.conf[:, None], found.xywhr if task == "obb" else found.xyxy]
+    if task == "segment":
+        parts.append(result.masks.data.sum((1, 2))[:, None])
+    if task == "pose":
+        parts.append(result.keypoints.data.flatten(1))
+    return torch.cat(parts, 1).numpy()
+
+
+def unambiguous(turned: np.ndarray) -> np.ndarray:
+    """Return centre, extents and lean of boxes (xywhr), pixels: the same where width and height change places."""
+    x, y, w, h, angle = turned.T
+    cos, sin = abs(np.cos(angle)), abs(np.sin(angle))
+    lean = (w - h) * np.sin(2 * angle) / 2
+    return np.stack([x, y, w * cos + h * sin, w * sin + h * cos, lean], 1)
+
+
+@pytest.mark.slow
+def test_every_task_has_a_page(lively_other: Path, cache: None, image: np.ndarray, tmp_path: Path) -> None:
+    need(("chromium", bool(shutil.which("chromium"))), ("playwright-core", DRIVER.is_file()))
+    best = tmp_path / "best.pt"
+    best.write_bytes(lively_other.read_bytes())
+    folder = export(best, format="web", imgsz=64, verify=False).path
+    contract = json.loads((folder / "contract.json").read_text(encoding="utf-8"))
+    task = contract["task"]
+    picture = {ending: tmp_path / f"scene.{ending}" for ending in ("png", "ppm")}
+    for path in picture.values():
+        cv2.imwrite(str(path), image)
+    (result,) = VanillaYOLO(folder / "best.onnx", task=task).predict(image, imgsz=64, verbose=False)
+    theirs = of_ultralytics(result, task)
+    done = run_example(folder, picture["ppm"])
+    assert done.returncode == 0, done.stderr
+    numbers = {name: number for number, name in result.names.items()}
+    words = [line.split() for line in done.stdout.splitlines()]
+    in_node = np.array([[numbers[name], *map(float, rest)] for name, *rest in words])
+    seen = browse(folder, {"picture": picture["png"]}, ["picture"], tmp_path)["picture"]
+    assert seen["error"] == ""
+    in_page = np.array([[o["number"], o["score"], *o["box"], *o["more"]] for o in seen["objects"]])
+    assert len(theirs) > 3
+    limits = {"segment": [3], "pose": [1, 1, 0.01] * 3, "obb": [1]}[task]
+    if task == "obb":
+        for rows in (theirs, in_node, in_page):
+            rows[:, 2:] = unambiguous(rows[:, 2:])
+    for ours in (in_node, in_page):
+        assert ours.shape == theirs.shape
+        apart = abs(ours[:, None] - theirs) / [0.5, 0.01, 1, 1, 1, 1, *limits]
+        assert apart.max(2).min(0).max() <= 1
+        assert apart.max(2).min(1).max() <= 1
+
+
+def read_by_the_module(
+    task: str, inside: bool, outputs: list[np.ndarray], points: list[int], folder: Path
+) -> list[dict[str, Any]]:
+    """Return the objects that the module reads in outputs of two classes; 96 x 64 pixels of 96 x 96 are picture."""
+    contract = {
+        "task": task,
+        "names": {"0": "a", "1": "b"},
+        "input": {"shape": [1, 3, 96, 96]},
+        "outputs": [{"name": f"output{i}"} for i in range(len(outputs))],
+        "suppression": {"inside": inside, "conf": 0.3, "iou": 0.4, "agnostic_nms": False, "max_det": 300},
+        "key_points": points,
+    }
+    given = {f"output{i}": {"data": x.ravel().tolist(), "dims": x.shape} for i, x in enumerate(outputs)}
+    (folder / "given.json").write_text(json.dumps(given), encoding="utf-8")
+    script = f"""
+        import fs from 'node:fs';
+        const code = fs.readFileSync({json.dumps(str(web.PAGE / "vanillayolo.js"))}, 'utf8');
+        const {{ TASKS }} = await import('data:text/javascript,' + encodeURIComponent(code));
+        const outputs = JSON.parse(fs.readFileSync('given.json'));
+        for (const output of Object.values(outputs)) output.data = Float32Array.from(output.data);
+        const place = {{ scale: 1, left: 0, top: 16, width: 96, height: 64 }};
+        const found = TASKS[{json.dumps(task)}].read({json.dumps(contract)}, outputs, place);
+        for (const {{ mask }} of found) if (mask) mask.data = Array.from(mask.data);
+        console.log(JSON.stringify(found));
+    """
+    words = ["node", "--input-type=module", "-e", script]
+    done = subprocess.run(words, check=True, cwd=folder, timeout=60, capture_output=True, text=True)
+    objects: list[dict[str, Any]] = json.loads(done.stdout)
+    return objects
+
+
+@pytest.mark.parametrize("inside", [False, True], ids=["suppressed after", "one-to-one"])
+@pytest.mark.parametrize("task", ["segment", "pose", "obb"])
+def test_what_it_reads_is_what_ultralytics_reads(task: str, inside: bool, tmp_path: Path) -> None:
+    need(("node", bool(shutil.which("node"))))
+    rng, number = np.random.default_rng(0), 120
+    middle, sides = rng.uniform(20, 76, (2, number)), rng.uniform(8, 40, (2, number))
+    scores = rng.uniform(0, 0.5, (2, number)) ** 2 * 4
+    more = {"segment": rng.normal(size=(8, number)), "obb": rng.uniform(-1.5, 3, (1, number))}
+    more["pose"] = np.concatenate(
+        [rng.uniform(0, 96, (6, number)).reshape(3, 2, number), rng.random((3, 1, number))], 1
+    )
+    rest = more[task].reshape(-1, number)
+    raw = np.concatenate([middle, sides, scores, rest])[None].astype(np.float32)
+    protos = rng.normal(size=(1, 8, 24, 24)).astype(np.float32)
+    if inside:
+        box = raw[0, :4] if task == "obb" else np.concatenate([middle - sides / 2, middle + sides / 2])
+        rows = np.concatenate([box, scores.max(0)[None], scores.argmax(0)[None], rest]).T
+        raw = np.ascontiguousarray(rows[np.argsort(-rows[:, 4])][None], np.float32)
+    outputs = [raw, protos] if task == "segment" else [raw]
+    ours = read_by_the_module(task, inside, outputs, [3, 3], tmp_path)
+
+    settings = {"nc": 2, "rotated": task == "obb", "end2end": inside}
+    (theirs,) = non_max_suppression(torch.from_numpy(raw), 0.3, 0.4, **settings)
+    extra = theirs[:, 6:]
+    if task == "segment":
+        masks = process_mask(torch.from_numpy(protos[0]), extra, theirs[:, :4], (96, 96), upsample=True)
+        seen = masks.amax((1, 2)) > 0
+        theirs, masks = theirs[seen], masks[seen]
+        drawn = np.zeros((len(ours), 96, 96), np.uint8)
+        for canvas, mask in zip(drawn, (o["mask"] for o in ours), strict=True):
+            rows, columns = (slice(mask[k], mask[k] + mask[n]) for k, n in (("top", "height"), ("left", "width")))
+            canvas[rows, columns] = np.array(mask["data"]).reshape(mask["height"], mask["width"])
+        assert (drawn != masks.numpy()).mean() < 1e-5  # a value that is 0 but for its rounding
+    assert 5 < len(ours) == len(theirs)
+    assert [o["number"] for o in ours] == theirs[:, 5].tolist()
+    assert np.allclose([o["score"] for o in ours], theirs[:, 4])
+    moved = theirs[:, :4] - torch.tensor([0, 16, 0, 0 if task == "obb" else 16])
+    if task == "obb":
+        turned = torch.cat([moved, theirs[:, -1:]], 1)
+        assert np.allclose([o["corners"] for o in ours], xywhr2xyxyxyxy(turned), atol=1e-3)
+    else:
+        limits = torch.tensor([96, 64, 96, 64])
+        assert np.allclose([o["box"] for o in ours], moved.clamp(min=0).minimum(limits), atol=1e-3)
+    if task == "pose":
+        points = extra.reshape(-1, 3, 3) - torch.tensor([0, 16, 0])
+        points[..., 1].clamp_(0, 64)
+        assert np.allclose([o["points"] for o in ours], points, atol=1e-3)
 
 
 def test_a_page_has_one_size_and_is_no_file_of_its_own(tmp_path: Path) -> None:

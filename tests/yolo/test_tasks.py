@@ -88,7 +88,7 @@ def test_data_and_task_have_to_suit_each_other(tmp_path: Path) -> None:
             VanillaYOLO(f"yolo11n-vanillanet{TASKS[task].suffix}").train(data=str(data))
     with pytest.raises(UsageError, match="made for task=obb"):
         VanillaYOLO("yolo11n-vanillanet-obb", task="pose")
-    with pytest.raises(UsageError, match="format=web is for detectors"):
-        check_task("obb", None, {"format": "web"})
+    with pytest.raises(UsageError, match="int8 is for detectors"):
+        check_task("obb", 8, {"format": "web"})
     with pytest.raises(CheckpointError, match="is there to segment"):
         open_detector("yolo11n-vanillanet-seg")

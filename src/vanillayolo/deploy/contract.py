@@ -23,7 +23,7 @@ CENTRED = ["centre x", "centre y", "width", "height"]
 #: What an object has behind its box and scores, by task.
 MORE = {
     "segment": ["coefficients of the mask's prototypes, which are the second output"],
-    "pose": ["x, y and visibility of each key point"],
+    "pose": ["x, y and, where key_points ends in 3, visibility of each key point"],
     "obb": ["angle in radians"],
 }
 #: How int8 maps become boxes and scores.
@@ -64,6 +64,8 @@ def contract_of(path: Path, name: str, format: str, task: str, proof: Verificati
         "outputs": said.get("maps") or _outputs(said, row, task),
         "names": names,
     }
+    if "kpt_shape" in said:
+        contract["key_points"] = list(said["kpt_shape"])  # their number, and 2 or 3 for x, y and visibility
     if said.get("decode") == "outside":
         contract["decode"] = {"bins": said["bins"], **DECODE}
     if TASKS[task].finds_boxes:

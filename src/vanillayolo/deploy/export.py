@@ -150,8 +150,6 @@ def check_task(task: str, word: Any, settings: dict[str, Any]) -> None:
     """
     if task == "detect":
         return
-    if FORMATS[settings["format"]].page_of and TASKS[task].finds_boxes:
-        raise UsageError(f"format=web is for detectors and classifiers, not for task={task}; give format=onnx.")
     if word == 8:
         raise UsageError(f"int8 is for detectors; task={task} exports in float32 and float16.")
     for key in (*OF_DETECTORS, "target"):

@@ -84,10 +84,13 @@ function tell(objects) {
   const counts = new Map();
   for (const { name } of objects) counts.set(name, (counts.get(name) ?? 0) + 1);
   const words = [...counts].map(([name, count]) => (objects[0].box ? `${count} ${name}` : name)).join(', ') || 'nothing found';
-  $('objects').replaceChildren(...objects.map(({ name, number, score, box }) => {
+  $('objects').replaceChildren(...objects.map(({ name, number, score, box, angle, points, mask }) => {
     const item = document.createElement('li');
-    item.textContent = `${name}, score ${score.toFixed(2)}${box ? `, at ${box.map(Math.round).join(', ')}` : ''}`;
-    Object.assign(item.dataset, { number, score, box: box ?? '' });
+    const more = [box && `at ${box.map(Math.round).join(', ')}`, angle !== undefined && `turned by ${Math.round((angle * 180) / Math.PI)} degrees`];
+    if (points) more.push(`key points ${points.map(([x, y]) => `${Math.round(x)}, ${Math.round(y)}`).join('; ')}`);
+    const pixels = mask?.data.reduce((sum, inside) => sum + inside, 0);
+    item.textContent = [`${name}, score ${score.toFixed(2)}`, ...more].filter(Boolean).join(', ');
+    Object.assign(item.dataset, { number, score, box: box ?? '', more: [angle ?? [], ...(points ?? []), pixels ?? []].flat() });
     return item;
   }));
   canvas.setAttribute('aria-label', words);
