@@ -355,3 +355,17 @@ def test_real_datasets_pass(name: str) -> None:
     if not folder.is_dir():
         pytest.skip(f"the shared dataset {name} is not at {folder}")
     assert check_data(folder).is_file()
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        ({}, "'kpt_shape' is missing"),
+        ({"kpt_shape": [2, 4]}, r"'kpt_shape' is \[2, 4\]; give \[points, 2 or 3\]"),
+        ({"kpt_shape": [2, 3], "flip_idx": [1]}, r"flip_idx is \[1\]; give for each of the 2 key points"),
+        ({"kpt_shape": [2, 3], "flip_idx": [1, "0"]}, r"flip_idx is \[1, '0'\]"),
+    ],
+)
+def test_key_points_that_do_not_go_together_are_told(tmp_path: Path, keys: dict[str, Any], message: str) -> None:
+    with pytest.raises(DataError, match=message):
+        check_data(dataset(tmp_path, **keys), task="pose")

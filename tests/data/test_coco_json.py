@@ -332,7 +332,7 @@ def test_what_is_left_out_is_said_each_time(tmp_path: Path, caplog: pytest.LogCa
         *coco()["annotations"],
         {"id": 2, "image_id": 10, "category_id": 7, "bbox": [0, 0, 50, 50], "iscrowd": 1},
         {"id": 3, "image_id": 30, "category_id": 7, "bbox": [0, 0, 5, 5]},
-        {"id": 4, "image_id": 10, "category_id": 7, "bbox": [], "segmentation": {"counts": "aa", "size": [50, 100]}},
+        {"id": 4, "image_id": 10, "category_id": 7, "bbox": [], "segmentation": []},
         {"id": 5, "image_id": 10, "category_id": 3, "segmentation": [[20, 10, 40, 10, 40, 20], [10, 0, 20, 10, 12, 5]]},
     ]
     file = dataset(tmp_path, coco(images=images, annotations=boxes))
@@ -340,7 +340,7 @@ def test_what_is_left_out_is_said_each_time(tmp_path: Path, caplog: pytest.LogCa
         caplog.clear()
         view = convert_coco(file)
         assert {record.levelname for record in caplog.records if "left out" in record.message} == {"WARNING"}
-        assert "3 of 5 boxes of train are left out (1 without a box, 1 crowd, 1 of missing images)" in caplog.text
+        assert "3 of 5 annotations of train are left out (1 without a box, 1 crowd, 1 of missing images)" in caplog.text
         assert "1 of 3 images of val do not exist" in caplog.text
     assert rows(view) == [[1, 0.2, 0.5, 0.2, 0.6], [0, 0.25, 0.2, 0.3, 0.4]]  # the polygons' box
     (tmp_path / "pictures/gone.jpg").write_bytes(PICTURE)
@@ -349,12 +349,12 @@ def test_what_is_left_out_is_said_each_time(tmp_path: Path, caplog: pytest.LogCa
 
 def test_training_on_background_alone_is_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     crowd = coco(annotations=[{**coco()["annotations"][0], "iscrowd": 1}])
-    with pytest.raises(DataError, match=r"1 of 1 boxes of train are left out \(1 crowd\).*write iscrowd 0"):
+    with pytest.raises(DataError, match=r"1 of 1 annotations of train are left out \(1 crowd\).*write iscrowd 0"):
         convert_coco(dataset(tmp_path / "train", crowd))
     file = dataset(tmp_path / "val", annotations={"train": "boxes.json", "val": "val.json"})
     (tmp_path / "val/val.json").write_text(json.dumps(crowd), encoding="utf-8")
     assert rows(convert_coco(file), "val/a.txt") == []
-    assert "1 of 1 boxes of val are left out" in caplog.text
+    assert "1 of 1 annotations of val are left out" in caplog.text
 
 
 def test_heading_is_no_class_and_one_name_is_one_class(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -387,3 +387,154 @@ def test_file_names_of_other_folders_and_systems_find_their_pictures(tmp_path: P
     view = convert_coco(file)
     linked = sorted(path.resolve().name for path in (view.parent / "images/train").rglob("*.*"))
     assert linked == ["a.jpg", "b.png", "c.jpg"]  # d.jpg might be of either
+
+
+# ---------------------------------------------------------------------------------------------------------------------
+# Other tasks
+
+
+def annotated(*annotations: dict[str, Any], names: object = None) -> dict[str, Any]:
+    """Return a file of these annotations of the first image; ``names`` are the category's key points."""
+    rows = [{"image_id": 10, "category_id": 7, "bbox": [10, 10, 40, 20], **row} for row in annotations]
+    category = {"id": 7, "name": "cat", **({"keypoints": names} if names is not None else {})}
+    return coco(annotations=[{"id": n, **row} for n, row in enumerate(rows, 1)], categories=[category])
+
+
+SQUARE = [10, 10, 50, 10, 50, 30, 10, 30]
+SHARES = [0.1, 0.2, 0.5, 0.2, 0.5, 0.6, 0.1, 0.6]
+IN_RLE = {"size": [50, 100], "counts": [10 * 50 + 10, 20, *[30, 20] * 39, 100 * 50 - 10 * 50 - 10 - 20 - 39 * 50]}
+
+
+def test_masks_are_outlines_and_those_without_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = annotated(
+        {"segmentation": [SQUARE]},
+        {"segmentation": IN_RLE, "bbox": None},
+        {"segmentation": [[-20, 10, 20, 10, 20, 20, -20, 20]]},
+        {"segmentation": [SQUARE, [60, 10, 80, 10, 80, 30]]},
+        {"segmentation": []},
+        {"segmentation": {"size": 3}, "iscrowd": 1},
+        {"segmentation": [[10, 60, 20, 60, 20, 70]]},
+    )
+    view = convert_coco(dataset(tmp_path, content), task="segment")
+    square, mask, cut, two = rows(view)
+    assert square == [0, *SHARES]
+    corners = np.reshape(mask[1:], (-1, 2)) * [100, 50]  # the middle of its pixels
+    assert sorted(corners.round(5).tolist()) == [[10.5, 10.5], [10.5, 29.5], [49.5, 10.5], [49.5, 29.5]]
+    assert sorted(np.reshape(cut[1:], (-1, 2)).tolist()) == [[0, 0.2], [0, 0.4], [0.2, 0.2], [0.2, 0.4]]
+    assert {tuple(p) for p in np.reshape(two[1:], (-1, 2))} == {*zip(SHARES[::2], SHARES[1::2], strict=True)} | {
+        (0.6, 0.2), (0.8, 0.2), (0.8, 0.6)
+    }  # fmt: skip
+    assert "3 of 7 annotations of train are left out (1 without a mask, 1 crowd, 1 no area)" in caplog.text
+    assert convert_coco(tmp_path / "my.yaml").parent != view.parent
+    boxes = rows(convert_coco(tmp_path / "my.yaml"))
+    assert len(boxes) == 6
+    np.testing.assert_allclose(boxes[1], [0, 0.3, 0.4, 0.4, 0.4])  # around the mask in RLE, which has no bbox
+
+
+def test_polygons_with_corners_are_turned_boxes(tmp_path: Path) -> None:
+    view = check_data(dataset(tmp_path, annotated({"segmentation": [SQUARE]})), task="obb")
+    assert rows(view) == [[0, *SHARES]]
+
+
+@pytest.mark.parametrize(
+    ("task", "row", "message"),
+    [
+        ("segment", {}, "1 without a mask.*needs polygons or a mask in RLE.*train task=detect"),
+        ("obb", {"segmentation": []}, "1 without corners.*needs the four corners of each turned box"),
+        ("pose", {"keypoints": [0] * 12}, "1 without a labelled key point.*needs keypoints, x, y and visibility"),
+        ("segment", {"segmentation": [SQUARE], "iscrowd": 1}, "1 crowd.*write iscrowd 0"),
+        ("segment", {"segmentation": [[0.1, 0.2, 0.5, 0.2, 0.5, 0.6]]}, "every segmentation lies within one pixel"),
+        ("pose", {"keypoints": [0.1, 0.2, 2, 0.5, 0.6, 2]}, "every keypoints lies within one pixel"),
+        ("segment", {"segmentation": [[1, 2, 3, 4]]}, "annotation 1 has the polygon .1, 2, 3, 4. of 4 numbers"),
+        ("pose", {"keypoints": [1, 2, 3]}, "annotation 1 has the visibility 3"),
+        ("detect", {"iscrowd": "0"}, "annotation 1 has iscrowd '0'; give 1"),
+    ],
+)
+def test_objects_of_no_use_to_a_task_are_told_in_one_line(
+    tmp_path: Path, cache: Path, task: str, row: dict[str, Any], message: str
+) -> None:
+    with pytest.raises(DataError, match=r"boxes\.json: .*" + message) as caught:
+        check_data(dataset(tmp_path, annotated(row)), task=task)
+    assert "\n" not in str(caught.value)
+    assert not (cache / "coco").exists() or not list((cache / "coco").iterdir())
+
+
+def test_key_points_follow_their_box(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    content = annotated(
+        {"keypoints": [10, 10, 2, 50, 10, 1, 7, 7, 0], "num_keypoints": 2},
+        {"keypoints": [10, 10, 2, 120, 10, 2, 100.5, 50.4, 2]},
+        {"keypoints": [0] * 9, "num_keypoints": 0},
+        {"keypoints": [120, 10, 2] * 3},
+        names=["left_ear", "right_ear", "tail"],
+    )
+    view = check_data(dataset(tmp_path, content), task="pose")
+    box = [0, 0.3, 0.4, 0.4, 0.4]
+    np.testing.assert_allclose(rows(view)[0], [*box, 0.1, 0.2, 2, 0.5, 0.2, 1, 0, 0, 0])
+    np.testing.assert_allclose(rows(view)[1], [*box, 0.1, 0.2, 2, 0, 0, 0, 1.005, 1.008, 2])
+    assert len(rows(view)) == 2
+    assert "2 of 4 annotations of train are left out (2 without a labelled key point)" in caplog.text
+    assert "4 key points of train lie outside their pictures and are taken as not labelled" in caplog.text
+    data = view_data(view)
+    assert (data["kpt_shape"], data["flip_idx"]) == ([3, 3], [1, 0, 2])
+    assert data["kpt_names"] == {0: ["left_ear", "right_ear", "tail"]}
+    before = yaml.safe_load((tmp_path / "my.yaml").read_text(encoding="utf-8"))
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump({**before, "flip_idx": [2, 1, 0]}), encoding="utf-8")
+    assert view_data(check_data(tmp_path / "my.yaml", task="pose"))["flip_idx"] == [2, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("keys", "message"),
+    [
+        (
+            {"kpt_shape": [4, 3]},
+            r"annotation 1 has key points of the shape \[3, 3\], and .*my\.yaml: kpt_shape is \[4, 3\]",
+        ),
+        ({"kpt_shape": [3, 2]}, r"kpt_shape is \[3, 2\]; .* x, y, visibility"),
+        ({"flip_idx": [0, 1]}, r"my\.yaml: flip_idx is \[0, 1\]; give for each of the 3 key points"),
+        ({"flip_idx": [0, 1, 3]}, r"my\.yaml: flip_idx is \[0, 1, 3\].*0 to 2, each once"),
+    ],
+)
+def test_key_points_that_the_data_yaml_denies(tmp_path: Path, keys: dict[str, Any], message: str) -> None:
+    file = dataset(tmp_path, annotated({"keypoints": [10, 10, 2] * 3}), **keys)
+    with pytest.raises(DataError, match=message):
+        check_data(file, task="pose")
+
+
+def test_objects_with_other_numbers_of_key_points_are_refused(tmp_path: Path) -> None:
+    other = annotated({"keypoints": [10, 10, 2] * 3}, {"keypoints": [10, 10, 2] * 4})
+    with pytest.raises(DataError, match=r"annotation 2 has .* \[4, 3\], and that of annotation 1 is \[3, 3\]"):
+        check_data(dataset(tmp_path / "numbers", other), task="pose")
+    named = annotated({"keypoints": [10, 10, 2] * 3}, names=["a", "b"])
+    with pytest.raises(DataError, match=r"annotation 1 has 9 numbers as keypoints.* its category's 2"):
+        check_data(dataset(tmp_path / "names", named), task="pose")
+
+
+@pytest.mark.skipif(not COCO128.is_dir(), reason=f"the shared COCO128 images are not at {COCO128}")
+def test_real_polygons_are_those_of_ultralytics_converter(tmp_path: Path) -> None:
+    theirs = pytest.importorskip("ultralytics.data.converter")
+    js = COCO128 / "annotations" / "instances_train2017.json"
+    theirs.convert_coco(str(js.parent), str(tmp_path / "theirs"), use_segments=True)
+    keys = {"path": str(COCO128), "train": "images/train2017", "val": "images/train2017"}
+    file = tmp_path / "coco.yaml"
+    file.write_text(yaml.safe_dump({**keys, "annotations": {"train": str(js), "val": str(js)}}), encoding="utf-8")
+    view = check_data(file, task="segment")
+    single = several = 0
+    for label in (tmp_path / "theirs/labels/train2017").glob("*.txt"):
+        expected = [np.array(line.split(), float) for line in label.read_text().splitlines()]
+        got = [np.array(row) for row in rows(view, f"train/{label.name}")]
+        assert len(got) == len(expected)
+        for mine, their in zip(got, expected, strict=True):
+            assert mine[0] == their[0]
+            if len(mine) == len(their) and np.allclose(mine, their, atol=1e-6):
+                single += 1
+            else:  # several parts, from another start
+                several += 1
+                np.testing.assert_allclose(extent(mine), extent(their), rtol=1e-4, atol=1e-5)
+    assert (single, several) == (847, 82)
+
+
+def extent(row: np.ndarray[Any, Any]) -> list[float]:
+    """Return the length of a polygon row's edges and the sides of its box, whatever its start."""
+    points = row[1:].reshape(-1, 2)
+    length = np.hypot(*(np.roll(points, -1, axis=0) - points).T).sum()
+    return [float(length), *points.min(axis=0).tolist(), *points.max(axis=0).tolist()]

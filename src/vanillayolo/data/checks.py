@@ -18,6 +18,7 @@ from .coco_json import convert_coco
 from .data_yaml import (
     SPLIT_KEYS,
     DataYaml,
+    check_keypoints,
     check_keys,
     class_names,
     find_root,
@@ -67,9 +68,9 @@ def check_data(
     if unknown := [split for split in splits if split not in SPLIT_KEYS]:
         raise DataError(f"split {shown(unknown[0])} does not exist; {closest(str(unknown[0]), SPLIT_KEYS)}")
     source = read_yaml(find_yaml(data))
-    if source.data.get("annotations") is not None:
-        source = read_yaml(convert_coco(source.file))
     check_keys(source)
+    if source.data.get("annotations") is not None:
+        source = read_yaml(convert_coco(source.file, task=task))
     names = class_names(source)
     if twins := [name for name, count in Counter(names).items() if count > 1]:
         LOGGER.warning("%s: names lists '%s' more than once; each is a class of its own", source.file, twins[0])
@@ -80,8 +81,8 @@ def check_data(
         return source.file
     root = find_root(source, list(entries), datasets_dir)
     points, numbers = source.data.get("kpt_shape") or (0, 0)  # its form is checked
-    if task == "pose" and not points:
-        raise DataError(f"{source.file}: the key 'kpt_shape' is missing; give [points, 2 or 3] for task=pose")
+    if task == "pose":
+        check_keypoints(source, points, numbers)
     rules = LabelRules(len(names), (points, numbers), task)
     for split in splits:
         _check_split(f"{source.file.name}: {split}", root, entries[split], rules, background)

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from vanillayolo.errors import DataError, closest
 from vanillayolo.values import shown
 
 from .coco_file import CocoFile
-from .data_yaml import DataYaml, class_names
+from .coco_keypoints import flip_order
+from .data_yaml import DataYaml, check_keypoints, class_names
 
 
 def coco_classes(source: DataYaml, files: Sequence[CocoFile]) -> tuple[list[str], list[dict[int, int]], list[str]]:
@@ -73,3 +75,30 @@ def _numbers_by_name(coco: CocoFile, names: Sequence[str]) -> dict[int, int]:
                 f"{coco.file}: category '{name}' is not among names in the data YAML; {closest(name, names)}"
             )
     return {number: names.index(name) for number, name in coco.categories.items() if name in names}
+
+
+def keypoint_keys(source: DataYaml, files: Sequence[CocoFile], classes: int) -> dict[str, Any]:
+    """Return ``kpt_shape``, ``kpt_names`` and ``flip_idx`` of objects with key points, as the data YAML or files say.
+
+    Raises:
+        DataError: if not all objects have as many key points, or as many as the data YAML says.
+    """
+    objects = [(coco, box, [len(box.points), 3]) for coco in files for box in coco.boxes if box.points is not None]
+    if not objects:
+        return {}
+    given = source.data.get("kpt_shape")
+    shape = given or objects[0][2]
+    if other := next((o for o in objects if o[2] != shape), None):
+        first = f"{source.file}: kpt_shape" if given else f"that of annotation {objects[0][1].number}"
+        raise DataError(
+            f"{other[0].file}: annotation {other[1].number} has key points of the shape {other[2]}, and {first} is "
+            f"{shown(shape)}; a dataset has one number of key points, each with x, y, visibility: correct one of both"
+        )
+    check_keypoints(source, *shape)
+    keys: dict[str, Any] = {"kpt_shape": shape}
+    named = {names for coco in files for names in coco.keypoints.values() if len(names) == shape[0]}
+    if len(named) == 1:  # else they are of another order in every class
+        (names,) = named
+        keys["kpt_names"] = {number: list(names) for number in range(classes)}
+        keys |= {"flip_idx": order} if (order := flip_order(names)) else {}
+    return {key: source.data.get(key, value) for key, value in keys.items()}

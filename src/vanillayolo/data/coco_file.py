@@ -1,4 +1,4 @@
-"""Reading a COCO instances JSON into plain records, with one line for every malformation."""
+"""Reading a COCO JSON into plain records, with one line for every malformation."""
 
 from __future__ import annotations
 
@@ -6,16 +6,26 @@ import json
 from collections import Counter
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, TypeGuard
+from typing import Any
+
+import numpy as np
 
 from vanillayolo.errors import DataError
 from vanillayolo.values import is_path, shown
 
+from .coco_keypoints import read_names, read_points
+from .coco_shapes import Points, Size, is_number, read_outlines
 from .data_yaml import LONGEST_NAME
+from .label_files import NEEDS_POLYGONS
 from .paths import IMAGE_SUFFIXES, is_image_name
 
-#: No picture is that large, in pixels.
-LARGEST = 1e9
+#: Why an annotation is no object of a task.
+WITHOUT = {
+    "detect": "without a box",
+    "segment": "without a mask",
+    "obb": "without corners",
+    "pose": "without a labelled key point",
+}
 
 
 @dataclass(frozen=True)
@@ -26,10 +36,23 @@ class CocoImage:
     width: float
     height: float
 
+    @property
+    def size(self) -> Size:
+        """Width and height."""
+        return self.width, self.height
+
 
 @dataclass(frozen=True)
 class CocoBox:
-    """One box in pixels of its image; ``crowd`` marks a group that is no single object."""
+    """One object: its box in pixels of its image, and what a task reads beside it.
+
+    Attributes:
+        number: id of the annotation, for messages.
+        crowd: whether it is a group, no single object.
+        parts: outlines of its mask, pixels; of one in RLE, of the size that the file states.
+        in_rle: whether that was read from RLE.
+        points: its key points ``[k, 3]``.
+    """
 
     image: int
     category: int
@@ -38,6 +61,10 @@ class CocoBox:
     width: float
     height: float
     crowd: bool
+    number: str = ""
+    parts: tuple[Points, ...] = ()
+    in_rle: bool = False
+    points: Points | None = None
 
     @property
     def right(self) -> float:
@@ -52,7 +79,7 @@ class CocoBox:
 
 @dataclass(frozen=True)
 class CocoFile:
-    """A COCO instances file.
+    """A COCO file.
 
     Attributes:
         file: where it is.
@@ -60,7 +87,8 @@ class CocoFile:
         categories: names by id.
         boxes: in file order.
         parents: names of the categories' supercategories by id, where they have one.
-        left_out: annotations that are no boxes, counted by reason.
+        keypoints: names of the key points of the categories that have some, by id.
+        left_out: annotations that are no objects of the task, counted by reason.
     """
 
     file: Path
@@ -68,11 +96,16 @@ class CocoFile:
     categories: dict[int, str]
     boxes: list[CocoBox]
     parents: dict[int, str] = field(default_factory=dict)
+    keypoints: dict[int, tuple[str, ...]] = field(default_factory=dict)
     left_out: Counter[str] = field(default_factory=Counter)
 
 
-def read_coco(file: Path) -> CocoFile:
-    """Read a COCO instances JSON file.
+def read_coco(file: Path, task: str = "detect") -> CocoFile:
+    """Read a COCO JSON file: instances, or for ``pose`` key points.
+
+    Args:
+        file: where it is.
+        task: what is read beside the boxes: masks for ``segment`` and ``obb``, key points for ``pose``.
 
     Raises:
         DataError: If it is no JSON or not of that form, naming the first entry at fault.
@@ -104,13 +137,32 @@ def read_coco(file: Path) -> CocoFile:
     read.parents.update(
         {n: e["supercategory"] for n, e in categories.items() if isinstance(e.get("supercategory"), str)}
     )
+    if task == "pose":
+        owners = {number: f"{file}: category {number}" for number in categories}
+        read.keypoints.update({n: read_names(owners[n], e.get("keypoints")) for n, e in categories.items()})
     for entry in content["annotations"]:
-        box = _box(read, entry)
-        read.boxes.extend([box] if box else [])
-        read.left_out.update([] if box else ["without a box"])
-    if read.boxes and all(max(box.right, box.bottom) <= 1 for box in read.boxes):
-        raise DataError(f"{file}: every bbox lies within one pixel, as shares of the picture do; write them in pixels")
+        found = _object(read, entry, task)
+        if isinstance(found, CocoBox):
+            read.boxes.append(found)
+        else:
+            read.left_out[found] += 1
+    _check_pixels(read)
     return _joined(read)
+
+
+def _check_pixels(read: CocoFile) -> None:
+    """Raise DataError where all coordinates are shares of the picture."""
+    objects = [box for box in read.boxes if not box.crowd]
+    ends = {
+        "bbox": [max(box.right, box.bottom) for box in read.boxes],
+        "segmentation": [part.max() for box in objects for part in box.parts],
+        "keypoints": [box.points[:, :2].max() for box in objects if box.points is not None],
+    }
+    for key, edges in ends.items():
+        if edges and max(edges) <= 1:
+            raise DataError(
+                f"{read.file}: every {key} lies within one pixel, as shares of the picture do; write them in pixels"
+            )
 
 
 def _joined(read: CocoFile) -> CocoFile:
@@ -135,7 +187,7 @@ def _image(file: Path, number: int, entry: dict[str, Any]) -> CocoImage:
             f"{file}: image {number} has the file_name {shown(name)}; give a path that ends in one of "
             f"{', '.join(IMAGE_SUFFIXES)}"
         )
-    if not (_is_number(width) and _is_number(height) and width > 0 and height > 0):
+    if not (is_number(width) and is_number(height) and width > 0 and height > 0):
         raise DataError(
             f"{file}: image {number} has the size {shown(width)} x {shown(height)}; width and height in pixels are "
             "needed: correct or make the file anew"
@@ -143,44 +195,45 @@ def _image(file: Path, number: int, entry: dict[str, Any]) -> CocoImage:
     return CocoImage(name, float(width), float(height))
 
 
-def _box(coco: CocoFile, entry: object) -> CocoBox | None:
-    """Return the box of an annotation, that around its polygons where it states none, or None where it has neither."""
+def _object(coco: CocoFile, entry: object, task: str) -> CocoBox | str:
+    """Return what an annotation says of an object, or what it lacks that the task needs."""
     if not isinstance(entry, dict):
         raise DataError(f"{coco.file}: the annotation {shown(entry)} is no object with image_id, category_id and bbox")
-    number, image, category, bbox = (entry.get(key) for key in ("id", "image_id", "category_id", "bbox"))
+    number, image, category, crowd = (entry.get(key) for key in ("id", "image_id", "category_id", "iscrowd"))
+    owner = f"{coco.file}: annotation {shown(number)}"
     if not isinstance(image, int) or image not in coco.images:
         raise DataError(
-            f"{coco.file}: annotation {number} is of image {shown(image)}, which is not among the images; "
+            f"{owner} is of image {shown(image)}, which is not among the images; "
             "image_id must be one of their ids, a whole number"
         )
     if not isinstance(category, int) or category not in coco.categories:
         raise DataError(
-            f"{coco.file}: annotation {number} is of category {shown(category)}, which is not among the categories; "
+            f"{owner} is of category {shown(category)}, which is not among the categories; "
             "category_id must be one of their ids, a whole number"
         )
-    if bbox is None or bbox == []:
-        bbox = _around(entry.get("segmentation"))
-        if bbox is None:
-            return None
-    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(_is_number, bbox)):
-        raise DataError(
-            f"{coco.file}: annotation {number} has the bbox {shown(bbox)}; left, top, width, height in pixels"
-        )
+    if crowd not in (None, 0, 1):
+        raise DataError(f"{owner} has iscrowd {shown(crowd)}; give 1 for a group that is no single object, else 0")
+    bbox, given = entry.get("bbox"), entry.get("segmentation")
+    parts: tuple[Points, ...] = ()
+    if (task in NEEDS_POLYGONS or bbox in (None, [])) and not crowd:
+        parts = read_outlines(owner, given, coco.images[image].size)
+    in_rle = bool(parts) and isinstance(given, dict)
+    pose = task == "pose" and not crowd
+    points = read_points(owner, entry.get("keypoints"), coco.keypoints[category]) if pose else None
+    if (pose and points is None) or (task in NEEDS_POLYGONS and not crowd and not parts):
+        return WITHOUT[task]
+    if bbox in (None, []):
+        if not parts:
+            return WITHOUT["detect"]
+        bbox = _around(parts, 0.5 if in_rle else 0.0)
+    if not isinstance(bbox, list) or len(bbox) != 4 or not all(map(is_number, bbox)):
+        raise DataError(f"{owner} has the bbox {shown(bbox)}; left, top, width, height in pixels")
     left, top, width, height = map(float, bbox)
-    return CocoBox(image, category, left, top, width, height, bool(entry.get("iscrowd")))
+    return CocoBox(image, category, left, top, width, height, bool(crowd), shown(number), parts, in_rle, points)
 
 
-def _around(polygons: object) -> list[float] | None:
-    """Return the box around polygons, ``[[x, y, x, y, ...], ...]``; None for a mask in RLE or nothing."""
-    if not isinstance(polygons, list) or not polygons or not all(isinstance(p, list) and len(p) > 5 for p in polygons):
-        return None
-    numbers = [value for polygon in polygons for value in polygon[: len(polygon) // 2 * 2]]
-    if not all(map(_is_number, numbers)):
-        return None
-    xs, ys = ([v for polygon in polygons for v in polygon[axis : len(polygon) // 2 * 2 : 2]] for axis in (0, 1))
-    return [min(xs), min(ys), max(xs) - min(xs), max(ys) - min(ys)]
-
-
-def _is_number(value: object) -> TypeGuard[float]:
-    # also false for nan, and for integers that no float holds
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < LARGEST
+def _around(parts: tuple[Points, ...], margin: float) -> list[float]:
+    """Return the bbox around outlines; ``margin`` leads from the middle of a pixel to its edge."""
+    points = np.concatenate(parts)
+    corner = points.min(axis=0) - margin
+    return [*corner.tolist(), *(points.max(axis=0) + margin - corner).tolist()]

@@ -1,7 +1,6 @@
 """COCO JSON as input: a view of the user's images with the label files that Ultralytics reads.
 
-The view holds links to the images and label files of its own; nothing is written beside the user's files. Boxes only:
-segmentations and keypoints are ignored.
+The view holds links to the images and label files of its own, for one task; nothing is written beside the user's files.
 """
 
 from __future__ import annotations
@@ -22,18 +21,28 @@ from vanillayolo.errors import DataError, closest
 from vanillayolo.valid_json import read_json
 from vanillayolo.values import shown
 
-from .coco_classes import coco_classes
-from .coco_file import CocoFile, read_coco
-from .coco_pictures import Size, box_frames, find_pictures
+from .coco_classes import coco_classes, keypoint_keys
+from .coco_file import WITHOUT, CocoFile, read_coco
+from .coco_pictures import box_frames, find_pictures
+from .coco_rows import is_labelled, label_numbers
+from .coco_shapes import Size
 from .data_yaml import SPLIT_KEYS, DataYaml, find_root, locate, path_of, read_yaml, split_entries
 from .paths import cache_dir, label_path, staged_folder
 
 LOGGER = logging.getLogger(__name__)
-VIEW_VERSION = 2  # raise it when the layout or the labels change, so that older views are written again
+VIEW_VERSION = 3  # raise it when the layout or the labels change, so that older views are written again
+#: What to do where no object is left to train on: of a group, or of what a task needs.
+HINTS = {
+    "crowd": "a crowd is a group that is no single object: write iscrowd 0 where a box is around one object",
+    "detect": "task=detect needs a bbox",
+    "segment": "task=segment needs polygons or a mask in RLE as segmentation; of boxes alone, train task=detect",
+    "obb": "task=obb needs the four corners of each turned box as a polygon in segmentation: a bbox is not turned",
+    "pose": "task=pose needs keypoints, x, y and visibility (1 or 2 where it is labelled) of each",
+}
 CONTENTS = ("images", "labels", "data.yaml", "conversion.json")
 
 
-def convert_coco(yaml_path: Path, out: Path | None = None) -> Path:
+def convert_coco(yaml_path: Path, out: Path | None = None, task: str = "detect") -> Path:
     """Turn a dataset with COCO JSON annotations into one that Ultralytics trains on.
 
     The data YAML has the usual keys ``path``, ``train``, ``val`` (folders of images) and ``annotations``, a mapping
@@ -49,6 +58,8 @@ def convert_coco(yaml_path: Path, out: Path | None = None) -> Path:
         yaml_path: The user's data YAML.
         out: Folder to write; by default one in the cache whose name depends on the YAML and on the size and time of the
             JSON files, so that it is found again until one of them changes.
+        task: What the labels are for: ``detect`` (boxes), ``segment`` and ``obb`` (outlines of the masks) or ``pose``
+            (boxes and key points, with ``kpt_shape``, ``flip_idx`` and ``kpt_names``).
 
     Returns:
         The absolute path of ``data.yaml`` in the view.
@@ -62,11 +73,11 @@ def convert_coco(yaml_path: Path, out: Path | None = None) -> Path:
     root = find_root(source, list(annotations))
     folders = {split: _image_folder(source, root, split) for split in annotations}
     files = {split: _annotation_file(source, root, split, entry) for split, entry in annotations.items()}
-    digest = _fingerprint(source, root, folders, files)
+    digest = _fingerprint(source, root, folders, files, task)
     final = out.expanduser().absolute() if out else cache_dir() / "coco" / f"{source.file.stem}-{digest}"
     report = _stored_report(final, digest)
     if report is None:
-        report = {"digest": digest, **_write_view(source, root, folders, files, final, digest)}
+        report = _write_view(source, root, folders, files, final, {"digest": digest, "task": task})
         LOGGER.info("converted %s to %s", source.file, final)
     for line in report["said"]:
         LOGGER.warning(line)
@@ -74,12 +85,19 @@ def convert_coco(yaml_path: Path, out: Path | None = None) -> Path:
 
 
 def _write_view(
-    source: DataYaml, root: Path, folders: dict[str, Path], files: dict[str, Path], final: Path, digest: str
+    source: DataYaml,
+    root: Path,
+    folders: dict[str, Path],
+    files: dict[str, Path],
+    final: Path,
+    made_by: dict[str, str],
 ) -> dict[str, Any]:
-    """Write the view and return what its ``conversion.json`` says."""
-    loaded = {file: read_coco(file) for file in dict.fromkeys(files.values())}
+    """Write the view and return what its ``conversion.json`` says, with ``made_by`` (digest and task)."""
+    task = made_by["task"]
+    loaded = {file: read_coco(file, task) for file in dict.fromkeys(files.values())}
     names, numbers, said = coco_classes(source, list(loaded.values()))
     classes = dict(zip(loaded, numbers, strict=True))
+    keys = keypoint_keys(source, list(loaded.values()), len(names))
     dropped: Counter[str] = Counter()
     missing = 0
     with staged_folder(final, CONTENTS) as stage:
@@ -87,36 +105,42 @@ def _write_view(
             coco = loaded[file]
             pictures = find_pictures(coco, folders[split])
             frames, note = box_frames(coco, pictures)
-            left_out = coco.left_out + _write_split(stage, split, coco, pictures, frames, classes[file])
+            left_out = coco.left_out + _write_split(stage, split, coco, pictures, frames, classes[file], task)
             absent = len(coco.images) - len(pictures)
-            said += [note, *_left_out_lines(split, coco, left_out, absent)]
+            said += [note, *_left_out_lines(split, coco, left_out, absent, task), _outside_line(split, coco, frames)]
             dropped, missing = dropped + left_out, missing + absent
-        _write_yaml(stage, final, source, root, names, list(files))
-        report = {"digest": digest, "dropped": dropped, "missing": missing, "said": [s for s in said if s]}
+        _write_yaml(stage, final, source, root, names, list(files), keys)
+        report = {**made_by, "dropped": dropped, "missing": missing, "said": [s for s in said if s]}
         report["annotations"] = {s: str(f) for s, f in files.items()}
         (stage / "conversion.json").write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     return report
 
 
-def _left_out_lines(split: str, coco: CocoFile, left_out: Counter[str], absent: int) -> list[str]:
-    """Return what to say of the boxes and images of a split that are left out.
+def _left_out_lines(split: str, coco: CocoFile, left_out: Counter[str], absent: int, task: str) -> list[str]:
+    """Return what to say of the annotations and images of a split that are left out.
 
     Raises:
-        DataError: if no box is left to train on.
+        DataError: if no object is left to train on.
     """
     total = len(coco.boxes) + coco.left_out.total()
     lines = []
     if left_out:
         reasons = ", ".join(f"{count} {reason}" for reason, count in left_out.items())
-        lines = [f"{coco.file}: {left_out.total()} of {total} boxes of {split} are left out ({reasons})"]
+        lines = [f"{coco.file}: {left_out.total()} of {total} annotations of {split} are left out ({reasons})"]
         if split == "train" and left_out.total() == total:
-            raise DataError(
-                f"{lines[0]}, so that it would train on background alone; a crowd is a group that is no single object: "
-                "write iscrowd 0 where a box is around one object"
-            )
+            hint = HINTS[task if left_out[WITHOUT[task]] else "crowd"]
+            raise DataError(f"{lines[0]}, so that it would train on background alone; {hint}")
     if absent:
         lines.append(f"{coco.file}: {absent} of {len(coco.images)} images of {split} do not exist and are left out")
     return lines
+
+
+def _outside_line(split: str, coco: CocoFile, frames: dict[int, Size]) -> str:
+    """Return what to say of the key points outside their pictures; nothing where there are none."""
+    labelled = [(box.points, frames[box.image]) for box in coco.boxes if box.points is not None]
+    count = sum(int((points[:, 2] > 0).sum() - is_labelled(points, frame).sum()) for points, frame in labelled)
+    text = f"{coco.file}: {count} key points of {split} lie outside their pictures and are taken as not labelled"
+    return text if count else ""
 
 
 def _annotation_entries(source: DataYaml) -> dict[str, str]:
@@ -156,14 +180,14 @@ def _annotation_file(source: DataYaml, root: Path, split: str, entry: str) -> Pa
     raise DataError(f"{source.file}: the annotations of {split}, {file}, do not exist; {hint}")
 
 
-def _fingerprint(source: DataYaml, root: Path, folders: dict[str, Path], files: dict[str, Path]) -> str:
-    """Return a short hash that changes with the YAML, the JSON files, or which files the image folders hold."""
+def _fingerprint(source: DataYaml, root: Path, folders: dict[str, Path], files: dict[str, Path], task: str) -> str:
+    """Return a short hash that changes with the task, the YAML, the JSON files or which files the folders hold."""
     stats = {split: (file.stat(), folders[split].stat()) for split, file in files.items()}
     facts = [
         [split, str(files[split]), js.st_size, js.st_mtime_ns, str(folders[split]), folder.st_mtime_ns]
         for split, (js, folder) in stats.items()
     ]
-    text = json.dumps([VIEW_VERSION, str(source.file), str(root), facts]).encode() + source.file.read_bytes()
+    text = json.dumps([VIEW_VERSION, task, str(source.file), str(root), facts]).encode() + source.file.read_bytes()
     return hashlib.sha256(text).hexdigest()[:12]
 
 
@@ -208,23 +232,20 @@ def _write_split(
     pictures: dict[int, Path],
     frames: dict[int, Size],
     classes: dict[int, int],
+    task: str,
 ) -> Counter[str]:
-    """Link the images of a split and write their labels; return how many boxes were left out and why."""
+    """Link the images of a split and write their labels; return how many objects were left out and why."""
     dropped: Counter[str] = Counter()
     rows: dict[int, list[str]] = {number: [] for number in coco.images}
     for box in coco.boxes:
         if box.image not in pictures or box.crowd:
             dropped["crowd" if box.crowd else "of missing images"] += 1
             continue
-        wide, high = frames[box.image]
-        left, right = (min(max(edge, 0.0), wide) for edge in (box.left, box.right))
-        top, bottom = (min(max(edge, 0.0), high) for edge in (box.top, box.bottom))
-        if right <= left or bottom <= top:
-            dropped["no area"] += 1
+        numbers, reason = label_numbers(box, frames[box.image], coco.images[box.image].size, task)
+        if reason:
+            dropped[reason] += 1
             continue
-        place = ((left + right) / 2 / wide, (top + bottom) / 2 / high)
-        extent = ((right - left) / wide, (bottom - top) / high)
-        rows[box.image].append(" ".join([str(classes[box.category]), *(f"{v:.8f}" for v in (*place, *extent))]))
+        rows[box.image].append(" ".join([str(classes[box.category]), *(f"{number:.8f}" for number in numbers)]))
     for number, name in _view_names(coco).items():
         if number not in pictures:
             continue
@@ -253,7 +274,13 @@ def _link(target: Path, link: Path) -> None:
 
 
 def _write_yaml(
-    stage: Path, final: Path, source: DataYaml, root: Path, names: Sequence[str], converted: Sequence[str]
+    stage: Path,
+    final: Path,
+    source: DataYaml,
+    root: Path,
+    names: Sequence[str],
+    converted: Sequence[str],
+    keys: dict[str, Any],
 ) -> None:
     ours = {"path", "annotations", "names", "nc", "download", *SPLIT_KEYS}
     data: dict[str, Any] = {"path": str(final), **{split: f"images/{split}" for split in converted}}
@@ -262,4 +289,5 @@ def _write_yaml(
             data[split] = [str(locate(root, entry)) for entry in split_entries(source, split)]
     data["names"] = dict(enumerate(names))
     data.update({key: value for key, value in source.data.items() if key not in ours})
+    data.update(keys)
     (stage / "data.yaml").write_text(yaml.safe_dump(data, sort_keys=False, allow_unicode=True), encoding="utf-8")

@@ -15,9 +15,8 @@ from vanillayolo.errors import DataError
 from vanillayolo.values import shown
 
 from .coco_file import CocoBox, CocoFile
+from .coco_shapes import Size
 from .label_files import WORKERS
-
-Size = tuple[float, float]
 
 #: EXIF orientations that swap width and height.
 TURNED = {5, 6, 7, 8}
@@ -80,7 +79,7 @@ def box_frames(coco: CocoFile, pictures: dict[int, Path]) -> tuple[dict[int, Siz
         DataError: if the boxes are not measured in the pictures' pixels and a picture has another shape than the file
             says: it was cut or padded.
     """
-    frames: dict[int, Size] = {number: (image.width, image.height) for number, image in coco.images.items()}
+    frames: dict[int, Size] = {number: image.size for number, image in coco.images.items()}
     boxes = [box for box in coco.boxes if box.image in pictures and not box.crowd]
     labelled = list(dict.fromkeys(box.image for box in boxes))
     with ThreadPoolExecutor(WORKERS) as pool:

@@ -120,6 +120,24 @@ def check_keys(source: DataYaml) -> None:
         raise DataError(f"{source.file}: download is {shown(data['download'])}; give a URL as text, or leave it out")
 
 
+def check_keypoints(source: DataYaml, points: int, numbers: int) -> None:
+    """Check what Ultralytics reads of key points, for a dataset of so many points with so many numbers each.
+
+    Raises:
+        DataError: for a key that no training would get along with.
+    """
+    file, data = source.file, source.data
+    if not points or numbers not in (2, 3):
+        given = f"is {shown(data['kpt_shape'])}" if data.get("kpt_shape") else "is missing"
+        raise DataError(f"{file}: the key 'kpt_shape' {given}; give [points, 2 or 3] for task=pose")
+    flip = data.get("flip_idx") or []
+    if flip and (not all(type(n) is int for n in flip) or sorted(flip) != list(range(points))):
+        raise DataError(
+            f"{file}: flip_idx is {shown(flip)}; give for each of the {points} key points the one that it becomes in a "
+            f"mirror image (0 to {points - 1}, each once), or leave it out"
+        )
+
+
 def class_names(source: DataYaml) -> list[str]:
     """Return the class names in the order of their numbers.
 
