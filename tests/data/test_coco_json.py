@@ -16,6 +16,7 @@ from PIL import Image
 from vanillayolo.data import check_data, coco_json, convert_coco
 from vanillayolo.data.coco_file import CocoFile, CocoImage
 from vanillayolo.data.coco_pictures import picture_size
+from vanillayolo.data.scenes import SceneSettings, write_scenes
 from vanillayolo.errors import DataError
 
 SHARED = Path(os.environ.get("VANILLAYOLO_SHARED") or Path(__file__).parents[2].parent / "shared")
@@ -507,6 +508,19 @@ def test_objects_with_other_numbers_of_key_points_are_refused(tmp_path: Path) ->
     named = annotated({"keypoints": [10, 10, 2] * 3}, names=["a", "b"])
     with pytest.raises(DataError, match=r"annotation 1 has 9 numbers as keypoints.* its category's 2"):
         check_data(dataset(tmp_path / "names", named), task="pose")
+
+
+@pytest.mark.parametrize("task", ["segment", "pose", "obb"])
+def test_scenes_in_coco_json_are_those_in_label_files(tmp_path: Path, task: str) -> None:
+    settings = SceneSettings(pictures=10, size=64, task=task, classes=2, objects=4)
+    plain, annotated = (write_scenes(tmp_path / form, settings, form) for form in ("yolo", "coco"))
+    view = check_data(annotated, task=task)
+    for label in (plain.parent / "labels/train").glob("*.txt"):
+        expected = [[float(word) for word in line.split()] for line in label.read_text().splitlines()]
+        for got, row in zip(rows(view, f"train/{label.name}"), expected, strict=True):
+            np.testing.assert_allclose(got, row, atol=1e-4)  # the JSON has hundredths of a pixel
+    before, after = (view_data(file) for file in (check_data(plain, task=task), view))
+    assert [after.get(key) for key in ("names", "flip_idx")] == [before.get(key) for key in ("names", "flip_idx")]
 
 
 @pytest.mark.skipif(not COCO128.is_dir(), reason=f"the shared COCO128 images are not at {COCO128}")

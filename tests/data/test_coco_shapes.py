@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 from typing import Any
 
@@ -7,6 +8,8 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from vanillayolo.data.coco_shapes import Points, clipped, joined, read_outlines
 from vanillayolo.errors import DataError
@@ -113,6 +116,7 @@ def test_polygon_outside_leaves_nothing() -> None:
         ({"counts": HOLED["counts"]}, "of the size None"),
         ({"size": [7, 9]}, "the counts None"),
         ({"size": [7, 9], "counts": [3, 60.0]}, r"the counts \[3, 60.0\]"),
+        ({"size": [7, 9], "counts": [3, 10**400]}, "the counts"),
         ({"size": [7, 9], "counts": [64, -1]}, r"the counts \[64, -1\]"),
         ({"size": [7, 9], "counts": [3, 61]}, "which cover 64 pixels; .* 63 in all"),
         ({"size": [7, 9], "counts": "01>4D00MO0130000"}, "which cover"),
@@ -127,6 +131,21 @@ def test_malformed_outline_is_told_in_one_line(segmentation: object, message: st
     assert str(caught.value).startswith("my.json: annotation 5 ")
     assert len(str(caught.value)) < 400
     assert "\n" not in str(caught.value)
+
+
+VALUES = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text("01>4DMO5Lo", max_size=20),
+    lambda inner: st.lists(inner, max_size=8) | st.dictionaries(st.sampled_from(["size", "counts"]), inner),
+    max_leaves=20,
+)
+
+
+@settings(max_examples=50, deadline=None)
+@given(VALUES | st.builds(lambda counts: {"size": [7, 9], "counts": counts}, VALUES))
+def test_any_outline_gets_a_verdict(segmentation: object) -> None:
+    with suppress(DataError):
+        parts = read_outlines("my.json: annotation 5", segmentation, (9, 7))
+        assert all(part.ndim == 2 and len(part) > 2 and np.isfinite(part).all() for part in parts)
 
 
 @pytest.mark.parametrize("segmentation", [None, [], [[]], {}, {"size": [7, 9], "counts": [63]}])

@@ -72,15 +72,15 @@ def _decoded(owner: str, rle: dict[str, Any], size: Size) -> npt.NDArray[np.uint
             "(height, width): correct the image's, or make the mask anew"
         )
     counts = rle.get("counts")
-    runs = _runs(counts) if isinstance(counts, str) else counts
-    whole = isinstance(runs, list) and all(type(run) is int and run >= 0 for run in runs)
-    if not isinstance(runs, list) or not whole or sum(runs) != high * wide:
-        sums = f", which cover {shown(sum(runs))} pixels" if isinstance(runs, list) and whole else ""
+    runs: Any = _runs(counts) if isinstance(counts, str) else counts
+    whole = isinstance(runs, list) and all(type(run) is int and 0 <= run <= high * wide for run in runs)
+    if not whole or sum(runs or ()) != high * wide:
+        sums = f", which cover {sum(runs or ())} pixels" if whole else ""
         raise DataError(
             f"{owner} has a mask in RLE with the counts {shown(counts)}{sums}; pixels of background and object in "
             f"turn, {high * wide} in all, are needed, as a list or as pycocotools' text: make it anew"
         )
-    flat = np.repeat(np.arange(len(runs), dtype=np.int64).astype(np.uint8) & 1, runs)
+    flat = np.repeat(np.arange(len(runs)).astype(np.uint8) & 1, runs)
     return np.ascontiguousarray(flat.reshape(wide, high).T)  # down the columns
 
 
