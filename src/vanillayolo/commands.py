@@ -21,9 +21,13 @@ def train(model: str = "yolo11n-vanillanet", task: str | None = None, **settings
     """Train: data=FILE.yaml epochs=100 imgsz=640 decay=0.33 lean=auto|off|max, and Ultralytics' keys."""
     from vanillayolo.interface import VanillaYOLO
     from vanillayolo.yolo.architecture import name_for_task
-    from vanillayolo.yolo.checks import resumable
+    from vanillayolo.yolo.checks import gone_on, resumable
 
     model = name_for_task(model, task)
+    if settings.get("resume") == "auto":
+        model, settings = gone_on(model, task, settings, VanillaYOLO)
+        if not settings:
+            return
     if settings.get("resume") is True and (model.endswith(".pt") or Path(model).is_dir()):
         model = str(resumable(Path(model), VanillaYOLO)[0])
     VanillaYOLO(model, task=task).train(**settings)

@@ -52,6 +52,12 @@ class WriteError(VanillaYOLOError):
     exit_code = 1
 
 
+class LostProcessError(VanillaYOLOError):
+    """A training of several processes, one of which is gone."""
+
+    exit_code = 1
+
+
 #: How many names a message lists.
 LISTED = 40
 

@@ -38,6 +38,7 @@ from vanillayolo.yolo.interface import VanillaModel
 from vanillayolo.yolo.memory import activation_bytes
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.own_weights import packaged_weights
+from vanillayolo.yolo.process import check_ranks
 from vanillayolo.yolo.sections import TRAIN_KEYS
 from vanillayolo.yolo.updates import UPDATES
 
@@ -163,6 +164,13 @@ def check_models(models: Sequence[str], settings: dict[str, Any], data: str | No
             raise UsageError(f"models {other} and {model} would share a folder; rename one of them.")
 
 
+def processes(settings: dict[str, Any]) -> dict[str, int]:
+    """Return how many processes train with these settings, if several: earlier versions did not join pairs there."""
+    device = settings.get("device")
+    count = len(device if isinstance(device, (list, tuple)) else str(device).split(","))
+    return {"processes": count} if count > 1 else {}
+
+
 @checked
 def compare(
     models: str | Sequence[str],
@@ -195,6 +203,7 @@ def compare(
     Raises:
         VanillaYOLOError: for what does not exist, or a folder of another protocol; nothing is written then.
     """
+    check_ranks("compare")
     names, wanted = [str(m) for m in as_list(models, "models")], as_list(seeds, "seeds")
     timed = [] if backends is None else [str(b) for b in as_list(backends, "backends")]
     check_own("compare", settings, RESERVED)
@@ -207,7 +216,7 @@ def compare(
     check_models(names, {**shared, "project": str(root)}, checked)
     runs = {(m, s): root / folder_name(m) / f"seed{s}" for s in wanted for m in names}
     finished_runs(root, NEEDS)
-    keep_settings(root / "protocol.json", {"data": Path(data).name, **SCHEDULE, **shared})
+    keep_settings(root / "protocol.json", {"data": Path(data).name, **SCHEDULE, **processes(shared), **shared})
     run_all(runs, checked, shared, "test" in splits)
     if timed:
         every = {record["model"]: run for run, record in reversed(finished_runs(root).items())}  # earlier calls' too

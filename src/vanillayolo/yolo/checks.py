@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from torch import nn
-from ultralytics.utils import YAML
+from ultralytics.utils import RANK, YAML
 from ultralytics.utils.torch_utils import select_device
 
 from vanillayolo.errors import CheckpointError, DataError, UsageError
@@ -35,6 +35,7 @@ from .checkpoints import (
     check_state,
     check_training_form,
     check_weights,
+    is_undamaged,
     newest_checkpoint,
 )
 from .datasets import task_data
@@ -53,6 +54,8 @@ from .tasks import TASKS
 
 #: Endings of files that ``pretrained`` may name.
 STARTS = {".pt", ".safetensors"}
+#: Settings that a run may go on with otherwise than it began, on other machines.
+OF_MACHINES = {"data", "device", "batch", "workers", "cache"}
 #: Our keys of ``train``, by task.
 TASK_KEYS = {**dict.fromkeys(TASKS, TRAIN_KEYS), "classify": (*CLASSIFY_KEYS, "preset")}
 
@@ -197,6 +200,29 @@ def resumable(given: Path, opened: Callable[[Path], Any]) -> tuple[Path, dict[st
         opened: opens a checkpoint.
     """
     return newest_checkpoint(given, lambda path: opened(path).ckpt or {})
+
+
+def gone_on(
+    model: str, task: str | None, settings: dict[str, Any], opened: Callable[[str | Path], Any]
+) -> tuple[str, dict[str, Any]]:
+    """Return model and settings that ``resume=auto`` stands for: those of the run of this name, or of its beginning.
+
+    So a launcher may start a command again and again, on what machines are left. No settings: the run has ended.
+    """
+    if not settings.get("name"):
+        raise UsageError("resume=auto: give name=, by which the run is found again.")
+    anew = {**settings, "exist_ok": True, "resume": False}
+    check_verb("train", anew, TASK_KEYS["classify"])  # the most that there are
+    folder = check_run_folder("train", task or str(opened(model).task), anew)
+    if not any(is_undamaged(path) for path in folder.glob("weights/*.pt")):
+        return model, anew
+    last, ckpt = resumable(folder, opened)
+    if can_resume(ckpt):
+        return str(last), {**{key: settings[key] for key in OF_MACHINES & settings.keys()}, "resume": True}
+    if RANK in {-1, 0}:
+        finish_run(last, ckpt)
+        print(f"{folder}: its training has ended")
+    return model, {}
 
 
 def resumed(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:

@@ -27,15 +27,15 @@ from .last_batch import LastBatchMixin
 from .lean_training import LeanTraining
 from .merging import student
 from .pretrained import find_weights, fit_yaml, load_pretrained
-from .saving import SavingMixin
 from .sections import COMMON, check_form, check_own, keys_of, section
+from .several import SeveralMixin, from_first
 from .threads import use_free_cores
 
 #: Share of a ``time=`` run after which the slope is 1 whatever ``decay`` says, so that what it ends with can be merged.
 LONGEST_TIMED_RAMP = 0.9
 
 
-class DeepTrainingMixin(LastBatchMixin, SavingMixin):
+class DeepTrainingMixin(LastBatchMixin, SeveralMixin):
     """What makes a trainer of Ultralytics train deep, whatever the task; it stands before that trainer's class.
 
     Args:
@@ -187,8 +187,9 @@ class DeepTrainingMixin(LastBatchMixin, SavingMixin):
         elapsed = time.time() - self.train_time_start
         ramp = min(schedule.decay, LONGEST_TIMED_RAMP) * self.args.time * 3600
         slope = schedule.slope(elapsed, ramp)
-        # The clock starts anew when a run is resumed; a slope never goes back.
-        return max(slope, self._last_slope if self._last_slope is not None else self._resumed_slope())
+        # The clock starts anew when a run is resumed; a slope never goes back. Every process has a clock of its own.
+        least = self._last_slope if self._last_slope is not None else self._resumed_slope()
+        return float(from_first(max(slope, least)))
 
     def _resumed_slope(self) -> float:
         return (get_negative_slope(self.ema.ema) or 0.0) if self.start_epoch > 0 else 0.0
@@ -217,26 +218,33 @@ class DeepTrainingMixin(LastBatchMixin, SavingMixin):
     def join(self) -> None:
         """At slope 1 train each pair as the one convolution that it is from this epoch on, unless join=false.
 
-        Not in several processes or compiled: both hold on to the parameters that the network had.
+        Not compiled: that holds on to the parameters that the network had.
         """
         network = student(self.model)
         wanted = LeanTraining.from_dict(network.yaml.get("lean_training")).join
         if not wanted or get_negative_slope(network) != 1 or is_joined(network):
             return
-        if self.world_size > 1 or self.args.compile:
+        if self.args.compile:
             if RANK in {-1, 0} and self.epoch == self.start_epoch:
-                LOGGER.info(f"{colorstr('join:')} not in several processes or with compile=True; the pairs stay two")
+                LOGGER.info(f"{colorstr('join:')} not with compile=True; the pairs stay two")
             return
         self._joining = join_training(network, student(self.ema.ema), self.optimizer)
-        self.ema._pairs = None  # the average's list of tensors, made anew at its next step
+        self._parameters_changed()
         count = len(self._joining.pairs)
         LOGGER.info(f"{colorstr('join:')} {count} pairs are one convolution each from epoch {self.epoch + 1} on")
+
+    def _parameters_changed(self) -> None:
+        """Tell those who hold on to the network's parameters: its average, and in several processes its wrapper."""
+        self.ema._pairs = None  # the average's list of tensors, made anew at its next step
+        self.rewrap()
 
     def _handle_nan_recovery(self, epoch: int) -> bool:
         """Recover as Ultralytics does; in the epoch of joining as pairs, since last.pt holds pairs. They join anew."""
         values = [value for value in (self.loss, self.fitness) if value is not None]
-        if self._joining is not None and epoch > 0 and not all(torch.as_tensor(v).isfinite() for v in values):
+        broken = not all(torch.as_tensor(v).isfinite() for v in values)
+        if self._joining is not None and epoch > 0 and from_first(broken):
             self._joining.undo()
+            self._parameters_changed()
         self._joining = None
         return bool(super()._handle_nan_recovery(epoch))
 

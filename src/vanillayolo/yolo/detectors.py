@@ -23,6 +23,7 @@ from .checkpoints import can_resume, is_undamaged, newest_checkpoint
 from .interface import VanillaModel
 from .model import ROWS, VanillaDetectionModel
 from .modules import VanillaBackbone
+from .process import check_ranks
 from .saving import SavingMixin
 from .sections import TRAIN_KEYS, section
 from .threads import use_free_cores
@@ -145,6 +146,7 @@ def train_detector(
         settings: Ultralytics' settings, and ours, which only networks with deep training are given.
         trainers: to train ours and Ultralytics' own detectors with, instead of the usual ones.
     """
+    check_ranks("a study")
     ours, stock = trainers or (VanillaTrainer, StockTrainer)
     best = run / "weights" / "best.pt"
     with contextlib.suppress(CheckpointError):  # no whole checkpoint of the run: it begins again

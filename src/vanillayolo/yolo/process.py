@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -45,15 +46,20 @@ def check_ranks(mode: str, device: Any = None) -> None:
     traceback, or in no results.
 
     Args:
-        mode: ``train`` or ``val``.
-        device: Ultralytics' setting; several GPUs are what the processes are for.
+        mode: ``train``, or what else each process would do on its own.
+        device: Ultralytics' setting; several GPUs are what its own processes are for.
     """
-    if RANK == LOCAL_RANK == -1 or (torch.distributed.is_available() and torch.distributed.is_initialized()):
+    if RANK == LOCAL_RANK == -1:
         return
     devices = device if isinstance(device, (list, tuple)) else str(device or "").split(",")
-    if mode != "train" or len(devices) < 2:
-        raise UsageError(
-            f"{mode}: the environment has WORLD_SIZE={WORLD_SIZE} RANK={RANK} LOCAL_RANK={LOCAL_RANK}, as for one of "
-            "several processes; unset them (env -u WORLD_SIZE vanillayolo ...), or train with device=0,1,..., a GPU "
-            "for each process."
-        )
+    met = torch.distributed.is_available() and torch.distributed.is_initialized()
+    reachable = met or len(devices) > 1 or {"MASTER_ADDR", "MASTER_PORT"} <= os.environ.keys()
+    if mode == "train" and reachable and LOCAL_RANK >= 0 <= RANK < WORLD_SIZE:
+        return
+    if mode == "val" and met:
+        return
+    raise UsageError(
+        f"{mode}: the environment has WORLD_SIZE={WORLD_SIZE} RANK={RANK} LOCAL_RANK={LOCAL_RANK}, as for one of "
+        f"several processes; unset them (env -u WORLD_SIZE vanillayolo {mode} ...), or train: with torchrun, or with "
+        "device=0,1,..., a GPU for each process."
+    )

@@ -23,7 +23,7 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 
 from vanillayolo import locks
 from vanillayolo.atomic import whole_file, whole_set, write_whole
-from vanillayolo.errors import CheckpointError, UsageError, VanillaYOLOError, WriteError
+from vanillayolo.errors import CheckpointError, LostProcessError, UsageError, VanillaYOLOError, WriteError
 from vanillayolo.places import missing_folders, remove_empty
 
 from .checkpoints import can_resume, is_undamaged, newest_checkpoint
@@ -166,7 +166,7 @@ class SavingMixin(_Trainer):
         self._folder: Path | None = None
         self._made: list[Path] = []
         try:
-            with self._disk_errors_told(), replaced(engine, YAML=WholeYAML):
+            with self._errors_told(), replaced(engine, YAML=WholeYAML):
                 super().__init__(cfg, overrides, _callbacks)
         except VanillaYOLOError:
             self.discard()
@@ -212,17 +212,17 @@ class SavingMixin(_Trainer):
     def train(self) -> None:
         """Train; where a full disk or the user stops it, say how to go on."""
         try:
-            with self._disk_errors_told(), replaced(threading, excepthook=told_in_thread):
+            with self._errors_told(), replaced(threading, excepthook=told_in_thread):
                 super().train()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self.how_to_go_on()) from None
-        except WriteError as error:
-            raise WriteError(f"{error} {self.how_to_go_on()}") from error
+        except (WriteError, LostProcessError) as error:
+            raise type(error)(f"{error} {self.how_to_go_on()}") from error
         finally:
             self._let_go()
 
     @contextmanager
-    def _disk_errors_told(self) -> Iterator[None]:
+    def _errors_told(self) -> Iterator[None]:
         """Turn the answers of a full disk, from whatever writes, into a WriteError."""
         try:
             yield

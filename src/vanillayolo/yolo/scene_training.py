@@ -18,6 +18,7 @@ import torch
 from torch.utils.data import Dataset, Sampler
 from ultralytics.data.build import InfiniteDataLoader, seed_worker
 from ultralytics.data.dataset import YOLODataset
+from ultralytics.utils import RANK
 
 from vanillayolo.data import Scenes, SceneSettings
 from vanillayolo.data.scenes.settings import MOST_PICTURES
@@ -120,7 +121,7 @@ class SceneMixin(_Trainer):
         return InfiniteDataLoader(
             dataset=dataset,
             batch_size=batch_size,
-            sampler=EpochByEpoch(len(dataset), max(rank, 0), processes),
+            sampler=EpochByEpoch(len(dataset), max(RANK, 0), processes),
             num_workers=workers,
             prefetch_factor=4 if workers else None,
             pin_memory=self.device.type == "cuda",
