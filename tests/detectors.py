@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from shutil import copytree
 from typing import Any
@@ -15,9 +15,10 @@ from torch import nn
 
 from five_shapes import make_scenes
 from vanillayolo import VanillaYOLO
-from vanillayolo.nn import randomize_batchnorm
+from vanillayolo.nn import get_negative_slope, randomize_batchnorm
 from vanillayolo.yolo import model_yaml
 from vanillayolo.yolo.architecture import dump_yaml
+from vanillayolo.yolo.memory import predict_memory
 from vanillayolo.yolo.tasks import TASKS
 
 
@@ -50,6 +51,24 @@ def quick(scenes: Path) -> dict[str, Any]:
         "warmup_epochs": 0.0,
         "exist_ok": True,
     }
+
+
+@pytest.fixture(scope="session", autouse=True)
+def predicted_once() -> Iterator[None]:
+    """Predict what a training takes once for each kind of it: a third of the time that one of these takes."""
+    known: dict[Any, Any] = {}
+
+    def predict(network: Any, *settings: Any) -> Any:
+        shapes = tuple((name, p.shape, p.requires_grad) for name, p in network.named_parameters())
+        own = (get_negative_slope(network), network.lean, network.bfloat16, torch.is_autocast_enabled("cpu"))
+        key = (type(network), shapes, own, settings)
+        if key not in known:
+            known[key] = predict_memory(network, *settings)
+        return known[key]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("vanillayolo.yolo.trainer.predict_memory", predict)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -215,7 +215,7 @@ def export(
     if asked != format:
         check_page(settings)
     opened = open_checkpoint(model, "export takes a checkpoint (.pt)")
-    check_task(opened.task, word, {**settings, "target": target, "format": format})
+    check_task(opened.task, word, {**settings, "target": target, "format": asked})
     opened.check_whole()
     checked = opened.checked_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
     inside = ("conf", "iou", "agnostic_nms") if settings.get("nms") else ()
@@ -234,4 +234,4 @@ def export(
         put(made, stage / path.name, contract, result, page)
     if result:
         result.check()
-    return Exported(path, asked, result, result and result.record_of(path))
+    return Exported(path, asked, result, result.record_of(path) if result else None)

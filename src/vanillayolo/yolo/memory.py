@@ -102,9 +102,9 @@ class _Live(TorchDispatchMode):  # type: ignore[no-untyped-call]  # torch's, as 
                 self.storages[storage._cdata] = (reference, storage.nbytes())
                 self.live += storage.nbytes()
         if self.live > self.most:  # some of them may be gone by now
-            alive = ((k, e) for k, e in self.storages.items() if not e[0].expired())  # type: ignore[no-untyped-call]
-            self.storages = dict(alive)
-            self.live = sum(size for _, size in self.storages.values())
+            is_gone = torch.UntypedStorage._expired
+            for key in [k for k, (reference, _) in self.storages.items() if is_gone(reference.cdata)]:
+                self.live -= self.storages.pop(key)[1]
             self.most = max(self.most, self.live)
         return result
 
