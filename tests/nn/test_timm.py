@@ -362,6 +362,7 @@ def test_layer_decay_falls_towards_the_stem() -> None:
     ids=["slope_0.3", "slope_1", "merged"],
 )
 @pytest.mark.filterwarnings("ignore:.*torch.jit.*:FutureWarning")  # torch announces the removal; timm still scripts
+@pytest.mark.slow
 def test_torchscript(name: str, form: Callable[[nn.Module], Any], slope: float, images: torch.Tensor) -> None:
     net = form(create(name, negative_slope=slope))
     scripted = torch.jit.script(net)
@@ -373,6 +374,7 @@ def test_torchscript(name: str, form: Callable[[nn.Module], Any], slope: float, 
 
 @small
 @pytest.mark.parametrize("form", [lambda net: net, reparameterize], ids=["training", "merged"])
+@pytest.mark.slow
 def test_torch_export(name: str, form: Callable[[nn.Module], Any], images: torch.Tensor) -> None:
     net = form(create(name, negative_slope=1.0))
     program = torch.export.export(net, (images,), strict=False)
