@@ -28,12 +28,16 @@ def test_every_combination_has_a_name() -> None:
     assert {"yolo11n-vanillanet-5-paper", "yolo11x-vanillanet-13_x1_5_ada_pool"} <= set(names)
 
 
+@pytest.mark.parametrize("name", ["yolo11n-vanillanet", "yolo11x-vanillanet-13-paper", "vanillanet-6-cls"])
+def test_a_name_may_end_as_a_file(name: str) -> None:
+    assert is_model_name(f"{name}.yaml")
+    assert model_yaml(f"{name}.yaml") == model_yaml(f"{name}.yml") == resolve(name) == model_yaml(name)
+
+
 def test_every_name_resolves(tmp_path: Path) -> None:
     for name in model_names():
         cfg = model_yaml(name)
         assert is_model_name(name)
-        assert is_model_name(f"{name}.yaml")
-        assert model_yaml(f"{name}.yaml") == model_yaml(f"{name}.yml") == resolve(name) == cfg
         variant = {**VARIANTS, **DESIGNS}[cfg["family"]["variant"]]
         arguments = cfg["backbone"][0][3][0]
         assert tuple(arguments["strides"]) == variant.strides

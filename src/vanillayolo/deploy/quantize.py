@@ -79,7 +79,7 @@ def quantize_export(
     rewrites: Sequence[str] = (),
     **settings: Any,
 ) -> Path:
-    """Write an int8 file of a trained detector, calibrated on the training split of its data.
+    """Write an int8 file of a trained detector, calibrated on the training split of its data, and return it.
 
     Args:
         checkpoint: a trained detector or its ``best.pt``, at slope 1 or collapsed.
@@ -89,9 +89,6 @@ def quantize_export(
         path: where the file goes; beside the checkpoint by default.
         rewrites: exact changes for a chip, names in :data:`vanillayolo.deploy.rewrites.REWRITES`.
         **settings: fields of :class:`QuantizeSettings`.
-
-    Returns:
-        The file or folder, which ``YOLO(file)`` opens.
 
     Raises:
         UsageError: for an unknown format or setting.

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +45,7 @@ def surest(reference: nn.Module, images: list[Tensor], least: float | None = Non
     return conf, images[max(range(len(images)), key=lambda i: int((scores[i] >= conf).sum()))]
 
 
-def suppression_of(path: Path, file: ExportedFile, x: Tensor, **given: Any) -> Suppression | None:
+def suppression_of(path: Path, file: ExportedFile, x: Tensor, *given: Any) -> Suppression | None:
     """Return how the suppression inside a file is set; None where there is none.
 
     What the file says, or its graph shows, goes before what is given. How many boxes it gives at most is the length of
@@ -56,7 +56,8 @@ def suppression_of(path: Path, file: ExportedFile, x: Tensor, **given: Any) -> S
     longest = int(file(batches([x], file.batch)[0]).shape[1])
     if file.one_to_one:
         return Suppression(conf=0.001, iou=1.0, max_det=longest)
-    known = {"max_det": longest} | {k: v for k, v in given.items() if v is not None}
+    names = [f.name for f in fields(Suppression)]
+    known = {"max_det": longest} | {k: v for k, v in zip(names, given, strict=False) if v is not None}
     shown = suppression_settings(path) if file.format == "onnx" else {}
     return Suppression(**known | shown | file.suppression)
 
@@ -113,7 +114,7 @@ def compare_at_sizes(
     network: nn.Module,
     files: list[Path],
     sizes: list[tuple[int, int]],
-    **asked: Any,
+    *asked: Any,
 ) -> tuple[Suppression | None, Tensor]:
     """Compare a detector's file with its merged network at every size, and put the records into ``result``.
 
@@ -124,7 +125,7 @@ def compare_at_sizes(
         network: the merged network.
         files: the images.
         sizes: heights and widths, pixels.
-        **asked: settings of suppression for a file that does not say its own.
+        *asked: conf, iou and agnostic_nms of suppression for a file that does not say its own.
 
     Returns:
         The suppression inside the file, and the image ``[1, channels, height, width]`` with most boxes.
@@ -138,13 +139,20 @@ def compare_at_sizes(
     pictures = [read_image(p, channels) for p in files]
     inputs = {f"{h}x{w}": [letterbox(picture, (h, w)) for picture in pictures] for h, w in sizes}
     first = next(iter(inputs.values()))
-    inside = suppression_of(path, file, first[0], **asked)
+    inside = suppression_of(path, file, first[0], *asked)
     # A file with suppression inside has no box below its own threshold: there, only PyTorch has.
     least = inside.conf + result.tolerance.score if inside and not file.one_to_one else None
     result.conf, best = surest(network, first, least)
     for size, batch in inputs.items():
         result.records[size] = compare_file(file, network, batch, result.conf, result.tolerance, inside)
     return inside, best
+
+
+def begun(path: Path, file: ExportedFile, network: nn.Module, checkpoint: Opened, where: str) -> Verification:
+    """Return what is known of a file before it is compared on images from ``where``."""
+    said = wrongly_said(file, network, checkpoint.task)
+    kind = precision(path, file.format, file.metadata)
+    return Verification(path.name, checkpoint.origin.name, file.format, kind, file.suppressed, where, said=said)
 
 
 @checked
@@ -166,24 +174,18 @@ def verify(
         model: the file or folder.
         reference: the checkpoint.
         data: data YAML: with it, mAP of both on the same squares, and its images serve.
-        source: image or folder to compare on; images of ``data``, else of the
-            training's own data, else generated scenes, by default.
+        source: image or folder to compare on; images of ``data``, the training's own data, or scenes by default.
         imgsz: side or height and width, pixels, where the file does not say or takes any.
         split: split of ``data`` for mAP.
         images: how many images to compare outputs on, at most.
-        conf: smallest score that suppression inside the file lets through, where the file does not say (Ultralytics'
-            0.25 by default).
+        conf: smallest score that suppression inside the file lets through, where the file does not say (0.25).
         iou: overlap it suppresses from, likewise (0.7).
         agnostic_nms: whether it suppresses across classes, likewise (no).
 
     Raises:
-        UsageError: when a file, size or setting does not fit.
-        CheckpointError: when the reference is no checkpoint.
-        MergeError: when a slope of the reference is below 1.
-        VerificationError: when the file's outputs have other shapes than the reference's.
+        VanillaYOLOError: for what does not exist or fit, a slope below 1, or outputs of other shapes.
     """
-    path = Path(model)
-    if not path.exists():
+    if not (path := Path(model)).exists():
         raise UsageError(f"model={str(model)!r}: no such file; give an exported file or folder.")
     checkpoint = open_checkpoint(reference, "the reference is a checkpoint (.pt)")
     if checkpoint.task == "classify":
@@ -193,16 +195,11 @@ def verify(
     file = open_file(path)
     network = checkpoint.merged(file.one_to_one)
     sizes = input_sizes(file, imgsz, path.name)
-    origin = checkpoint.origin.name
-    kind = precision(path, file.format, file.metadata)
-    said = wrongly_said(file, network, checkpoint.task)
-    result = Verification(path.name, origin, file.format, kind, file.suppressed, where, said=said)
-    inside, best = compare_at_sizes(
-        result, path, file, network, files, sizes, conf=conf, iou=iou, agnostic_nms=agnostic_nms
-    )
-    if kind == "int8" and not inside and file.batch == 1:
-        pictures = usable_images(dataset_images(checked, split), OPERATING_IMAGES, file.channels) if checked else files
-        inputs = (letterbox(read_image(p, file.channels), sizes[0]) for p in pictures)
+    result = begun(path, file, network, checkpoint, where)
+    inside, best = compare_at_sizes(result, path, file, network, files, sizes, conf, iou, agnostic_nms)
+    if result.precision == "int8" and not inside and file.batch == 1:
+        shown = usable_images(dataset_images(checked, split), OPERATING_IMAGES, file.channels) if checked else files
+        inputs = (letterbox(read_image(p, file.channels), sizes[0]) for p in shown)
         result.operating = operating_point(file, network, inputs)
     if checked:
         add_map(result, path, network, sizes[0], checked, split, inside, checkpoint.task)

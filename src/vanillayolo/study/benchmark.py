@@ -237,28 +237,17 @@ def benchmark(
         each model's cost, and the timings.
 
     Raises:
-        UsageError: for an unknown back end or model, one whose packages are missing, or one that this CPU does not run
-            as it is called.
+        UsageError: for an unknown back end or model, or one that does not run here.
     """
     check_backends(backends, TABLE)
-    for form in dict.fromkeys(TABLE[b].form for b in backends):
-        if form in FORMATS:
-            check_packages(form)
+    for form in filter(FORMATS.__contains__, dict.fromkeys(TABLE[b].form for b in backends)):
+        check_packages(form)
     imgsz = fitting_imgsz(imgsz)
     if not models or len(set(models)) < len(models):
         raise UsageError(f"models={','.join(models)!r}: give one or more models, each once.")
-    record: dict[str, Any] = {
-        "date": date.today().isoformat(),
-        "machine": {**machine(), "load": load_average()},
-        "settings": {
-            "imgsz": imgsz,
-            "batch": 1,
-            "rounds": rounds,
-            "threads": threads or available_cores(),
-            "backends": list(backends),
-        },
-        "models": {},
-    }
+    record: dict[str, Any] = {"date": date.today().isoformat(), "machine": {**machine(), "load": load_average()}}
+    record["settings"] = {"imgsz": imgsz, "batch": 1, "rounds": rounds, "threads": threads or available_cores()}
+    record["settings"]["backends"] = list(backends)
     with tempfile.TemporaryDirectory() as temporary:
         kept = Path(folder or temporary)
         subjects = [subject(name, imgsz) for name in models]
@@ -267,8 +256,8 @@ def benchmark(
         calls = {f"{n}\n{b}": TABLE[b].call(file, imgsz, threads) for (n, b), file in ready.items() if file is not None}
         timings = measure(calls, rounds)
         record["peak_gflops"] = {dtype: max(value, before[dtype]) for dtype, value in peaks().items()}
-    for item in subjects:
-        record["models"][item.name] = {"parameters": item.parameters, "gflops": item.gflops, "milliseconds": {}}
+    costs = {x.name: {"parameters": x.parameters, "gflops": x.gflops} for x in subjects}
+    record["models"] = {name: {**cost, "milliseconds": {}} for name, cost in costs.items()}
     for timing in timings:
         name, backend = timing.name.split("\n")
         record["models"][name]["milliseconds"][backend] = {**asdict(timing), "name": name}
