@@ -1,7 +1,7 @@
 """Bias correction: the mean that rounding the weights adds is taken off the bias before a quantiser rounds them.
 
 Nagel et al. 2019, arXiv 1906.04721, section 4.2, equation 16: ``E[W~ x] - E[W x] = (W~ - W) E[x]``. Maps behind a ReLU,
-and images, have a large mean, so that this is most of the first layers' noise (docs/quantization.md). The mean input is
+and images, have a large mean, so that this is most of the first layers' noise (docs/int8_results.md). The mean input is
 measured on calibration images, pixel by pixel, so that padding counts as it is.
 """
 

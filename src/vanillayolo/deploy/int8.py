@@ -29,7 +29,7 @@ from .onnx_graph import decode_nodes, depthwise_weights, matching, relu_before_p
 
 @dataclass(frozen=True)
 class QuantizeSettings(Settings):
-    """How a network becomes int8; each default is the choice that the figures in docs/quantization.md made.
+    """How a network becomes int8; each default is the choice that the figures in docs/int8_results.md made.
 
     Attributes:
         equalize: cross-layer equalisation: ``off``, ``weights`` or ``activations``; the format's own where None.
@@ -135,7 +135,7 @@ def _quantize_openvino(source: Path, target: Path, batches: Batches, settings: Q
             # By default the mean of the images' maxima: it clips a channel that few images light up, and a depthwise
             # convolution's input has a scale for each channel.
             activations_range_estimator_params=RangeEstimatorParametersSet.MINMAX,
-            disable_bias_correction=True,  # ours is done, and is the better one (docs/quantization.md)
+            disable_bias_correction=True,  # ours is done, and is the better one (docs/int8_results.md)
         ),
     )
     metadata = {p.key: p.value for p in float_model.metadata_props}

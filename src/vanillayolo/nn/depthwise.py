@@ -88,9 +88,16 @@ def weight_gradient(x: Tensor, grad: Tensor, kernel_size: tuple[int, int]) -> Te
 
 
 def input_gradient(grad: Tensor, weight: Tensor) -> Tensor:
-    """Return the input gradient, a convolution with the kernel turned by 180 degrees, of the shape of ``grad``.
+    """Return the input gradient: a convolution with the kernel turned by 180 degrees.
 
     torch's forward kernel is the faster one: 2 to 3 times in channels_last.
+
+    Args:
+        grad: gradient of the output, ``[batch, channels, height, width]``.
+        weight: ``[channels, 1, kernel height, kernel width]``, both sizes odd.
+
+    Returns:
+        The shape of ``grad``.
     """
     padding = [size // 2 for size in weight.shape[2:]]
     return F.conv2d(grad, weight.flip(2, 3), padding=padding, groups=weight.shape[0])

@@ -56,13 +56,19 @@ class SeriesActivation(nn.Module):
 
     @torch.jit.unused
     def convolve(self, x: Tensor) -> Tensor:
-        """Convolve, in training with the fast weight gradient unless somebody looks at the module."""
+        """Convolve ``[batch, channels, height, width]`` to the same shape.
+
+        In training it has the fast weight gradient, unless somebody looks at the module.
+        """
         if self.training and self.lean != "off" and is_bare(self.conv) and not is_traced():
             return depthwise_conv2d(x, self.conv.weight)
         return self.conv(x)
 
     def fuse(self) -> nn.Sequential:
-        """Return ReLU and one depthwise convolution with bias: the same function in evaluation mode."""
+        """Return ReLU and one depthwise convolution with bias: the same function in evaluation mode.
+
+        The convolution's weight is ``[channels, 1, 2 * act_num + 1, 2 * act_num + 1]``, its bias ``[channels]``.
+        """
         merged = nn.Sequential(nn.ReLU(), as_conv(self.conv, fold(self.conv, self.norm)))
         return merged.train(self.training)
 
@@ -129,6 +135,10 @@ class DeepPair(nn.Module):
         """Return the pair of slope 1 as one convolution: the same function in evaluation mode.
 
         timm's ``reparameterize_model`` puts it in the pair's place.
+
+        Returns:
+            A convolution of the first one's kernel and stride, its weight ``[out_channels, in_channels, kernel_size,
+            kernel_size]``, its bias ``[out_channels]``.
 
         Raises:
             MergeError: when the slope is not exactly 1.
@@ -215,6 +225,10 @@ def randomize_batchnorm(module: nn.Module, seed: int = 0) -> nn.Module:
     """Give every batch normalisation random statistics and affine parameters, in place, and return the module.
 
     A fresh BN is almost the identity and hides the errors of a merge; call this before comparing merged networks.
+
+    Args:
+        module: any network.
+        seed: of the numbers: means and biases from -0.5 to 0.5, variances 0.5 to 2, weights 0.5 to 1.5.
     """
     generator = torch.Generator().manual_seed(seed)
 
@@ -266,6 +280,14 @@ def checkpointed(block: nn.Module, x: Tensor, forward: Callable[[Tensor], Tensor
     """Run ``block``, or its method that is given, keeping its input only; the backward pass computes the rest anew.
 
     Gradients and statistics are those of an ordinary step: the second computation does not count as another batch.
+
+    Args:
+        block: whose statistics are left alone in the second computation.
+        x: what it takes, a map ``[batch, channels, height, width]`` in these networks.
+        forward: a method of the block, in the place of calling it.
+
+    Returns:
+        What the block returns.
     """
     contexts = lambda: (nullcontext(), frozen_statistics(block))  # noqa: E731
     return checkpoint(forward or block, x, use_reentrant=False, context_fn=contexts)

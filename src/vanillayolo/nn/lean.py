@@ -86,23 +86,38 @@ class Plan(NamedTuple):
     pool_first: bool
 
     def pools(self, x: Tensor, first: bool) -> Geometry | None:
-        """Return the geometry of the pooling of ``x`` before the pair, or after it; None where there is none."""
+        """Return the geometry of a pooling, or None where the stage has none at that place.
+
+        Args:
+            x: what would be pooled, ``[batch, channels, height, width]``.
+            first: whether the place is before the pair, else behind it.
+        """
         return pool_geometry(self.pool, x) if first == self.pool_first else None
 
 
 def rectified_(x: Tensor, slope: float) -> Tensor:
-    """Apply the leaky ReLU in place."""
+    """Apply the leaky ReLU of this slope in place, to a tensor of any shape; at slope 1 it is the identity."""
     return x if slope == 1.0 else F.leaky_relu_(x, slope)
 
 
 def depthwise(x: Tensor, weight: Tensor) -> Tensor:
-    """Convolve each channel with its own kernel, the size kept."""
+    """Convolve each channel with its own kernel, stride 1, zeros around.
+
+    Args:
+        x: ``[batch, channels, height, width]``.
+        weight: ``[channels, 1, kernel height, kernel width]``, both sizes odd; it is cast to the type of ``x``.
+
+    Returns:
+        The shape of ``x``.
+    """
     padding = [size // 2 for size in weight.shape[2:]]
     return F.conv2d(x, weight.to(x.dtype), padding=padding, groups=weight.shape[0])
 
 
 class _LeanStage(torch.autograd.Function):
-    """A stage as one node of the graph.
+    """A stage as one node of the graph: ``[batch, in_channels, height, width]`` to ``[batch, out_channels, ...]``.
+
+    The height and width of the output are those behind the stride of the first convolution and the pooling.
 
     Names: ``z1`` and ``z2`` are the outputs of the pair's convolutions, ``hidden`` the map between them, ``r`` ReLU's
     output, ``u`` the depthwise convolution's; ``w``, ``b`` weight and bias of a convolution (``wd``: the depthwise
@@ -193,7 +208,11 @@ class _LeanStage(torch.autograd.Function):
 
 
 def is_standard(stage: Any) -> bool:
-    """Return whether a stage has the layers it was built with and nobody listens to them by hooks."""
+    """Return whether a stage has the layers it was built with and nobody listens to them by hooks.
+
+    Args:
+        stage: a :class:`vanillayolo.nn.Stage`.
+    """
     pair, activation = stage.pair, stage.act
     if type(pair) is not DeepPair or type(activation) is not SeriesActivation:
         return False
@@ -220,7 +239,14 @@ def lean_forward(stage: Any, x: Tensor) -> Tensor:
 
     Args:
         stage: a :class:`vanillayolo.nn.Stage`.
-        x: ``[batch, in_channels, height, width]``.
+        x: ``[batch, in_channels, height, width]``; under autocast it is cast to autocast's type.
+
+    Returns:
+        ``[batch, out_channels, height / stride, width / stride]``, stride being the stage's own, pooling included;
+        rounded up at odd sizes where the stage's pooling does so.
+
+    Raises:
+        ValueError: where the batch has one value a channel, as torch's batch normalisation does.
     """
     if is_traced() or not is_standard(stage):
         return stage.plain(x)

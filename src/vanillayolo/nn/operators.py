@@ -47,6 +47,12 @@ def measure(norm: nn.BatchNorm2d, x: Tensor, sign: Tensor | None = None) -> Stat
         x: ``[batch, channels, height, width]``, turned by ``sign``.
         sign: ``[channels]`` of 1 and -1, or None for 1; the statistics returned are of the turned map, the running
             ones are not.
+
+    Returns:
+        Mean and variance, ``[channels]`` each, in float32 at least.
+
+    Raises:
+        ValueError: where a channel of the batch has one value, as torch's own.
     """
     running_mean, running_var = norm.running_mean, norm.running_var
     assert running_mean is not None  # a stage with other normalisations is not run leanly
@@ -78,7 +84,17 @@ def normalize_(x: Tensor, stats: Statistics, weight: Tensor, bias: Tensor, out: 
 
 
 def normalize_backward(grad: Tensor, x: Tensor, stats: Statistics, weight: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """Return the gradients of the normalisation's input, shaped as ``x``, and of weight and bias, ``[channels]``."""
+    """Return the gradients of a normalisation.
+
+    Args:
+        grad: of its output, ``[batch, channels, height, width]``.
+        x: its input, the same shape.
+        stats: what it normalised with.
+        weight: ``[channels]``.
+
+    Returns:
+        The gradients of the input, of the shape of ``x``, of the weight and of the bias, ``[channels]``.
+    """
     invstd = (stats.var + stats.eps).rsqrt()
     weight = weight.to(stats.mean.dtype)
     args = (stats.mean, stats.var, stats.mean, invstd, stats.of_batch, stats.eps, [True, True, True])
@@ -89,6 +105,11 @@ def bias_gradient(stats: Statistics, weight: Tensor, grad_bias: Tensor) -> Tenso
     """Return the gradient of the bias, ``[channels]``, of the convolution before a normalisation.
 
     It is the sum of the gradient of the normalisation's input: 0 where the batch's mean is taken away again.
+
+    Args:
+        stats: what the normalisation normalised with.
+        weight: of the normalisation, ``[channels]``.
+        grad_bias: gradient of the normalisation's bias, ``[channels]``.
     """
     if stats.of_batch:
         return torch.zeros_like(grad_bias)
@@ -111,12 +132,15 @@ def turned(x: Tensor, sign: Tensor | None) -> Tensor:
 
 
 def is_channels_last(x: Tensor) -> bool:
-    """Return whether channels are innermost in memory."""
+    """Return whether the channels of ``[batch, channels, height, width]`` are innermost in memory."""
     return x.is_contiguous(memory_format=torch.channels_last)
 
 
 def like_layout(grad: Tensor, x: Tensor) -> Tensor:
-    """Return ``grad`` in the memory layout of ``x``; torch's kernels are slow on mixed layouts."""
+    """Return ``grad`` in the memory layout of ``x``; torch's kernels are slow on mixed layouts.
+
+    Both are ``[batch, channels, height, width]``; their channels may differ in number.
+    """
     return grad.contiguous(memory_format=torch.channels_last if is_channels_last(x) else torch.contiguous_format)
 
 
@@ -125,12 +149,27 @@ def like_layout(grad: Tensor, x: Tensor) -> Tensor:
 
 
 def as_matrix(x: Tensor) -> bool:
-    """Return whether a 1x1 convolution of ``x`` runs faster as the matrix product that it is: measured, bfloat16."""
+    """Return whether a 1x1 convolution of ``x`` runs faster as the matrix product that it is: measured, bfloat16.
+
+    Args:
+        x: ``[batch, channels, height, width]``.
+    """
     return x.dtype == torch.bfloat16 and is_channels_last(x)
 
 
 def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: list[int], padding: list[int]) -> Tensor:
-    """Convolve ``[batch, channels, height, width]`` with ``[out, channels, rows, columns]``, cast to its type."""
+    """Convolve a map.
+
+    Args:
+        x: ``[batch, channels, height, width]``.
+        weight: ``[out, channels, rows, columns]``, cast to the type of ``x``.
+        bias: ``[out]``, cast too.
+        stride: of height and width, pixels.
+        padding: of height and width, pixels.
+
+    Returns:
+        ``[batch, out, height, width]``, of the sizes that stride and padding leave.
+    """
     weight, bias = weight.to(x.dtype), bias.to(x.dtype)
     if weight.shape[2:] == (1, 1) and as_matrix(x):
         return F.linear(x.permute(0, 2, 3, 1), weight.flatten(1), bias).permute(0, 3, 1, 2)
@@ -140,9 +179,18 @@ def convolve(x: Tensor, weight: Tensor, bias: Tensor, stride: list[int], padding
 def convolve_backward(
     grad: Tensor, x: Tensor, weight: Tensor, stride: list[int], padding: list[int], need: list[bool]
 ) -> tuple[Tensor | None, Tensor | None]:
-    """Return the gradients of a convolution's input and weight, of their shapes, each where ``need`` says so.
+    """Return the gradients of a convolution's input and weight.
 
-    The weight's is in its own type.
+    Args:
+        grad: of its output, ``[batch, out, height, width]``.
+        x: its input, ``[batch, channels, height, width]``.
+        weight: ``[out, channels, rows, columns]``.
+        stride: of height and width, pixels.
+        padding: of height and width, pixels.
+        need: whether the input's is asked for, and whether the weight's.
+
+    Returns:
+        The input's, of the shape and type of ``x``, and the weight's, of its shape and type; None where not asked for.
     """
     geometry = (stride, padding, [1, 1], False, [0, 0], 1)
     cast = weight.to(x.dtype)
@@ -166,7 +214,12 @@ def convolve_backward(
 
 
 def pool_geometry(pool: nn.Module, x: Tensor) -> Geometry | None:
-    """Return kernel, stride and padding of a stage's pooling of ``x``; None where it has none."""
+    """Return kernel, stride and padding of a stage's pooling, pixels of height and width; None where it has none.
+
+    Args:
+        pool: the stage's.
+        x: ``[batch, channels, height, width]``; odd sizes have other windows in :class:`HalvingMaxPool2d`.
+    """
     if isinstance(pool, nn.Identity):
         return None
     odd = [size % 2 if isinstance(pool, HalvingMaxPool2d) else 0 for size in x.shape[-2:]]
@@ -174,12 +227,28 @@ def pool_geometry(pool: nn.Module, x: Tensor) -> Geometry | None:
 
 
 def pooled(x: Tensor, geometry: Geometry | None) -> tuple[Tensor, Tensor | None]:
-    """Return ``x`` with height and width halved, and where each maximum was; without pooling ``x`` and None."""
+    """Pool a map.
+
+    Args:
+        x: ``[batch, channels, height, width]``.
+        geometry: of :func:`pool_geometry`.
+
+    Returns:
+        The map with height and width halved, and where each maximum was (int64, the same shape; an index into
+        height * width); without pooling ``x`` and None.
+    """
     return aten.max_pool2d_with_indices(x, *geometry) if geometry else (x, None)
 
 
 def pooled_backward(grad: Tensor, x: Tensor, geometry: Geometry | None, index: Tensor | None) -> Tensor:
-    """Return the gradient of the pooling's input, of the shape of ``x``; ``index`` is where each maximum was."""
+    """Return the gradient of a pooling's input, of the shape of ``x``; without pooling ``grad``.
+
+    Args:
+        grad: of its output, ``[batch, channels, height / 2, width / 2]``.
+        x: its input, ``[batch, channels, height, width]``.
+        geometry: of :func:`pool_geometry`.
+        index: where each maximum was, of the shape of ``grad``.
+    """
     if geometry is None:
         return grad
     return aten.max_pool2d_with_indices_backward(like_layout(grad, x), x, *geometry, [1, 1], False, index)

@@ -139,7 +139,7 @@ DESIGN_HEAD: HeadStages = {"box": 2, "class": 2, "act_num": 2}
 #: as noise of 0.02 at any width, or of 1 / sqrt(fan-in).
 INITS = {"series_init": ("noise", "identity"), "pair_init": ("noise", "fan_in")}
 #: What a family has of its own. Networks narrower than the paper's start their series activations at the identity:
-#: small objects and small data need it; classifiers among them their pairs at fan_in (docs/method.md). Beside a
+#: small objects and small data need it; classifiers among them their pairs at fan_in (docs/method_details.md). Beside a
 #: backbone of the paper's width, computing neck and head twice costs next to nothing.
 FAMILY_KEYS: dict[str, Yaml] = {
     "compact": {"series_init": "identity"},

@@ -37,7 +37,10 @@ def saved_bytes(model: nn.Module, run: Callable[[], object]) -> int:
 
     Args:
         model: whose parameters and buffers do not count.
-        run: a forward pass.
+        run: a forward pass; what it returns is kept until all is counted.
+
+    Returns:
+        Bytes.
     """
     own = {t.untyped_storage().data_ptr() for t in (*model.parameters(), *model.buffers())}
     kept: dict[int, Tensor] = {}  # holds the tensors too: an address counts once only while it is taken
@@ -63,6 +66,12 @@ def sample_batch(
         boxes: on each.
         device: where they go.
         head: last row of the network, by which masks, key points or turned boxes come with the boxes.
+
+    Returns:
+        ``img`` ``[batch, 3, imgsz, imgsz]`` in 0 to 1, and of all boxes ``batch_idx`` ``[boxes]``, ``cls``
+        ``[boxes, 1]`` and ``bboxes`` ``[boxes, 4]``: centre and size as shares of the side (turned boxes: a fifth, the
+        angle in radians). With masks ``masks`` and ``sem_masks`` ``[batch, imgsz / 4, imgsz / 4]``, with key points
+        ``keypoints`` ``[boxes, points, 2 or 3]``.
     """
     generator = torch.Generator().manual_seed(0)
     count = batch * boxes
@@ -113,6 +122,12 @@ def peak_bytes(run: Callable[[], object]) -> int:
     """Count the most bytes that are alive at once of all tensors that ``run`` makes.
 
     Free of noise, on any device. Not counted is the scratch memory that a library takes inside of one operator.
+
+    Args:
+        run: what is watched; what it returns is not kept.
+
+    Returns:
+        Bytes.
     """
     with _Live() as live:
         run()
@@ -130,7 +145,7 @@ def _probe(model: Any) -> Any:
 
 
 def coarsest(model: Any) -> int:
-    """Return the pixels that a step's images are made of on each side, as Ultralytics' trainer has it."""
+    """Return the pixels whose multiple the side of a step's images is, as Ultralytics' trainer has it."""
     return max(int(model.stride.max()), 32)
 
 
@@ -195,11 +210,17 @@ class Prediction:
     state: int
 
     def peak(self, batch: int) -> int:
-        """Return what a training of this batch takes beyond the model that is there."""
+        """Return what a training of this batch takes beyond the model that is there, bytes."""
         return self.state + self.fixed + batch * (self.image + self.working)
 
     def summary(self, imgsz: int, batch: int, free: int) -> str:
-        """Return the prediction for this image size and batch in one line, beside the free memory."""
+        """Return the prediction in one line.
+
+        Args:
+            imgsz: side of the image, pixels, that it was made for.
+            batch: images.
+            free: free memory, bytes.
+        """
         return (
             f"{self.image / MB:.0f} MB kept and {self.working / MB:.0f} MB more in use per image of {imgsz} px, "
             f"{(self.fixed + self.state) / MB:.0f} MB for weights' copies, gradients, optimizer and average; "
@@ -208,7 +229,7 @@ class Prediction:
         )
 
     def largest_batch(self, free: int, fraction: float = FRACTION) -> int:
-        """Return the largest batch within a share of the free memory; 0 where not one image fits."""
+        """Return the largest batch within a share (0 to 1) of the free memory (bytes); 0 where not one image fits."""
         return max(int((free * fraction - self.state - self.fixed) // (self.image + self.working)), 0)
 
 
@@ -228,6 +249,9 @@ def predict_memory(model: Any, imgsz: int = 640, optimizer: str = "auto", boxes:
         imgsz: side of the image, pixels.
         optimizer: name of the optimizer.
         boxes: most boxes on one image.
+
+    Returns:
+        Bytes, of one image of that size and of the whole training.
     """
     probe = _probe(model)
     _, kept = _kept(probe)  # after it the gradients do not exist yet
@@ -257,13 +281,16 @@ def cpu_batch(prediction: Prediction, free: int, images: int, wanted: float = -1
         images: images of the dataset.
         wanted: share of the free memory, 0 to 1; -1: :data:`FRACTION`.
         most: no batch is larger.
+
+    Returns:
+        Images, 1 at least.
     """
     fits = prediction.largest_batch(free, wanted if 0 < wanted < 1 else FRACTION)
     return max(min(fits, images, most), 1)
 
 
 def free_bytes(device: torch.device | str = "cpu") -> int:
-    """Return the free memory of a CUDA device, else of the machine: the smaller of the system's and the container's."""
+    """Return the free memory of a CUDA device, else of the machine, bytes: the smaller of system's and container's."""
     device = torch.device(device)
     if device.type == "cuda":
         return int(torch.cuda.mem_get_info(device)[0])
