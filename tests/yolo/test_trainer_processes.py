@@ -9,7 +9,6 @@ from typing import Any
 
 import pytest
 import torch
-import ultralytics.nn.tasks as tasks
 
 from vanillayolo import VanillaTrainer, VanillaYOLO
 from vanillayolo.errors import CheckpointError, UsageError
@@ -175,12 +174,6 @@ def test_settings_left_open_are_those_of_the_yaml(small_yaml: Path, quick: dict[
     trainer = VanillaTrainer(overrides=settings)
     assert trainer.model["deep_training"] == {"decay": pytest.approx(1 / 3, abs=1e-6), "decay_shape": "linear"}
     assert trainer.args.compile is False
-
-
-def test_training_leaves_ultralytics_as_it_was(small_yaml: Path, train: Callable[..., VanillaTrainer]) -> None:
-    before = dict(vars(tasks))
-    train(small_yaml, epochs=1)
-    assert vars(tasks) == before
 
 
 def test_several_datasets_are_trained_on_deep_one_by_one(
