@@ -1,6 +1,7 @@
-"""Draw accuracy over latency of a comparison's record: python benchmarks/accuracy_latency.py.
+"""Draw accuracy over latency: python benchmarks/accuracy_latency.py.
 
-Reads benchmarks/compare_bccd_family_2026-11-26.json and writes docs/images/accuracy_latency.png.
+Reads benchmarks/updates.json (accuracy on BCCD's test split) and benchmarks/runtimes.json (time in ONNX Runtime), and
+writes docs/images/accuracy_latency.png.
 """
 
 from __future__ import annotations
@@ -9,27 +10,35 @@ import json
 from pathlib import Path
 
 from matplotlib.figure import Figure
+from updates import grouped
+
+from vanillayolo.study.records import spread
 
 ROOT = Path(__file__).parents[1]
-RECORD = "compare_bccd_family_2026-11-26.json"
 FAMILIES = {
-    "-vanillanet": ("VanillaYOLO", "#c2410c", "o"),
-    "yolo11": ("YOLO11", "#475569", "s"),
-    "yolo26": ("YOLO26", "#0e7490", "^"),
+    "-vanillanet": ("VanillaYOLO", "#c2410c"),
+    "yolo11": ("YOLO11", "#475569"),
+    "yolo26": ("YOLO26", "#0e7490"),
 }
+MARKS = {"noise": ("o", "none"), "weights": ("o", "full")}
+PROTOCOL = {"data": "bccd", "epochs": 40, "nbs": 8}
 
 
 def main() -> None:
-    record = json.loads((ROOT / "benchmarks" / RECORD).read_text(encoding="utf-8"))
-    times = record["latency"]["milliseconds"]["onnxruntime"]
+    times = json.loads((ROOT / "benchmarks" / "runtimes.json").read_text(encoding="utf-8"))
+    record = json.loads((ROOT / "benchmarks" / "updates.json").read_text(encoding="utf-8"))
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
-    shown = set()
-    for name, model in record["models"].items():
-        if name.endswith(".yaml"):
+    furthest = 0.0
+    for runs in grouped(record).values():
+        name, start = runs[0]["network"], runs[0]["start"]
+        if any(runs[0][key] != value for key, value in PROTOCOL.items()) or name not in times["models"]:
             continue
-        title, colour, mark = next(row for key, row in FAMILIES.items() if key in name)
-        accuracy, x = model["test"]["map50_95"], times[name]["median"]
+        accuracy = spread([run["test"]["map50_95"] for run in runs])
+        x = times["models"][name]["milliseconds"]["onnxruntime"]["median"]
+        furthest = max(furthest, x)
+        _, colour = next(row for key, row in FAMILIES.items() if key in name)
+        mark, fill = MARKS[start]
         axes.errorbar(
             x,
             accuracy["mean"],
@@ -37,16 +46,17 @@ def main() -> None:
             fmt=mark,
             color=colour,
             capsize=3,
-            markersize=8,
-            label=None if title in shown else title,
+            markersize=9,
+            fillstyle=fill,
         )
-        axes.annotate(name, (x, accuracy["mean"]), (7, 5), textcoords="offset points", fontsize=8, color=colour)
-        shown.add(title)
-    axes.set_xlabel("milliseconds, one image of 320 px, ONNX Runtime on 2 cores")
-    axes.set_ylabel("mAP50-95 on BCCD's test split, from noise")
-    axes.set_xlim(0, 1.25 * max(times[name]["median"] for name in record["models"]))
+        words = f"{name}, from {'the weights in the package' if start == 'weights' else start}"
+        axes.annotate(words, (x, accuracy["mean"]), (9, -3), textcoords="offset points", fontsize=8, color=colour)
+    axes.set_xlabel("milliseconds, one image of 320 px, ONNX Runtime, one thread")
+    axes.set_ylabel("mAP50-95 on BCCD's test split")
+    axes.set_xlim(0, 1.6 * furthest)
+    axes.set_ylim(0.45, 0.65)
     axes.grid(alpha=0.3)
-    axes.legend(loc="lower right")
+    axes.set_title("40 epochs, 8 pictures an update; open: from noise", fontsize=9)
     figure.savefig(ROOT / "docs" / "images" / "accuracy_latency.png", dpi=120)
 
 

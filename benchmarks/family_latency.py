@@ -35,13 +35,16 @@ def costs(name: str, imgsz: int) -> dict[str, Any]:
 
 
 #: A detector of the compact family: its letter.
-FAMILY = re.compile(r"yolo11([nsmlx])-vanillanet(?:-\d+)?")
+FAMILY = re.compile(r"yolo11([nsmlx])-vanillanet(?:-(?:\d+|npu|slim))?")
 PEERS = {"yolo11": "YOLO11's", "yolo26": "YOLO26's"}
 RUNTIMES = {"onnxruntime": "ONNX Runtime", "openvino": "OpenVINO"}
 TITLES = {
     "onnxruntime": "ONNX Runtime float32",
     "openvino-f32": "OpenVINO float32",
     "openvino-bf16": "OpenVINO bfloat16",
+    "ncnn": "ncnn",
+    "mnn": "MNN",
+    "litert": "LiteRT",
 }
 
 
@@ -58,6 +61,17 @@ def shares_table(timed: dict[str, Any]) -> str:
     """Return the merged detectors' median time as a share of YOLO11's and YOLO26's of the same letter."""
     rows = [(f"`{name}`", *cells) for name, cells in shares(timed).items()]
     return markdown([f"time as a share of {' / '.join(PEERS.values())}", *(TITLES[b] for b in timed)], rows)
+
+
+def runtimes_table(record: dict[str, Any]) -> str:
+    """Return a record of `vanillayolo benchmark` as shares of YOLO11's and YOLO26's time of the same letter."""
+    settings, models, machine = record["settings"], record["models"], record["machine"]
+    timed = {b: {name: row["milliseconds"][b] for name, row in models.items()} for b in settings["backends"]}
+    about = (
+        f"{settings['imgsz']} px, threads {settings['threads']}, median of {settings['rounds']} rounds in turns, "
+        f"{machine['processor']} ({machine['capability']}), {record['date']}. `{record['command']}`"
+    )
+    return f"{shares_table(timed)}\n\n{about}"
 
 
 def summary_table(record: dict[str, Any]) -> str:

@@ -63,6 +63,8 @@ def speed_table(record: dict[str, Any]) -> str:
 #: What makes the table of a kind, as script and function, and the kind's own file where it has one.
 KINDS: dict[str, tuple[str, str | None]] = {
     "models": ("family_latency:models_table", "family_latency.json"),
+    "runtimes": ("family_latency:runtimes_table", "runtimes.json"),
+    "updates": ("updates:updates_table", "updates.json"),
     "summary": ("family_latency:summary_table", None),
     "compare": ("readme_table:compare_tables", None),
     "ablate": ("readme_table:ablate_tables", None),
