@@ -25,10 +25,12 @@ lint: $(VENV)/installed
 	$(BIN)/ruff format --check src tests benchmarks examples docs
 	$(BIN)/mypy
 
-# What the web page is tested in. Without apt (as root), npm or a network those tests are skipped and say what they need.
+# What the web page and the example in C++ are tested in. Without apt (as root), npm or a network those tests are skipped
+# and say what they need.
+PACKAGES := chromium nodejs npm g++ nlohmann-json3-dev
 browser: $(VENV)/installed
-	-@command -v chromium >/dev/null && command -v npm >/dev/null || \
-	  { timeout 300 apt-get -qq update && timeout 300 apt-get -qq install -y --no-install-recommends chromium nodejs npm >/dev/null; }
+	-@command -v chromium >/dev/null && command -v npm >/dev/null && command -v g++ >/dev/null && test -f /usr/include/nlohmann/json.hpp || \
+	  { timeout 300 apt-get -qq update && timeout 300 apt-get -qq install -y --no-install-recommends $(PACKAGES) >/dev/null; }
 	-@test -d $(VENV)/npm/node_modules/playwright-core || \
 	  npm install --silent --no-save --prefix $(VENV)/npm playwright-core@1.65.1 >/dev/null
 	-@VANILLAYOLO_CACHE=$(CURDIR)/$(VENV)/npm/cache timeout 120 $(BIN)/python -c "from vanillayolo.deploy.web import library; library()" 2>&1 | tail -1

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import importlib.util
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.deploy import export
+from vanillayolo.yolo.files import contract_file
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image, suppress
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "onnxruntime_detect.py"
@@ -103,3 +105,38 @@ def test_the_notebook_runs_top_to_bottom(tiny_yaml: Path, tmp_path: Path, monkey
     client.NotebookClient(notebook, timeout=300, kernel_name="python3", resources=where).execute()
     assert (tmp_path / "quickstart" / "deployed.pt").is_file()
     assert (tmp_path / "quickstart" / "train" / "weights" / "best.onnx").is_file()
+
+
+@pytest.mark.slow
+def test_a_program_in_c_finds_what_we_find(lively: Path, lively_data: Path, tmp_path: Path) -> None:
+    openvino = pytest.importorskip("openvino", reason="needs openvino: pip install vanillayolo[export]")
+    header = Path("/usr/include/nlohmann/json.hpp")
+    if not header.is_file() or not shutil.which("g++"):
+        pytest.skip("needs g++ and nlohmann-json3-dev: 'make browser' installs them where there is apt (as root)")
+    place, program = Path(openvino.__file__).parent, tmp_path / "detect"
+    source = EXAMPLE.with_name("openvino_detect.cpp")
+    library = next((place / "libs").glob("libopenvino.so.*"))
+    words = ["g++", "-std=c++17", "-O1", "-Wall", "-Werror", source, f"-I{place / 'include'}", "-o", program, library]
+    subprocess.run([*words, f"-Wl,-rpath,{place / 'libs'}"], check=True, timeout=300)
+    best = tmp_path / "best.pt"
+    best.write_bytes(lively.read_bytes())
+    image = cv2.resize(read_image(sorted((lively_data.parent / "images" / "val").iterdir())[0]), (150, 110))
+    cv2.imwrite(str(tmp_path / "street.ppm"), image)
+    for format in ("onnx", "openvino"):
+        file = export(best, format=format, imgsz=64, verify=False).path
+        (result,) = VanillaYOLO(file, task="detect").predict(image, imgsz=64, verbose=False)
+        numbers = {name: number for number, name in result.names.items()}
+        words = [program, contract_file(file), tmp_path / "street.ppm"]
+        done = subprocess.run(words, capture_output=True, text=True, timeout=120)
+        assert done.returncode == 0, done.stderr
+        rows = [line.split() for line in done.stdout.splitlines()]
+        ours = np.array([[*map(float, box), float(score), numbers[name]] for name, score, *box in rows])
+        theirs = result.boxes.data.numpy()
+        assert 3 < len(theirs) == len(ours)
+        apart = abs(ours[:, None] - theirs) / [1, 1, 1, 1, 0.01, 0.5]
+        assert max(apart.max(2).min(0).max(), apart.max(2).min(1).max()) <= 1
+    (tmp_path / "broken.ppm").write_bytes(b"no picture")
+    picture = tmp_path / "street.ppm"
+    for given in ([contract_file(file), tmp_path / "broken.ppm"], [tmp_path / "nowhere.json", picture], []):
+        done = subprocess.run([program, *given], capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr.count("\n")) == (2, 1)
