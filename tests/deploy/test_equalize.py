@@ -9,9 +9,9 @@ import pytest
 import torch
 from torch import nn
 
-from vanillayolo.deploy.equalize import LARGEST_SCALE, METHODS, bounded, equalize, find_links, map_ranges
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import VARIANTS, randomize_batchnorm
+from vanillayolo.nn.equalize import LARGEST_SCALE, METHODS, bounded, equalize, find_links, map_ranges
 from vanillayolo.yolo import VanillaDetectionModel, model_yaml
 from vanillayolo.yolo.inference import raw_output
 from vanillayolo.yolo.stock import to_stock

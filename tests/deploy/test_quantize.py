@@ -11,17 +11,21 @@ import yaml
 from torch import nn
 
 from vanillayolo import VanillaYOLO
-from vanillayolo.deploy.bias import correct_biases, mean_inputs, rounded
 from vanillayolo.deploy.formats import INT8, graph_of
-from vanillayolo.deploy.int8 import Batches, QuantizeSettings
+from vanillayolo.deploy.int8 import QuantizeSettings
 from vanillayolo.deploy.layer_report import layer_report
 from vanillayolo.deploy.onnx_graph import decode_nodes, relu_before_pool
-from vanillayolo.deploy.quantize import calibration_images, quantize_export
+from vanillayolo.deploy.quantize import quantize_export
 from vanillayolo.errors import CheckpointError, DataError, MergeError, UsageError
 from vanillayolo.nn import set_negative_slope
+from vanillayolo.nn.bias import correct_biases, mean_inputs, rounded
+from vanillayolo.nn.fake_quantize import measure_maps, unrounded
+from vanillayolo.yolo.calibration import Batches, calibration_images
 from vanillayolo.yolo.exporting import export_float
-from vanillayolo.yolo.inference import letterbox, raw_output, read_image
+from vanillayolo.yolo.files import ExportedFile
+from vanillayolo.yolo.inference import checkpoint, letterbox, raw_output, read_image
 from vanillayolo.yolo.opened import merged_network
+from vanillayolo.yolo.quantized_training import QuantizedTrainer
 
 NEEDED = {"openvino": ("onnx", "openvino", "nncf"), "onnx": ("onnx", "onnxruntime")}  # LiteRT: test_litert.py
 
@@ -279,3 +283,29 @@ def test_mistakes_are_told_and_nothing_is_written(finished: Path, painted: Path,
     with pytest.raises(MergeError, match=r"slope 0\.5"):
         quantize_export(tmp_path / "half.pt", format="onnx", data=data)
     assert [p.name for p in tmp_path.iterdir()] == ["half.pt"]
+
+
+def test_a_file_rounds_as_the_network_was_trained(finished: Path, painted: Path, tmp_path: Path) -> None:
+    """Of a checkpoint of ``train quantize=8`` the file computes what training computed, not the float network."""
+    need("onnx")
+    settings = {"model": str(finished), "data": str(painted), "imgsz": 64, "quantize": 8, "project": str(tmp_path)}
+    network = QuantizedTrainer(overrides=settings).get_model(weights=VanillaYOLO(finished).model).eval()
+    with torch.no_grad():  # training moves every weight: what is on the grid at its start says nothing
+        for parameter in network.parameters():
+            parameter.mul_(1 + 0.02 * torch.randn_like(parameter))
+    files = calibration_images(str(painted), 8)
+    measure_maps(network, Batches(files, 64))
+    rounds = [raw_output(network, x)[:, 4:] for x in Batches(files, 64)]
+
+    def noise(args: dict[str, Any]) -> list[float]:
+        """Return how far the scores of a file of a checkpoint with these arguments are from rounded and from float."""
+        with unrounded(network):
+            floats = [raw_output(network, x)[:, 4:] for x in Batches(files, 64)]
+            torch.save(checkpoint(network, {}, {"task": "detect", "imgsz": 64, **args}), tmp_path / "best.pt")
+        file = ExportedFile(quantize_export(tmp_path / "best.pt", "onnx", str(painted)))
+        got = [file(x)[:, 4:] for x in Batches(files, 64)]
+        return [sum(float((g - w).square().sum()) for g, w in zip(got, want, strict=True)) for want in (rounds, floats)]
+
+    (close, far), (other, _) = noise({"quantize": 8}), noise({})
+    assert close < far / 2, "it computes what was trained, not the float network behind"
+    assert close < other / 2, "a checkpoint that was not trained so is equalised and corrected anew"

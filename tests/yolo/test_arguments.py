@@ -132,8 +132,8 @@ def test_sizes_classes_and_quantisation() -> None:
     with pytest.raises(UsageError, match="from 0 to 2"):
         check_classes([0, 3], 3)
     check_quantize(None)
-    with pytest.raises(UsageError, match="does not merge exactly"):
-        check_quantize("int8")
+    with pytest.raises(UsageError, match="training is in float"):
+        check_quantize("int4")
 
 
 def test_a_word_of_an_exporters_library_is_no_device_of_a_network() -> None:

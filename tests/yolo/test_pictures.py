@@ -12,8 +12,8 @@ import torch
 import yaml
 from ultralytics.data.dataset import YOLODataset
 
-from vanillayolo.deploy.quantize import calibration_images
 from vanillayolo.errors import DataError
+from vanillayolo.yolo.calibration import calibration_images
 from vanillayolo.yolo.pictures import dataset_images, image_files, letterbox, read_image, usable_images
 
 

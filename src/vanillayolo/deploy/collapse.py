@@ -132,7 +132,9 @@ def collapse(
     before, after = (sum(p.numel() for p in m.parameters()) for m in (network, merged))
     record = {"format": FORMAT, "parameters": {"training": before, "merged": after}}
     with whole_set(target) as stage:
-        torch.save(checkpoint(stock, {"vanillayolo": record}, {"task": task, "imgsz": size}), stage / target.name)
+        kept = {key: opened.train_args[key] for key in ("quantize",) if opened.train_args.get(key)}
+        args = {"task": task, "imgsz": size, **kept}
+        torch.save(checkpoint(stock, {"vanillayolo": record}, args), stage / target.name)
         reopened = torch.load(stage / target.name, map_location="cpu", weights_only=False)["model"]
         equality = compare_networks(reference, reopened.float().eval(), images, int(size), task)
         if not equality.worst.relative <= TOLERANCE:

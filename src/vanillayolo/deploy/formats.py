@@ -14,10 +14,11 @@ from types import ModuleType
 from torch import nn
 
 from vanillayolo.errors import UsageError, closest
+from vanillayolo.yolo.calibration import Batches
 from vanillayolo.yolo.files import missing_packages
 
 from . import int8, litert, onnx_graph, openvino_graph
-from .int8 import Batches, QuantizeSettings
+from .int8 import QuantizeSettings
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What int8 is made of: its settings, images to calibrate on, and the writers of two libraries.
+"""What int8 is made of: its settings, and the writers of two libraries.
 
 A writer takes the merged network, equalised, exports it as float32 ONNX, puts ReLUs before pools, hands the graph to
 its library's quantiser and leaves the head's decode in float. Weights have one symmetric scale for each output
@@ -7,23 +7,20 @@ channel, maps one scale each.
 
 from __future__ import annotations
 
-import itertools
 import logging
 import tempfile
-from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
-import torch
-from torch import Tensor, nn
+from torch import nn
 
+from vanillayolo.nn.equalize import METHODS
 from vanillayolo.settings import Settings
 from vanillayolo.values import FLAG, NAMES, Kind, one_of, whole
+from vanillayolo.yolo.calibration import Batches
 from vanillayolo.yolo.exporting import export_float, write_metadata
-from vanillayolo.yolo.inference import letterbox, read_image
 
-from .equalize import METHODS
 from .onnx_graph import decode_nodes, depthwise_weights, matching, relu_before_pool
 
 
@@ -34,7 +31,7 @@ class QuantizeSettings(Settings):
     Attributes:
         equalize: cross-layer equalisation: ``off``, ``weights`` or ``activations``; the format's own where None.
         images: calibration images, at most; taken evenly from the training split.
-        bias_correction: take the shift of each layer's mean off its bias (:mod:`vanillayolo.deploy.bias`).
+        bias_correction: take the shift of each layer's mean off its bias (:mod:`vanillayolo.nn.bias`).
         keep_float: modules left in float, by name (``model.0.stem``), with all that is in them.
         weight_bits: 7, or 8, with which CPUs without VNNI clip sums of two products at 16 bits; LiteRT has 8 always.
         decode: of LiteRT: ``inside``, in float; ``outside``, the file ends in int8 maps of boxes and maps of scores.
@@ -65,33 +62,6 @@ class QuantizeSettings(Settings):
         """
         kept = settings.get("keep_float", ())
         return cls.from_dict({**settings, "keep_float": tuple(kept.split(",") if isinstance(kept, str) else kept)})
-
-
-class Batches:
-    """Images as inputs of batch 1, letterboxed as at inference, read anew each time they are gone through.
-
-    Args:
-        files: the images.
-        imgsz: side of a square, or height and width, pixels.
-        channels: of the network's images.
-    """
-
-    def __init__(self, files: Sequence[Path], imgsz: int | Sequence[int], channels: int = 3) -> None:
-        sides = [imgsz] if isinstance(imgsz, int) else list(imgsz)
-        self.files, self.size, self.channels = files, (sides[0], sides[-1]), channels
-
-    def __len__(self) -> int:
-        return len(self.files)
-
-    def __iter__(self) -> Iterator[Tensor]:
-        return (letterbox(read_image(path, self.channels), self.size) for path in self.files)
-
-    def stacked(self, pixels: int = 8 * 320 * 320) -> Iterator[Tensor]:
-        """Yield the same images several at a time, so many as ``pixels`` allow: PyTorch is 2 to 3 times faster so."""
-        each = max(1, pixels // (self.size[0] * self.size[1]))
-        images = iter(self)
-        while batch := list(itertools.islice(images, each)):
-            yield torch.cat(batch)
 
 
 def float_onnx(network: nn.Module, size: tuple[int, int], folder: str, stem: str) -> Path:

@@ -19,13 +19,13 @@ import torch
 from torch import Tensor, nn
 
 from vanillayolo.errors import MergeError, UsageError, VerificationError
+from vanillayolo.nn.equalize import find_links
 from vanillayolo.nn.hooks import listening
 from vanillayolo.yolo.inference import letterbox, read_image
 from vanillayolo.yolo.opened import Opened, open_checkpoint
 from vanillayolo.yolo.pictures import channels_of
 from vanillayolo.yolo.stock import to_stock
 
-from .equalize import find_links
 from .formats import graph_of
 
 
@@ -152,7 +152,7 @@ class Sums:
 def layer_report(model: str | Path, reference: Opened | str | Path, images: Sequence[Path]) -> LayerReport:
     """Compare every convolution's output in an int8 (or other) file with the float32 network's.
 
-    Where equalisation can have moved scales (:func:`vanillayolo.deploy.equalize.find_links`), the gain of each channel
+    Where equalisation can have moved scales (:func:`vanillayolo.nn.equalize.find_links`), the gain of each channel
     that fits best is taken out first: it is none of the quantiser's.
 
     Args:

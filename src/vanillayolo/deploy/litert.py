@@ -17,11 +17,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from vanillayolo.yolo.calibration import Batches
 from vanillayolo.yolo.exporting import metadata_for, silent_tools
 from vanillayolo.yolo.pictures import channels_of
 from vanillayolo.yolo.raw_maps import Decode, Decoded, with_raw_maps
 
-from .int8 import Batches, QuantizeSettings
+from .int8 import QuantizeSettings
 from .rewrites import rewritten
 
 #: What litert-torch calls the one signature of a file, and the input of it.

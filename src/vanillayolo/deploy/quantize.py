@@ -9,37 +9,23 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import nn
 
 from vanillayolo.atomic import whole_set
 from vanillayolo.errors import DataError, UsageError, closest
+from vanillayolo.nn.bias import correct_biases
+from vanillayolo.nn.equalize import equalize
+from vanillayolo.nn.fake_quantize import trained_levels
 from vanillayolo.yolo import VanillaModel
 from vanillayolo.yolo.arguments import fitting_imgsz
-from vanillayolo.yolo.inference import dataset_images
+from vanillayolo.yolo.calibration import Batches, calibration_images
 from vanillayolo.yolo.opened import Opened, open_checkpoint
-from vanillayolo.yolo.pictures import usable_images
+from vanillayolo.yolo.quantized_training import is_trained_rounded
 
-from .bias import correct_biases
-from .equalize import equalize
 from .formats import INT8
-from .int8 import Batches, QuantizeSettings
+from .int8 import QuantizeSettings
 from .rewrites import rewritten
-
-
-def calibration_images(data: str, most: int, channels: int = 3) -> list[Path]:
-    """Return at most ``most`` images of the training split, evenly spaced: never of another split.
-
-    In the place of one that cannot be read, which training leaves out, comes another.
-
-    Raises:
-        DataError: when there is none.
-    """
-    files = dataset_images(data, "train")
-    even = np.unique(np.linspace(0, len(files) - 1, min(most, len(files))).round().astype(int)).tolist()
-    rest = sorted(set(range(len(files))) - set(even))
-    return sorted(usable_images((files[i] for i in [*even, *rest]), most, channels))
 
 
 def quantize(
@@ -49,6 +35,7 @@ def quantize(
     batches: Batches,
     settings: QuantizeSettings,
     rewrites: Sequence[str] = (),
+    trained: bool = False,
 ) -> None:
     """Equalise a network, correct its biases and write it as an int8 file.
 
@@ -59,14 +46,15 @@ def quantize(
         batches: calibration images.
         settings: what is done.
         rewrites: exact changes that follow, names in :data:`vanillayolo.deploy.rewrites.REWRITES`.
+        trained: whether it was trained rounded, after it was equalised; then every weight rounds as it did there.
     """
     row = INT8[format]
     torch.manual_seed(0)
     image = torch.zeros(1, batches.channels, *batches.size)
-    equalize(network, image, settings.equalize or row.equalize, batches.stacked())
+    equalize(network, image, settings.equalize or row.equalize, batches.stacked(), dense=not trained)
     if settings.bias_correction:
-        bits = settings.weight_bits
-        correct_biases(network, batches.stacked(), lambda conv: row.levels(conv, bits), settings.keep_float)
+        bits, right = settings.weight_bits, trained_levels if trained else None
+        correct_biases(network, batches.stacked(), lambda conv: row.levels(conv, bits), settings.keep_float, right)
     row.write(rewritten(network, rewrites), target, batches, settings)
 
 
@@ -117,5 +105,5 @@ def quantize_export(
     target = Path(path) if path else origin.with_name(f"{origin.stem}{INT8[format].ending}")
     batches = Batches(files, size, opened.channels)
     with whole_set(target) as stage:
-        quantize(network, format, stage / target.name, batches, chosen, rewrites)
+        quantize(network, format, stage / target.name, batches, chosen, rewrites, is_trained_rounded(opened.train_args))
     return target

@@ -23,7 +23,7 @@ import torch
 
 from vanillayolo.atomic import whole_set
 from vanillayolo.deploy.formats import FORMATS, INT8, check_packages
-from vanillayolo.deploy.int8 import Batches, QuantizeSettings
+from vanillayolo.deploy.int8 import QuantizeSettings
 from vanillayolo.deploy.quantize import quantize
 from vanillayolo.deploy.rewrites import rewritten
 from vanillayolo.errors import UsageError
@@ -33,6 +33,7 @@ from vanillayolo.values import checked
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import fitting_imgsz
+from vanillayolo.yolo.calibration import Batches
 from vanillayolo.yolo.exporting import AROUND, export_float
 from vanillayolo.yolo.inference import stock_model, trace_onnx
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions

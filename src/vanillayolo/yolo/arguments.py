@@ -172,7 +172,7 @@ def check_training(network: Any, name: str, settings: dict[str, Any]) -> None:
         name: what to call it.
         settings: keyword arguments of ``train``.
     """
-    check_quantize(settings.get("quantize"))
+    check_quantize(settings.get("quantize", named_settings(settings).get("quantize")))
     check_freeze(settings.get("freeze"), len(network.model))
     check_stages(freeze_entries(None, settings.get("freeze_stages")), network)
     check_own(settings, settings.get("freeze"))
@@ -205,11 +205,11 @@ def check_freeze(freeze: Any, rows: int) -> None:
 
 
 def check_quantize(quantize: Any) -> None:
-    """Raise UsageError for training with fake quantisation: its pairs would not merge exactly."""
-    if str(quantize) not in {"None", "32"}:
+    """Raise UsageError for a precision that there is no training in."""
+    if str(quantize) not in {"None", "32", "8", "int8"}:
         raise UsageError(
-            f"quantize={quantize}: a network trained with rounded weights does not merge exactly; train without, "
-            "then 'vanillayolo export int8=True data=...'."
+            f"quantize={quantize}: training is in float, or with quantize=8 through the roundings of int8; leave it "
+            "out, or give 8."
         )
 
 

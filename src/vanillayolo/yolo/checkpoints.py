@@ -279,8 +279,15 @@ def check_training_form(model: Any, name: str) -> None:
         )
 
 
-def check_class_count(network: Any, data: str, args: dict[str, Any]) -> None:
-    """Raise DataError where data have another number of classes than the network that is to go on with them."""
+def check_class_count(network: Any, data: str, args: dict[str, Any], given: str = "resume") -> None:
+    """Raise DataError where data have another number of classes than the network that is to go on with them.
+
+    Args:
+        network: the network.
+        data: data YAML or folder.
+        args: arguments of its training.
+        given: setting by which it goes on as it is.
+    """
     trained = int(network.yaml["nc"])
     path = Path(data)
     if path.is_dir():
@@ -290,6 +297,6 @@ def check_class_count(network: Any, data: str, args: dict[str, Any]) -> None:
         count = 1 if args.get("single_cls") else len(content.get("names") or range(int(content.get("nc", trained))))
     if count != trained:
         raise DataError(
-            f"resume: {data} has {count} classes, the checkpoint {trained}; give the data= that it was trained on, "
-            "or omit resume to start a training from its weights."
+            f"{given}: {data} has {count} classes, the checkpoint {trained}; give the data= that it was trained on, "
+            f"or omit {given} to start a training from its weights."
         )

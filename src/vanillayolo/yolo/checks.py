@@ -15,6 +15,7 @@ from ultralytics.utils import RANK, YAML
 from ultralytics.utils.torch_utils import select_device
 
 from vanillayolo.errors import CheckpointError, DataError, UsageError
+from vanillayolo.nn import is_merged
 
 from .arguments import (
     check_classes,
@@ -47,6 +48,7 @@ from .own_weights import can_start, check_depth, is_own, packaged_weights, read_
 from .presets import with_preset
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .process import check_ranks
+from .quantized_training import asks, checked_quantized, is_trained_rounded
 from .saving import finish_run
 from .sections import CLASSIFY_KEYS, TRAIN_KEYS, check_form
 from .sources import check_source
@@ -71,12 +73,16 @@ def checked_train(model: Any, trainer: Any, kwargs: dict[str, Any]) -> dict[str,
     if not isinstance(model.model, nn.Module):
         raise CheckpointError(f"{model.model_name}: an exported file does not train; give the checkpoint (.pt).")
     network, name = student(model.model), str(model.model_name)  # an interrupted distillation has its teacher around it
-    check_training_form(network, name)
+    resumes = bool(kwargs.get("resume"))
+    rounds = is_trained_rounded((model.ckpt or {}).get("train_args") or {}) if resumes else asks(kwargs)
+    if not rounds:
+        check_training_form(network, name)
     check_finite(network, name)
     check_form(network, kwargs.get("decay"))
     check_verb("train", {"trainer": trainer, **kwargs}, TASK_KEYS[model.task])
     check_ranks("train", kwargs.get("device"))
-    resumes = bool(kwargs.get("resume"))
+    if rounds and not resumes:
+        kwargs = checked_quantized(model, network, kwargs)
     if model.task == "classify" and (preset := kwargs.pop("preset", None)) and not resumes:
         kwargs = with_preset(str(preset), network.yaml.get("family", {}).get("variant"), kwargs)
     check_task(model, kwargs)
@@ -96,6 +102,9 @@ def checked_train(model: Any, trainer: Any, kwargs: dict[str, Any]) -> dict[str,
         check_classes(kwargs.get("classes"), count)
     if not resumes:  # that stays in its own folder
         check_run_folder("train", model.task, kwargs)
+    if rounds and not resumes:
+        for data in kwargs["data"] if isinstance(kwargs["data"], list) else [kwargs["data"]]:
+            check_class_count(network, data, kwargs, "quantize=8")
     return kwargs
 
 
@@ -243,12 +252,7 @@ def resumed(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         reason = "its training has ended" if ended else "give last.pt of an interrupted run"
         raise CheckpointError(f"{name}: nothing to resume; {reason}; to start anew from its weights, omit resume.")
     check_quantize(ckpt["train_args"].get("quantize"))
-    frozen = ckpt["train_args"].get("freeze")
-    if isinstance(frozen, int) and frozen >= len(trained.model):  # a list holds what the trainer itself made of it
-        raise CheckpointError(
-            f"{path}: its training state was changed (freeze={frozen}, of {len(trained.model)} rows); resume from "
-            "another checkpoint of the run, or omit resume."
-        )
+    check_suits(str(path), ckpt["train_args"], trained)
     if kwargs.get("device") is None:
         try:
             check_device(ckpt["train_args"].get("device"))
@@ -263,7 +267,22 @@ def resumed(model: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
         hint = "" if given else "; where the run's data have moved, give data=."
         raise DataError(f"resume: {error}{hint}") from error
     check_class_count(trained, data, ckpt["train_args"])
-    return {"resume": str(path), "data": data}
+    rounding = {"quantize": 8} if is_trained_rounded(ckpt["train_args"]) else {}
+    return {"resume": str(path), "data": data, **rounding}
+
+
+def check_suits(path: str, args: dict[str, Any], trained: Any) -> None:
+    """Raise CheckpointError where the arguments of a training that goes on were edited and do not suit its network."""
+    frozen, rows = args.get("freeze"), len(trained.model)
+    if isinstance(frozen, int) and frozen >= rows:  # a list holds what the trainer itself made of it
+        edited = f"freeze={frozen}, of {rows} rows"
+    elif is_trained_rounded(args) and not is_merged(trained):
+        edited = "quantize=8, of a network that is not merged"
+    else:
+        return
+    raise CheckpointError(
+        f"{path}: its training state was changed ({edited}); resume from another checkpoint of the run, or omit resume."
+    )
 
 
 def data_of_file(model: Any, kwargs: dict[str, Any]) -> Any:

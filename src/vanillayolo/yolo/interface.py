@@ -25,6 +25,7 @@ from .merging import student
 from .offline import place_fonts
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .process import called_from_python
+from .quantized_training import QuantizedTrainer
 from .runtimes import own_runtimes
 from .saving import SavingMixin
 from .tasks import TASKS
@@ -187,11 +188,12 @@ class VanillaModel(Model):
         Raises:
             UsageError: for a key or value that does not exist.
             DataError: for a dataset that cannot be trained on.
-            CheckpointError: when the network at hand is merged: there is nothing left to train deep.
+            CheckpointError: when the network at hand is merged, which only ``quantize=8`` trains on.
         """
         notice_choice()
         kwargs = checked_train(self, trainer, kwargs)
-        trainer = deep(trainer, ENGINES[str(self.task)]["trainer"])
+        own = QuantizedTrainer if kwargs.get("quantize") == 8 else ENGINES[str(self.task)]["trainer"]
+        trainer = deep(trainer, own)
         self.trainer = None
         try:
             return super().train(trainer=trainer, **kwargs)

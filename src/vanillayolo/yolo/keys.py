@@ -26,7 +26,7 @@ FLAGS = frozenset(key for key, value in DEFAULT_CFG_DICT.items() if isinstance(v
 FLAGS |= {"half", "int8", "end2end", "nms", "bfloat16", "join"}
 #: By verb: the sections of Ultralytics' file of defaults that are about it, and keys of other sections.
 VERBS: dict[str, tuple[tuple[str, ...], str]] = {
-    "train": (("Train", "Val/Test", "Hyperparameters"), "cfg"),
+    "train": (("Train", "Val/Test", "Hyperparameters"), "quantize cfg"),
     "val": (("Val/Test",), "data imgsz batch device workers project name exist_ok verbose rect cfg"),
     "predict": (
         ("Predict", "Visualize"),

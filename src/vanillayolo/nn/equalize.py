@@ -29,7 +29,8 @@ from torch import Tensor, nn
 from torch.fx import Node
 
 from vanillayolo.errors import UsageError, closest
-from vanillayolo.nn.hooks import listening
+
+from .hooks import listening
 
 aten = torch.ops.aten
 
@@ -204,7 +205,12 @@ def _scale(modules: dict[str, Any], link: Link, seen: Tensor | None) -> Tensor:
 
 @torch.no_grad()
 def equalize(
-    model: nn.Module, image: Tensor, method: str = "activations", images: Iterable[Tensor] = (), passes: int = 1
+    model: nn.Module,
+    image: Tensor,
+    method: str = "activations",
+    images: Iterable[Tensor] = (),
+    passes: int = 1,
+    dense: bool = True,
 ) -> list[Link]:
     """Move scales between the layers of a merged network, in place, without changing its function.
 
@@ -214,6 +220,8 @@ def equalize(
         method: ``off``, ``weights`` or ``activations``; see the head of this module.
         images: calibration inputs, for ``activations``.
         passes: how often all links are gone through, for ``weights``: a change of one link moves its neighbours.
+        dense: without, links that dense convolutions read stay; then no weight rounds otherwise than before, since a
+            row is scaled as a whole.
 
     Returns:
         The links that were equalised.
@@ -225,11 +233,12 @@ def equalize(
         raise UsageError(f"equalize={method!r}: {closest(str(method), METHODS)}")
     if method == "off":
         return []
+    modules = dict(model.named_modules())
     links = find_links(model, image)
+    links = [link for link in links if dense or all(modules[reader.name].groups > 1 for reader in link.readers)]
     seen = map_ranges(model, links, images) if method == "activations" else {}
     if method == "activations" and len(seen) < len(links):
         raise UsageError("equalize=activations needs calibration images; give data=, or equalize=weights.")
-    modules = dict(model.named_modules())
     for _ in range(passes if method == "weights" else 1):
         for link in links:
             move(modules, link, _scale(modules, link, seen.get(link.writer)))

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from vanillayolo.nn.hooks import listening
+from .hooks import listening
 
 #: From a convolution, the steps on each side of 0 that a quantiser gives its weight.
 Levels = Callable[[nn.Conv2d], float]
@@ -52,7 +52,11 @@ def mean_inputs(network: nn.Module, images: Iterable[Tensor]) -> dict[str, Tenso
 
 @torch.no_grad()
 def correct_biases(
-    network: nn.Module, images: Iterable[Tensor], levels: Levels = lambda _: 127, skip: Iterable[str] = ()
+    network: nn.Module,
+    images: Iterable[Tensor],
+    levels: Levels = lambda _: 127,
+    skip: Iterable[str] = (),
+    trained: Levels | None = None,
 ) -> int:
     """Take off every bias, in place, what rounding its weight to int8 adds to the mean output.
 
@@ -63,6 +67,7 @@ def correct_biases(
         images: calibration inputs.
         levels: how the quantiser rounds a weight; the correction is of that rounding and no other.
         skip: modules that stay in float.
+        trained: the rounding that the network was trained with, whose mean output is then the right one.
 
     Returns:
         How many biases were corrected.
@@ -75,7 +80,7 @@ def correct_biases(
         if any(f"{name}.".startswith(prefix) for prefix in left):
             continue
         conv: Any = modules[name]
-        error = rounded(conv.weight, levels(conv)) - conv.weight
+        error = rounded(conv.weight, levels(conv)) - (rounded(conv.weight, trained(conv)) if trained else conv.weight)
         shift = F.conv2d(mean, error, None, conv.stride, conv.padding, conv.dilation, conv.groups)
         conv.bias.sub_(shift.mean((0, 2, 3)))
         corrected += 1
