@@ -308,6 +308,7 @@ def test_int8_is_of_the_network_at_hand(best: Path, lively_data: Path) -> None:
     assert abs(got - after) < 0.3 * abs(before - after)
 
 
+@pytest.mark.slow
 def test_the_trained_network_at_hand_is_written_beside_its_checkpoint(best: Path) -> None:
     """After ``train`` the interface holds best.pt without having been opened from it."""
     model = altered(best)
@@ -316,6 +317,7 @@ def test_the_trained_network_at_hand_is_written_beside_its_checkpoint(best: Path
     assert result.path == best.with_name("best.torchscript")
 
 
+@pytest.mark.slow
 def test_boxes_of_a_file_count_from_the_score_of_its_contract(best: Path, lively_data: Path) -> None:
     file = export(best, imgsz=64, verify=False).path
     path, pictures = contract_file(file), lively_data.parent / "images" / "val"

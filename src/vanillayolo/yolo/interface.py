@@ -35,17 +35,7 @@ from .threads import notice_choice, use_free_cores
 class VanillaModel(Model):
     """A network of ours, before it is exported or collapsed: what builds, loads, trains, validates and predicts.
 
-    Args:
-        model: a model name (``yolo11n-vanillanet``, ``vanillanet-6-cls``), an edited model YAML, a checkpoint, or an
-            exported file.
-        task: what the model is for; the model's own where not given.
-        verbose: print the table of layers.
-        weights: official ImageNet weights for a new network, a file or a name (``vanillanet_6.pth``).
-
-    Raises:
-        ModelNameError: for a name or YAML that describes no network.
-        CheckpointError: for a file that is missing or damaged, or weights that do not fit.
-        UsageError: for a task that is not the model's.
+    Arguments and errors are those of :class:`vanillayolo.interface.VanillaYOLO`.
     """
 
     model: Any
