@@ -16,7 +16,7 @@ demo: $(VENV)/installed
 test: lint browser
 	$(QUIET) $(PYTEST)
 
-# What a developer runs between two edits: everything but the tests that train or export.
+# What a developer runs between two edits: everything but the tests that train, export or start processes.
 quick: lint
 	$(QUIET) $(PYTEST) -m "not slow"
 

@@ -44,7 +44,8 @@ from vanillayolo.valid_json import json_text
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.allocator import OWN_CHOICE, freed_memory_kept, glibc
 from vanillayolo.yolo.architecture import is_model_name
-from vanillayolo.yolo.memory import free_bytes, predict_memory, sample_batch, saved_bytes
+from vanillayolo.yolo.free_memory import free_bytes
+from vanillayolo.yolo.memory import predict_memory, sample_batch, saved_bytes
 from vanillayolo.yolo.merging import to_float
 
 HERE = Path(__file__).parent

@@ -15,13 +15,13 @@ from ultralytics.utils.torch_utils import profile_ops
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.nn import get_negative_slope, set_lean, set_negative_slope
-from vanillayolo.yolo import VanillaDetectionModel, memory
+from vanillayolo.yolo import VanillaDetectionModel, free_memory
+from vanillayolo.yolo.free_memory import free_bytes
 from vanillayolo.yolo.memory import (
     CPU_BATCH,
     Prediction,
     activation_bytes,
     cpu_batch,
-    free_bytes,
     peak_bytes,
     predict_memory,
     sample_batch,
@@ -127,7 +127,7 @@ def test_the_batch_of_a_cpu(free: float, images: int, wanted: float, most: int, 
 
 def test_free_memory_is_the_containers_where_it_is_less(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     most, taken = tmp_path / "max", tmp_path / "current"
-    monkeypatch.setattr(memory, "CGROUP_FILES", ((str(most), str(taken)),))
+    monkeypatch.setattr(free_memory, "CGROUP_FILES", ((str(most), str(taken)),))
     without = free_bytes()
     assert without > 1_000_000
     most.write_text("3000000\n")

@@ -23,7 +23,8 @@ from .architecture import resolve
 from .deep_trainer import DeepTrainingMixin
 from .families import Yaml
 from .fine_tuning import check_stages
-from .memory import CPU_BATCH, Prediction, cpu_batch, free_bytes, predict_memory
+from .free_memory import free_bytes
+from .memory import CPU_BATCH, Prediction, cpu_batch, predict_memory
 from .merging import student
 from .model import VanillaDetectionModel, VanillaOBBModel, VanillaPoseModel, VanillaSegmentationModel
 from .updates import UpdatesMixin
