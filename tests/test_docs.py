@@ -63,15 +63,12 @@ def test_the_table_of_formats_is_ours() -> None:
 
 
 def test_the_tolerances_are_ours() -> None:
-    float32, float16, int8 = (TOLERANCES[kind] for kind in ("float32", "float16", "int8"))
-    assert float32.raw == 1e-4
-    assert "float32: 1e-4, float16: 0.03;" in DEPLOYMENT
-    assert float16.raw == 0.03
-    assert (
-        f"(float32 {float32.boxes:.0%}, float16 {float16.boxes:.0%}, int8 {int8.boxes:.0%})".replace("%", " %")
-        in DEPLOYMENT
-    )
-    assert f"it may fall by {float32.map:g}, {float16.map:g} and {int8.map:g}." in DEPLOYMENT
+    proof = (ROOT / "docs" / "proof.md").read_text(encoding="utf-8")
+    rows = dict(re.findall(r"^\| (outputs|boxes|mAP50-95) \| [^|]+ \| (.*) \|$", proof, re.M))
+    kinds = [TOLERANCES[kind] for kind in ("float32", "float16", "int8")]
+    assert [kinds[0].raw, kinds[1].raw] == [float(x) for x in rows["outputs"].split(" | ")[:2]]
+    assert rows["boxes"] == " | ".join(f"{kind.boxes:.0%}".replace("%", " %") for kind in kinds)
+    assert rows["mAP50-95"] == " | ".join(f"{kind.map:g}" for kind in kinds)
 
 
 @pytest.fixture
@@ -91,6 +88,13 @@ def run(*words: str) -> int:
     return cli.main([*words, *small])
 
 
+def first_block(page: str) -> str:
+    """Return a page's first block, its example."""
+    match = BLOCK.search((ROOT / "docs" / f"{page}.md").read_text(encoding="utf-8"))
+    assert match, page
+    return match[0]
+
+
 def has_library() -> bool:
     """Return whether the page's runtime is here, or can be had."""
     try:
@@ -102,7 +106,7 @@ def has_library() -> bool:
 @pytest.mark.slow
 def test_commands_and_code_of_deployment_run(workplace: Path, script: Script) -> None:
     """From best.pt to boxes, in the document's order, in every format whose packages are here."""
-    collapse, verify, layers = commands(DEPLOYMENT)
+    collapse, export, verify = commands(first_block("deployment"))
     assert run(*collapse) == 0
     for row in ROW.finditer(DEPLOYMENT):
         format, *settings = row["words"].split()
@@ -113,9 +117,12 @@ def test_commands_and_code_of_deployment_run(workplace: Path, script: Script) ->
             assert (workplace / f"best{row['ending']}").exists()
     if not (workplace / "best.onnx").exists() or not (workplace / "best_openvino_model").exists():
         pytest.skip("the code below needs ONNX Runtime and OpenVINO: pip install 'vanillayolo[export]'")
-    assert run("export", "model=best.pt", "format=onnx") == 0  # the last of that name has suppression inside
+    assert run(*export) == 0  # the last of that name has suppression inside
     script([*verify, "imgsz=64"], workplace)
+    int8, layers = commands(first_block("quantization"))
+    assert int8 == ["export", "model=best.pt", "format=onnx", "int8=True", "data=my.yaml"]  # made above
     assert run(*layers) in (0, 1)  # int8 of a network that learnt nothing
+    assert commands(first_block("browser")) == [["export", "model=best.pt", "format=web", "imgsz=320"]]  # made above
     names: dict[str, Any] = {"x": letterbox(read_image("street.jpg"), 64).numpy()}
     for block in BLOCK.finditer(DEPLOYMENT):
         if block["language"] == "python":
@@ -129,7 +136,7 @@ def test_commands_and_code_of_deployment_run(workplace: Path, script: Script) ->
 
 
 def test_the_figures_of_npus_are_those_of_the_record() -> None:
-    text = (ROOT / "docs" / "npu.md").read_text(encoding="utf-8")
+    text = (ROOT / "docs" / "npu_results.md").read_text(encoding="utf-8")
     record = json.loads((ROOT / "benchmarks" / "vela.json").read_text(encoding="utf-8"))
     chips = ("ethos-u55-256", "ethos-u65-512", "ethos-u85-512")
     peer = record["peers"]["yolo11n"]

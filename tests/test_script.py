@@ -17,6 +17,7 @@ from five_shapes import make_scenes
 from installed import Script
 from test_docs import DEPLOYMENT
 from test_docs import commands as commands_of
+from test_guide import last_example
 from test_readme import commands as commands_of_readme
 from vanillayolo import cli
 from vanillayolo.nn import VanillaNet
@@ -28,7 +29,7 @@ COMMANDS = {
     "scenes": ("folder=scenes pictures=10 size=64 workers=1", "scenes"),
     "track": ("model=best.pt source=images/val save_txt imgsz=64", "Results saved to"),
     "compare": (
-        "models=tiny.yaml data=my.yaml seeds=0 epochs=1 imgsz=64 batch=4 backends=none workers=0",
+        last_example("studies", "models=tiny.yaml seeds=0 epochs=1 imgsz=64 batch=4 backends=none workers=0"),
         "runs/compare/compare.md",
     ),
     "pretrain": ("model=tiny.yaml pictures=16 epoch=8 batch=4 imgsz=64 classes=3 folder=pre", "pre/tiny.safetensors"),
@@ -37,12 +38,12 @@ COMMANDS = {
         "curve/curve.md",
     ),
     "tune": (
-        "model=tiny.yaml data=my.yaml trials=1 epochs=1 imgsz=64 batch=4 workers=0 rounds=1 latency=1000ms",
+        last_example("search", "model=tiny.yaml trials=1 epochs=1 imgsz=64 batch=4 workers=0 rounds=1 latency=1000ms"),
         "runs/tune/best.yaml",
     ),
     "ablate": ("data=classes configs=n0 seeds=0 epochs=1 batch=4", "runs/ablate/ablate.md"),
     "benchmark": ("models=best.pt backends=torch imgsz=64 rounds=1", "best.pt"),
-    "cost": ("target=ethos-u55-256 models=best.pt imgsz=64", "ethos-u55-256"),
+    "cost": (last_example("npu", "models=best.pt imgsz=64"), "ethos-u55-256"),
     "features": ("model=best.pt source=street.jpg imgsz=64", "features/street.png"),
     "convert": ("model=vanillanet.pth", "vanillanet.safetensors"),
     "info": ("model=best.pt imgsz=64", "merged"),
