@@ -84,7 +84,7 @@ def summary_table(record: dict[str, Any]) -> str:
         merged = record["cost"][name]["merged"]
         rows.append((f"`{name}`", f"{merged['parameters'] / 1e6:.2f}", f"{merged['gflops']:.1f}", *cells))
     machine = f"{record['machine']['processor']} ({record['machine']['capability']}), {record['date']}"
-    return f"{markdown(header, rows)}\n\n{machine}, medians in turns; all times: [results](docs/results.md)."
+    return f"{markdown(header, rows)}\n\n{machine}, medians in turns; all times: [speed](docs/speed.md)."
 
 
 def models_table(record: dict[str, Any]) -> str:
