@@ -49,7 +49,13 @@ def set_environment() -> None:
 
 
 set_environment()
-pytest_plugins = ["detectors", "installed"]  # loaded after this module: they import Ultralytics
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Load the shared fixtures, which import Ultralytics, where tests run: not in the parent of several workers."""
+    if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
+        for name in ("detectors", "installed"):
+            config.pluginmanager.import_plugin(name)
 
 
 #: Fixtures that train, export or start a process: a test that asks for one of them is slow.

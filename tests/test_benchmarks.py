@@ -36,15 +36,15 @@ def test_the_index_names_every_record_and_script_and_where_it_is_quoted(monkeypa
         assert f"`{path.name}`" in index or f"benchmarks/{path.name}`" in index, path.name
 
 
-@pytest.mark.parametrize("script", SCRIPTS, ids=lambda path: path.stem)
+@pytest.mark.parametrize("file", SCRIPTS, ids=lambda path: path.stem)
 def test_script_says_what_it_takes(
-    script: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.syspath_prepend(str(FOLDER))
-    monkeypatch.setattr(sys, "argv", [str(script), "--help"])
+    monkeypatch.setattr(sys, "argv", [str(file), "--help"])
     monkeypatch.setattr(os, "environ", dict(os.environ))
     with pytest.raises(SystemExit) as ended:
-        runpy.run_path(str(script), run_name="__main__")
+        runpy.run_path(str(file), run_name="__main__")
     assert ended.value.code == 0
     assert "usage:" in capsys.readouterr().out
 
