@@ -42,18 +42,21 @@ def command(source, out, workers):
     return [sys.executable, "-m", "vanillayolo", "predict", *words]
 
 
+def of_pool(run):
+    return [p for p in psutil.Process(run.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+
+
 @pytest.mark.slow  # starts processes that import torch
 def test_killed_worker_loses_and_doubles_no_picture(pictures, tmp_path):
     for number in range(130):
         os.link(pictures / f"{number % 4}.png", pictures / f"copy-{number}.png")
     out = tmp_path / "out"
     run = subprocess.Popen(command(pictures, out, 2), stderr=subprocess.PIPE, text=True)
-    deadline = time.time() + 120
+    deadline = time.time() + 300
     while not any((out / "shards").glob("part-*")) and time.time() < deadline and run.poll() is None:
         time.sleep(0.02)
-    workers = [p for p in psutil.Process(run.pid).children() if "spawn_main" in " ".join(p.cmdline())]
-    workers[0].send_signal(signal.SIGKILL)
-    _, said = run.communicate(timeout=180)
+    of_pool(run)[0].send_signal(signal.SIGKILL)
+    _, said = run.communicate(timeout=600)
     assert run.returncode == 0, said
     names = [row["picture"] for row in rows(out)]
     assert len(names) == len(set(names)) == 135
@@ -73,6 +76,12 @@ def test_killed_worker_loses_and_doubles_no_picture(pictures, tmp_path):
     removed = sorted((out / "shards").iterdir())[1]
     others = {f: f.stat().st_mtime_ns for f in (out / "shards").iterdir() if f != removed}
     removed.unlink()
+    killed = subprocess.Popen(command(pictures, out, 1), stderr=subprocess.DEVNULL)
+    while not (workers := of_pool(killed)) and killed.poll() is None:
+        time.sleep(0.1)
+    killed.kill()
+    assert workers
+    assert not psutil.wait_procs(workers, 60)[1]  # they end with the command
     assert subprocess.run(command(pictures, out, 1), check=False).returncode == 0
     assert len({row["picture"] for row in rows(out)}) == len(rows(out)) == 135
     assert others == {f: f.stat().st_mtime_ns for f in others}  # a restart makes what is missing alone

@@ -86,13 +86,13 @@ def test_the_wheel_alone_has_all_it_needs(tmp_path: Path) -> None:
 
 #: Floors of the house, the lowest first: what a module imports stands on its own floor or below.
 FLOORS = (
-    ("environment", "errors", "values", "settings", "tables", "valid_json", "places", "atomic", "locks"),
+    ("environment", "errors", "values", "settings", "tables", "valid_json", "places", "atomic", "locks", "cluster"),
     ("nn", "data"),
     ("yolo",),
     ("deploy",),
     ("study",),
     ("interface", ""),
-    ("bulk", "commands", "completion", "words", "cli", "__main__"),
+    ("shards", "pool", "machines", "bulk", "commands", "completion", "words", "cli", "__main__"),
 )
 
 

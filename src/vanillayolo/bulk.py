@@ -1,4 +1,4 @@
-"""Prediction in very many pictures: a pool of processes that write whole shards, so that a restart goes on.
+"""Prediction in very many pictures: engines that write whole shards, so that a restart goes on.
 
 The pictures are listed once, into ``pictures.jsonl``. A shard is written by a rename and holds one row a picture, so
 that each picture is there once, whatever is killed: a shard that is there is never made again.
@@ -6,39 +6,40 @@ that each picture is there once, whatever is killed: a shard that is there is ne
 
 from __future__ import annotations
 
+import importlib.util
 import json
-import multiprocessing
 import os
 import sys
-from collections.abc import Iterator
-from concurrent.futures import FIRST_COMPLETED, Future, ProcessPoolExecutor, wait
-from concurrent.futures.process import BrokenProcessPool
+from collections.abc import Callable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from . import locks
 from .atomic import whole_file, write_whole
-from .errors import DataError, UsageError
+from .cluster import check_ray
+from .errors import UsageError
+from .machines import on_ray
 from .places import check_folder
-from .values import KINDS, NONE, check_value, shown
+from .pool import on_pool
+from .shards import Row, Shard, open_network
+from .values import KINDS, NONE, check_value, one_of, shown
 
 #: Pictures of a shard.
 SHARD = 64
-#: Shards in work for each process: one that it makes and one that waits.
-WAITING = 2
-#: Pools that may end one after the other without a shard in between.
-PATIENCE = 3
 SUFFIXES = {".bmp", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp"}
 #: Columns of a Parquet source: the picture's path, or its name beside its bytes.
 PATHS, BYTES = "path", "bytes"
+#: What makes the shards, by name: from what is to make, the model, its settings and the number of workers.
+ENGINES: dict[str, Callable[[Iterator[Shard], str, dict[str, Any], int | None], Iterator[Path]]] = {
+    "pool": on_pool,
+    "ray": on_ray,
+}
 
-Row = tuple[str, bytes | None]
-_network: Any = None
-_settings: dict[str, Any] = {}
 
-
-def predict_all(model: str, source: Any, output: str, workers: int | None, settings: dict[str, Any]) -> dict[str, int]:
+def predict_all(
+    model: str, source: Any, output: str, workers: int | None, settings: dict[str, Any], engine: str = "pool"
+) -> dict[str, int]:
     """Detect in every picture of a folder or a Parquet file; return how many pictures and unreadable ones there are.
 
     Args:
@@ -47,21 +48,24 @@ def predict_all(model: str, source: Any, output: str, workers: int | None, setti
         output: the folder to write; that of the same prediction, interrupted, is gone on with.
         workers: processes; by default one for each core.
         settings: further keys of ``predict``.
+        engine: a key of :data:`ENGINES`.
 
     Raises:
         UsageError: for a source that is neither, or an output of another prediction.
-        DataError: when the pool ends again and again.
+        DataError: when processes end again and again.
     """
-    from .yolo.threads import available_cores
-
     check_value("workers", workers, KINDS["workers"] | NONE)
+    check_value("engine", engine, one_of(*ENGINES))
     check_folder("output", output)
     _check_pyarrow()
-    place, root = Path(source or ""), Path(output)
+    if engine == "ray":
+        check_ray()
+    place, root = Path(source or ""), Path(output).absolute()
+    model = str(Path(model).absolute()) if Path(model).exists() else model
     parquet = place.suffix == ".parquet" and place.is_file()
     if source is None or not (parquet or place.is_dir()):
         raise UsageError(f"source={shown(source)}: with output=, give a folder of pictures or a .parquet file.")
-    names = _open(model, settings)
+    names = open_network(model, settings)
     if parquet:
         _check_columns(place)
     elif next(_walk(place), None) is None:
@@ -73,17 +77,16 @@ def predict_all(model: str, source: Any, output: str, workers: int | None, setti
         if not parquet:
             _list_folder(place, root / "pictures.jsonl")
         rows = _parquet_rows(place) if parquet else _listed(root / "pictures.jsonl")
-        _run(root, rows, model, settings, workers or available_cores())
+        for file in ENGINES[engine](_missing(root, rows), model, settings, workers):
+            print(f"\r{file.name}", end="", file=sys.stderr, flush=True)
         return _gather(root, names)
     finally:
         locks.give(root)
 
 
 def _check_pyarrow() -> None:
-    try:
-        import pyarrow.parquet  # noqa: F401
-    except ImportError as error:
-        raise UsageError("output= needs pyarrow; run: pip install 'vanillayolo[scale]'") from error
+    if importlib.util.find_spec("pyarrow") is None:
+        raise UsageError("output= needs pyarrow; run: pip install 'vanillayolo[scale]'")
 
 
 def _fact(file: str | Path) -> list[Any]:
@@ -150,105 +153,13 @@ def _parquet_rows(file: Path) -> Iterator[Row]:
             number += 1
 
 
-def _run(root: Path, rows: Iterator[Row], model: str, settings: dict[str, Any], workers: int) -> None:
-    """Make every shard that is not there; a pool that lost a process is started anew with what it had in work."""
-    todo, broken = _missing(root, rows), 0
-    again: dict[Path, list[Row]] = {}
-    while True:
-        work: dict[Future[None], tuple[Path, list[Row]]] = {}
-        context = multiprocessing.get_context("spawn")
-        with ProcessPoolExecutor(workers, context, _open, (model, settings)) as pool:
-            try:
-                source = iter([*again.items()])
-                again = {}
-                while True:
-                    for shard in islice(_chain(source, todo), WAITING * workers - len(work)):
-                        again[shard[0]] = shard[1]
-                        work[pool.submit(_make, *shard)] = shard
-                    if not work:
-                        return
-                    for future in wait(work, return_when=FIRST_COMPLETED).done:
-                        file, _ = work[future]
-                        future.result()
-                        del work[future], again[file]
-                        broken = 0
-                        print(f"\r{file.name}", end="", file=sys.stderr, flush=True)
-            except BrokenProcessPool:
-                again |= dict(source)
-                again = {file: rows for file, rows in again.items() if not file.is_file()}
-                broken += 1
-                if broken == PATIENCE:
-                    raise DataError(
-                        f"the processes ended {PATIENCE} times in {', '.join(f.name for f in again) or 'their start'}; "
-                        "give fewer workers, or look at these pictures; the same command goes on."
-                    ) from None
-
-
-def _chain(*sources: Iterator[tuple[Path, list[Row]]]) -> Iterator[tuple[Path, list[Row]]]:
-    for source in sources:
-        yield from source
-
-
-def _missing(root: Path, rows: Iterator[Row]) -> Iterator[tuple[Path, list[Row]]]:
+def _missing(root: Path, rows: Iterator[Row]) -> Iterator[Shard]:
     number = 0
     while chunk := list(islice(rows, SHARD)):
         file = root / "shards" / f"part-{number:07d}.parquet"
         if not file.is_file():
             yield file, chunk
         number += 1
-
-
-def _open(model: str, settings: dict[str, Any]) -> dict[int, str]:
-    """Open the network in this process; return its classes."""
-    global _network, _settings
-    from .interface import VanillaYOLO
-    from .yolo.checks import check_predict
-
-    _network, _settings = VanillaYOLO(model), {**settings, "save": False, "verbose": False}
-    if _network.task != "detect":
-        raise UsageError(f"predict model={model}: output= is for detectors; leave it out for task={_network.task}.")
-    check_predict(_network, None, dict(_settings))
-    return {int(number): str(name) for number, name in _network.names.items()}
-
-
-def _make(file: Path, rows: list[Row]) -> None:
-    """Write the shard of these pictures."""
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
-    box = pa.struct(
-        [("class", pa.int32()), ("score", pa.float32()), *((k, pa.float32()) for k in ("x", "y", "w", "h"))]
-    )
-    kinds = {"picture": pa.string(), "width": pa.int32(), "height": pa.int32(), "readable": pa.bool_()}
-    schema = pa.schema({**kinds, "boxes": pa.list_(box)})
-    table = pa.Table.from_pylist([_detect(name, content) for name, content in rows], schema)
-    with whole_file(file) as temporary:
-        pq.write_table(table, temporary)
-
-
-def _detect(name: str, content: bytes | None) -> dict[str, Any]:
-    image = _read(name, content)
-    if image is None:
-        return {"picture": name, "width": 0, "height": 0, "readable": False, "boxes": []}
-    (result,) = _network.predict(image, **_settings)
-    boxes = [
-        {"class": int(cls), "score": conf, "x": x1, "y": y1, "w": x2 - x1, "h": y2 - y1}
-        for x1, y1, x2, y2, conf, cls in result.boxes.data.tolist()
-    ]
-    high, wide = image.shape[:2]
-    return {"picture": name, "width": wide, "height": high, "readable": True, "boxes": boxes}
-
-
-def _read(name: str, content: bytes | None) -> Any:
-    """Return a picture, BGR; None for one that cannot be read."""
-    import cv2
-    import numpy as np
-
-    from .yolo.datasets import read_image
-
-    if content is None:
-        return read_image(name)
-    return cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_COLOR) if content else None
 
 
 def _gather(root: Path, names: dict[int, str]) -> dict[str, int]:

@@ -63,6 +63,7 @@ MEANINGS = {
     "data": "a data YAML, or a folder of classes",
     "path": "the file to write",
     "output": "a folder for the rows of very many pictures (Parquet, COCO), on a pool of processes",
+    "engine": "what runs them: pool, of processes, or ray, on a cluster",
     "folder": "the folder to write to",
     "imgsz": "side of the pictures, pixels",
     "split": "train, val or test",

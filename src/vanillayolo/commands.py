@@ -47,9 +47,10 @@ def predict(
     weights: str | None = None,
     output: str | None = None,
     workers: int | None = None,
+    engine: str | None = None,
     **settings: Any,
 ) -> None:
-    """Detect in, or classify, images, folders, videos: model=best.pt source=street.jpg [output=OUT workers=N]."""
+    """Detect in, or classify, images, folders, videos: model=best.pt source=street.jpg [output=OUT engine=pool|ray]."""
     from vanillayolo.interface import VanillaYOLO
 
     if output is not None:
@@ -57,11 +58,12 @@ def predict(
 
         if task is not None or weights is not None:
             raise UsageError("predict output=: takes no task= or weights=; give a checkpoint or an exported file.")
-        count = predict_all(model, source, output, workers, settings)
+        count = predict_all(model, source, output, workers, settings, engine or "pool")
         print(f"\n{output}: " + ", ".join(f"{number} {what}" for what, number in count.items()))
         return
-    if workers is not None:
-        raise UsageError("predict workers=: is for output=FOLDER; leave it out.")
+    for key, value in {"workers": workers, "engine": engine}.items():
+        if value is not None:
+            raise UsageError(f"predict {key}=: is for output=FOLDER; leave it out.")
     network = VanillaYOLO(model, task=task, weights=weights)
     _run_stream(network.predict(source, **{**SHOWN, **settings, "stream": True}))
 

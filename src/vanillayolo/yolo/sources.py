@@ -6,12 +6,13 @@ import ipaddress
 import os
 import socket
 import urllib.request
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 import cv2
-from ultralytics.data.loaders import LoadImagesAndVideos
+from ultralytics.data.loaders import LoadImagesAndVideos, LoadPilAndNumpy, SourceTypes
 from ultralytics.models.yolo.classify import ClassificationPredictor
 from ultralytics.models.yolo.obb import OBBPredictor
 from ultralytics.models.yolo.pose import PosePredictor
@@ -126,6 +127,28 @@ def _check_files(source: str) -> None:
         raise UsageError(f"source={shown(source)}: none of {len(loader.files)} images can be read; copy them again.")
 
 
+class Pictures(LoadPilAndNumpy):
+    """A source of pictures in memory, each taken, and predicted in, when it is its turn.
+
+    Attributes:
+        pictures: names, by which the results go, and images ``[height, width, channels]``, BGR.
+        channels: of the network.
+    """
+
+    def __init__(self, pictures: Iterator[tuple[str, Any]]) -> None:
+        self.pictures, self.channels = pictures, 3
+        self.mode, self.bs, self.source_type = "image", 1, SourceTypes(from_img=True)
+
+    def __len__(self) -> int:
+        """Return 1: how many there are is not known."""
+        return 1
+
+    def __next__(self) -> tuple[list[str], list[Any], list[str]]:
+        """Return the next picture as a batch."""
+        name, image = next(self.pictures)
+        return [name], [self._single_check(image, self.channels)], [""]
+
+
 class CheckedSource:
     """A predictor that tells in one line of a source that does not open."""
 
@@ -135,6 +158,8 @@ class CheckedSource:
         Raises:
             UsageError: where it does not open.
         """
+        if isinstance(source, Pictures):
+            source.channels = getattr(self.model, "channels", 3)  # type: ignore[attr-defined]
         try:
             super().setup_source(source, *arguments)  # type: ignore[misc]  # of the predictor beside it
         except Exception as error:
