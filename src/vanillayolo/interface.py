@@ -38,10 +38,11 @@ class VanillaYOLO(VanillaModel):
         """Write the merged network in stock classes; see :func:`vanillayolo.deploy.collapse`."""
         return collapse(open_checkpoint(self, "collapse takes a checkpoint (.pt)"), path, **kwargs)
 
-    def tune(self, iterations: int = 10, **kwargs: Any) -> Path:
+    def tune(self, use_ray: bool = False, iterations: int = 10, **kwargs: Any) -> Path:
         """Search networks and trainings, starting from this model; see :func:`vanillayolo.study.tune.tune`.
 
         Args:
+            use_ray: as Ultralytics has it: ``engine="ray"``.
             iterations: as Ultralytics has it: ``trials``.
             kwargs: keys of ``vanillayolo tune``.
 
@@ -50,7 +51,7 @@ class VanillaYOLO(VanillaModel):
         """
         from .study.tune import tune
 
-        usual = {"data": self.overrides.get("data"), "trials": iterations}
+        usual = {"data": self.overrides.get("data"), "trials": iterations, "engine": "ray" if use_ray else "local"}
         given: dict[str, Any] = {**usual, **kwargs}
         model = str(self.ckpt_path or self.cfg or self.model_name)
         return tune(model.removesuffix(".yaml") if is_model_name(model) else model, **given)

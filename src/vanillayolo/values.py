@@ -171,6 +171,7 @@ OWN: dict[str, dict[str, Kind]] = {
         "space": PATH | NONE,
         "latency": MILLISECONDS | NONE,
         "backend": one_of("onnx", "openvino"),
+        "engine": one_of("local", "ray"),
     },
 }
 #: By annotation, for keys that no table has.

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from vanillayolo import locks
+from vanillayolo.cluster import check_ray
 from vanillayolo.errors import UsageError
 from vanillayolo.places import check_folder
 from vanillayolo.values import check_value, checked, is_number, shown
@@ -32,8 +33,10 @@ from .search_space import (
     meant,
     read_space,
 )
+from .tune_ray import run_on_ray
 
 BACKENDS = {"onnx": "onnxruntime", "openvino": "openvino-f32"}
+ENGINES = {"local": run_here, "ray": run_on_ray}
 
 
 def space_of(model: str, file: Any, fixed: Mapping[str, Any]) -> Space:
@@ -95,6 +98,7 @@ def tune(
     space: str | Path | None = None,
     latency: Any = None,
     backend: str = "onnx",
+    engine: str = "local",
     rounds: int = 20,
     **settings: Any,
 ) -> Path:
@@ -112,6 +116,7 @@ def tune(
         space: YAML of what is searched; see :func:`vanillayolo.study.search_space.read_space`.
         latency: milliseconds that a network may take (``12ms``); those predicted above are not trained.
         backend: a key of :data:`BACKENDS`: what the networks are timed in.
+        engine: ``ray`` trains on a cluster, ``local`` in this process.
         rounds: of a timing.
         settings: keys of the network and of training that all candidates share.
 
@@ -124,6 +129,8 @@ def tune(
     """
     if importlib.util.find_spec("optuna") is None:
         raise UsageError("tune needs optuna: pip install 'vanillayolo[tune]' installs it.")
+    if engine == "ray":
+        check_ray()
     given = space_of(model, space, settings)
     fixed, training = settled(model, given, settings)
     shared = {"epochs": epochs, "imgsz": fitting_imgsz(imgsz), "batch": batch}
@@ -139,10 +146,10 @@ def tune(
     others = [path for path in root.glob("[!.]*") if not (root / "search.json").exists()]
     if others:
         raise UsageError(f"folder={folder}: holds {others[0].name}, and no search; give another.")
-    return _run(search, same, trials)
+    return _run(search, same, trials, engine)
 
 
-def _run(search: Search, same: Record, trials: int) -> Path:
+def _run(search: Search, same: Record, trials: int, engine: str) -> Path:
     """Run what is left of a search, alone in its folder, and write the report."""
     from .tune_report import write_report
 
@@ -152,7 +159,7 @@ def _run(search: Search, same: Record, trials: int) -> Path:
         study = open_study(search.root)
         if not study.get_trials() and (first := base_values(search)):
             study.enqueue_trial(first)
-        run_here(search, study, trials)
+        ENGINES[engine](search, study, trials)
         write_report(search, study, same)
     finally:
         locks.give(search.root)
