@@ -21,26 +21,28 @@ from vanillayolo import VanillaYOLO
 from vanillayolo.errors import UsageError
 from vanillayolo.nn import get_negative_slope
 from vanillayolo.nn.reparameterize import is_joined
-from vanillayolo.study.protocol import compare
+from vanillayolo.study.protocol import compare, processes
 from vanillayolo.yolo import process, several
 from vanillayolo.yolo.checks import gone_on
 from vanillayolo.yolo.detectors import train_detector
 
-#: Run by each of two processes: gradients of half of the pictures, averaged, before the pairs are joined and after.
-GRADIENTS = """
+#: Run by each of two processes: gradients of half of the pictures, averaged, before the pairs are joined and after;
+#: then a training of three epochs, two of them joined.
+WORK = """
 import copy, json, os, sys
 from types import SimpleNamespace
 import torch
 from torch import distributed as dist
 from ultralytics.cfg import get_cfg
 from ultralytics.utils.torch_utils import ModelEMA
-from vanillayolo import VanillaTrainer
-from vanillayolo.nn import randomize_batchnorm, set_negative_slope
+from vanillayolo import VanillaTrainer, VanillaYOLO
+from vanillayolo.nn import get_negative_slope, randomize_batchnorm, set_negative_slope
 from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.memory import sample_batch
+from vanillayolo.yolo.merging import student
 from vanillayolo.yolo.several import Distributed
 
-cfg, store, out = sys.argv[1:]
+cfg, store, data, out = sys.argv[1:]
 rank = int(os.environ["RANK"])
 torch.manual_seed(rank)  # each makes a network of its own: that of process 0 counts
 network = randomize_batchnorm(VanillaDetectionModel(cfg, nc=3, verbose=False)).double()
@@ -105,25 +107,51 @@ for form in ("pairs", "joined", "pairs again"):
     dist.all_gather_object(states, [t.double().sum().item() for m in both for t in m.parameters()])
     assert states[0] == states[1], "the processes' networks, or averages, differ"
     found[f"{form}: parameters"] = sum(1 for _ in network.parameters())
+
+seen = []  # of every step: epoch, slope, pictures, sum of the parameters
+
+class Watching(VanillaTrainer):
+    def preprocess_batch(self, batch):
+        network = student(self.model)
+        parameters = sum(p.double().sum().item() for p in network.parameters())
+        seen.append((self.epoch, get_negative_slope(network), sorted(batch["im_file"]), parameters))
+        return super().preprocess_batch(batch)
+
+settings = {"imgsz": 64, "batch": 4, "plots": False, "mosaic": 0.0, "optimizer": "AdamW", "warmup_epochs": 0}
+settings |= {"val": False, "epochs": 3, "decay": 0.4}
+where = {"data": data, "project": os.path.dirname(out), "name": "run"}
+VanillaYOLO(cfg).train(trainer=Watching, **where, **settings)
+steps = [None, None]
+dist.all_gather_object(steps, seen)
 if rank == 0:
-    json.dump(found, open(out, "w"))
+    json.dump({"gradients": found, "steps": steps}, open(out, "w"))
 dist.destroy_process_group()
 """
 
 
 @pytest.mark.slow
-def test_gradients_of_two_processes_are_those_of_one(small_yaml: Path, tmp_path: Path) -> None:
+def test_two_processes_are_as_one(small_yaml: Path, scenes: Path, tmp_path: Path) -> None:
     out = tmp_path / "found.json"
-    words = [sys.executable, "-c", GRADIENTS, str(small_yaml), str(tmp_path / "store"), str(out)]
+    words = [sys.executable, "-c", WORK, str(small_yaml), str(tmp_path / "store"), str(scenes), str(out)]
     environments = ({**os.environ, "RANK": str(r), "LOCAL_RANK": str(r), "WORLD_SIZE": "2"} for r in (0, 1))
     running = [subprocess.Popen(words, env=env) for env in environments]
-    assert [process.wait(timeout=300) for process in running] == [0, 0]
-    found = json.loads(out.read_text())
+    assert [process.wait(timeout=600) for process in running] == [0, 0]
+    record = json.loads(out.read_text())
+    found, (first, second) = record["gradients"], record["steps"]
     for form in ("pairs", "joined", "pairs again"):
         assert found[f"{form}: squares"] < 1e-8  # float64, sums in another order
         assert found[f"{form}: loss"] < 1e-8  # that of both halves, each over its own targets
         assert 0 < found[f"{form}: whole loss"] < 0.5  # which weighs the targets of all alike: another mean
     assert found["joined: parameters"] < found["pairs: parameters"] == found["pairs again: parameters"]
+
+    assert [step[:2] for step in first] == [[0, 0], [0, 0], [1, 1], [1, 1], [2, 1], [2, 1]]
+    for one, other in zip(first, second, strict=True):
+        assert one[:2] == other[:2]
+        assert one[3] == other[3]  # the same network, bit by bit
+    for epoch in range(3):
+        read = [picture for step in (*first, *second) if step[0] == epoch for picture in step[2]]
+        assert len(read) == len(set(read)) == 8  # each picture once, by one of them
+    assert is_joined(VanillaYOLO(tmp_path / "run" / "weights" / "best.pt").model)
 
 
 def test_what_differs_between_processes_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,6 +173,9 @@ def test_a_study_is_for_one_process(monkeypatch: pytest.MonkeyPatch, tmp_path: P
     with pytest.raises(UsageError, match=r"^a study: the environment has WORLD_SIZE=2"):
         train_detector("yolo11n", "none.yaml", tmp_path / "run", {})
     assert not list(tmp_path.iterdir())
+    several_gpus = {"device": "0,1"}, {"device": [0, 1]}
+    assert [processes(settings) for settings in several_gpus] == [{"processes": 2}] * 2  # of another protocol
+    assert processes({"device": 0}) == processes({}) == {}
 
 
 def test_resume_auto_begins_where_there_is_no_run_and_needs_its_name(tmp_path: Path) -> None:
@@ -209,7 +240,7 @@ def lose(started: subprocess.Popen[bytes]) -> None:
     started.wait()
 
 
-def wait_for(what: Any, seconds: float = 300) -> None:
+def wait_for(what: Any, seconds: float = 600) -> None:
     """Wait until ``what()`` is true."""
     end = time.monotonic() + seconds
     while not what():
@@ -230,7 +261,7 @@ def test_a_machine_is_lost_and_the_training_goes_on(
     try:
         wait_for(lambda: results.exists() and len(results.read_text().splitlines()) > 3)  # joined, in two processes
         lose(agents[1])
-        assert agents[0].wait(timeout=400) == 0, logs[0].read_text()[-3000:]
+        assert agents[0].wait(timeout=600) == 0, logs[0].read_text()[-3000:]
     finally:
         for process in agents:
             lose(process)
