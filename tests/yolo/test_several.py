@@ -1,4 +1,4 @@
-"""One training in several processes, and on two machines, one of which is lost."""
+"""One training in several processes, and on two machines, one of which is lost: docs/several_machines.md's commands."""
 
 from __future__ import annotations
 
