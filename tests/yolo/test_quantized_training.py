@@ -17,6 +17,7 @@ from vanillayolo.nn.fake_quantize import rounded_convolutions
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image
 from vanillayolo.yolo.merging import student
 from vanillayolo.yolo.pictures import dataset_images
+from vanillayolo.yolo.quantized_training import is_trained_rounded
 
 pytestmark = pytest.mark.slow
 
@@ -97,6 +98,11 @@ def test_refused(settings: dict[str, Any], said: str, lively: Path, quick: dict[
     with pytest.raises(UsageError, match=said):
         VanillaYOLO(lively).train(project=str(tmp_path / "runs"), **{**quick, "quantize": 8, **settings})
     assert not (tmp_path / "runs").exists()
+
+
+def test_arguments_that_were_edited_say_nothing() -> None:
+    assert is_trained_rounded({"quantize": 8})
+    assert not any(map(is_trained_rounded, ({}, {"quantize": 16}, 7, None)))
 
 
 def test_a_network_that_is_not_trained_is_refused(small_yaml: Path, quick: dict[str, Any], tmp_path: Path) -> None:

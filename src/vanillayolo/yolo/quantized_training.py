@@ -50,9 +50,9 @@ def asks(settings: dict[str, Any]) -> bool:
     return str(settings.get("quantize", named_settings(settings).get("quantize"))) in {"8", "int8"}
 
 
-def is_trained_rounded(train_args: dict[str, Any]) -> bool:
-    """Return whether a checkpoint with these arguments was trained through roundings."""
-    return train_args.get("quantize") == 8
+def is_trained_rounded(train_args: Any) -> bool:
+    """Return whether a checkpoint with these arguments, which may have been edited, was trained through roundings."""
+    return isinstance(train_args, dict) and train_args.get("quantize") == 8
 
 
 def checked_quantized(model: Any, network: Any, kwargs: dict[str, Any]) -> dict[str, Any]:
