@@ -118,10 +118,10 @@ def main() -> None:
         "models": found,
     }
     given.out.write_text(json_text(record))
-    print(table(record))
+    print(ends_table(record))
 
 
-def table(record: dict[str, Any]) -> str:
+def ends_table(record: dict[str, Any]) -> str:
     """Return a record as a table: accuracy, and milliseconds of network, what follows, and both."""
     head = ["model", "mAP50", "mAP50-95", "network, ms", "what follows, ms", "both, ms"]
     cells = [

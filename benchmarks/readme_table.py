@@ -64,6 +64,7 @@ def speed_table(record: dict[str, Any]) -> str:
 KINDS: dict[str, tuple[str, str | None]] = {
     "models": ("family_latency:models_table", "family_latency.json"),
     "runtimes": ("family_latency:runtimes_table", "runtimes.json"),
+    "ends": ("end_to_end:ends_table", "end_to_end.json"),
     "updates": ("updates:updates_table", "updates.json"),
     "summary": ("family_latency:summary_table", None),
     "compare": ("readme_table:compare_tables", None),

@@ -35,7 +35,7 @@ def runs_of(folder: Path) -> list[dict[str, Any]]:
         scores = {}
         for split in ("val", "test"):
             names = {name: round(ap["map50_95"], 4) for name, ap in record[split]["per_class"].items()}
-            scores[split] = {k: round(record[split][k], 4) for k in ("map50", "map50_95")} | {"per_class": names}
+            scores[split] = {k: round(record[split][k], 6) for k in ("map50", "map50_95")} | {"per_class": names}
         found.append(
             {
                 "data": Path(protocol["data"]).stem,
