@@ -35,6 +35,7 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "track": commands.track,
     "export": commands.export,
     "verify": commands.verify,
+    "prove": commands.prove,
     "collapse": commands.collapse,
     "compare": commands.compare,
     "learning-curve": commands.learning_curve,
@@ -113,6 +114,10 @@ def keys_of(name: str) -> list[str]:
 
 def parse(arguments: Sequence[str]) -> tuple[Callable[..., None], dict[str, Any]]:
     """Return the command's function and its settings; see :func:`vanillayolo.words.parse`."""
+    if arguments[:1] == ["prove"]:  # where torch and Ultralytics, whose grammar the others have, may not be installed
+        from vanillayolo.prove import file_of
+
+        return commands.prove, {"model": file_of(arguments[1:])}
     return words.parse(arguments, COMMANDS)
 
 

@@ -106,18 +106,29 @@ def verify(
 ) -> None:
     """Compare a file with its checkpoint: model=best.onnx reference=best.pt [data=FILE.yaml source=... layers=True]."""
     from vanillayolo.deploy import verify as run
+    from vanillayolo.deploy.contract import known_contract
     from vanillayolo.deploy.layer_report import layer_report
+    from vanillayolo.deploy.proof import add_proof
     from vanillayolo.yolo.opened import open_checkpoint
 
     check_folder("the file's folder", Path(model).absolute().parent)  # for its record
     opened = open_checkpoint(reference, "the reference is a checkpoint (.pt)")
     result = run(model, opened, data, source, imgsz, split, images, conf, iou, agnostic_nms)
+    add_proof(result, Path(model), known_contract(Path(model), result.format, opened.task))
     result.save(Path(model))
     if layers:
         files, _ = opened.images(opened.checked_data(data, (split,)) if data else None, source, images)
         print(layer_report(model, opened, files), end="\n\n")
     print(result)
     result.check(proven=True)
+
+
+@checked
+def prove(model: str) -> None:
+    """Check a file's record again, with numpy and its runtime alone: vanillayolo prove best.onnx."""
+    from vanillayolo.prove import prove as run
+
+    print(run(model))
 
 
 @checked

@@ -10,12 +10,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import psutil
-
 #: Of this package.
 __version__ = "0.1.0"
 #: Whether this process is the command ``vanillayolo``, which imports no more than the command it is given needs.
-AS_COMMAND = Path(sys.argv[0]).stem == "vanillayolo" or sys.orig_argv[1:3] == ["-m", "vanillayolo"]
+AS_COMMAND = Path(sys.argv[0]).stem == "vanillayolo" or (
+    sys.orig_argv[1:3] in (["-m", "vanillayolo"], ["-m", "vanillayolo.prove"])
+)
 LINUX = hasattr(os, "sched_getaffinity")
 
 
@@ -37,8 +37,12 @@ def chosen_threads() -> int | None:
     if first.isdecimal() and int(first) > 0:
         return int(first)
     torch: Any = None if "ultralytics" in sys.modules else sys.modules.get("torch")
+    if torch is None:
+        return None
+    import psutil  # the command prove has numpy alone
+
     usual = (psutil.cpu_count(), psutil.cpu_count(logical=False), len(os.sched_getaffinity(0)) if LINUX else None)
-    return torch.get_num_threads() if torch and torch.get_num_threads() not in usual else None
+    return torch.get_num_threads() if torch.get_num_threads() not in usual else None
 
 
 #: The user's own number of threads; it holds for the whole process.

@@ -23,6 +23,7 @@ from vanillayolo.deploy.graph import operators
 from vanillayolo.deploy.onnx_graph import suppression_settings
 from vanillayolo.errors import DataError, MergeError, UsageError, VerificationError
 from vanillayolo.nn import randomize_batchnorm, set_negative_slope
+from vanillayolo.prove import prove
 from vanillayolo.yolo import VanillaModel, files
 from vanillayolo.yolo.architecture import dump_yaml
 from vanillayolo.yolo.files import CONTRACT, ExportedFile, digest_of, missing_packages, own_conf
@@ -141,6 +142,9 @@ def test_every_format_computes_what_pytorch_does(
         assert all(0 <= record.worst.relative < 5e-5 for record in proof.records.values())
     assert str(best.parent) not in json.dumps(BaseBackend.read_metadata(result.path))
     assert len(VanillaYOLO(result.path).predict(source, imgsz=64, verbose=False)) == 4
+    if format == "executorch":
+        return
+    assert f"{result.path.name}: proven with " in prove(result.path)
 
 
 @pytest.mark.slow

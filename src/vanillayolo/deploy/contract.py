@@ -8,8 +8,9 @@ from typing import Any
 
 from vanillayolo.atomic import write_whole
 from vanillayolo.environment import __version__
-from vanillayolo.valid_json import json_text
-from vanillayolo.yolo.files import CONTRACT, ExportedFile, Suppression, contract_file, digest_of, metadata_of
+from vanillayolo.prove import digest_of
+from vanillayolo.valid_json import json_text, read_json
+from vanillayolo.yolo.files import CONTRACT, ExportedFile, Suppression, contract_file, metadata_of
 from vanillayolo.yolo.tasks import TASKS
 
 from .formats import FORMATS, PIXELS, Format
@@ -102,3 +103,17 @@ def _outputs(said: dict[str, Any], row: Format, task: str) -> list[dict[str, Any
 def write_contract(path: Path, contract: dict[str, Any]) -> Path:
     """Write the contract of a file and return its path."""
     return write_whole(contract_file(path), json_text(contract))
+
+
+def known_contract(path: Path, format: str, task: str) -> dict[str, Any] | None:
+    """Return the contract beside a file where it is the file's own, else what the file itself tells, if enough."""
+    try:
+        said: dict[str, Any] = read_json(contract_file(path))
+        if said["sha256"] == digest_of(path) and said["contract"] == CONTRACT:
+            return said
+    except (OSError, ValueError, LookupError, TypeError):
+        pass
+    try:
+        return contract_of(path, path.name, format, task)
+    except LookupError:  # of another exporter
+        return None

@@ -23,6 +23,7 @@ from .classifier import OF_DETECTORS
 from .contract import contract_of, write_contract
 from .formats import FORMATS, INT8, check_format, check_packages
 from .int8 import QuantizeSettings
+from .proof import add_proof
 from .quantize import quantize_export
 from .rewrites import rewritten
 from .targets import target_row
@@ -175,6 +176,8 @@ def place_of(origin: Path, ending: str) -> Path:
 
 def put(made: Path, target: Path, contract: dict[str, Any], result: Verification | None, page: bool) -> None:
     """Put a file, or the page that runs it, in its place, with its contract and its proof beside it."""
+    if result:
+        add_proof(result, made, contract)
     if page:
         write_page(made, contract, target)
     else:

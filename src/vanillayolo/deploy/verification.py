@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 from vanillayolo.atomic import write_whole
 from vanillayolo.errors import VerificationError
+from vanillayolo.prove import seal_of
 from vanillayolo.valid_json import json_text
 
 from .equality import Equality
@@ -119,6 +121,7 @@ class Verification:
         operating: of an int8 file, how its scores lie; None where too few boxes say so.
         target: the chip that the file is for; empty for none.
         rewrites: exact changes of the network that went into it.
+        proof: what ``vanillayolo prove`` checks again on another machine; empty where nothing was kept.
     """
 
     file: str
@@ -136,6 +139,7 @@ class Verification:
     operating: OperatingPoint | None = None
     target: str = ""
     rewrites: list[str] = field(default_factory=list)
+    proof: dict[str, Any] = field(default_factory=dict)
 
     @property
     def tolerance(self) -> Tolerance:
@@ -220,8 +224,10 @@ class Verification:
         return path.with_name(f"{path.name}.verify.json")
 
     def save(self, path: Path) -> Path:
-        """Write the record of a file and return its path."""
-        return write_whole(self.record_of(path), json_text(self.to_dict()))
+        """Write the record of a file and return its path; one that holds a proof is sealed."""
+        record = json.loads(json_text(self.to_dict()))
+        seal = {"seal": seal_of(record)} if self.proof else {}
+        return write_whole(self.record_of(path), json_text(record | seal))
 
     def __str__(self) -> str:
         """Return a table."""

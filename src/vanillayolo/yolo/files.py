@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import hashlib
 import re
 import tempfile
 from collections.abc import Iterable
@@ -25,6 +24,7 @@ from ultralytics.utils.checks import check_version
 from ultralytics.utils.nms import non_max_suppression
 
 from vanillayolo.errors import CheckpointError, UsageError, VerificationError, one_line
+from vanillayolo.prove import digest_of
 from vanillayolo.valid_json import read_json
 
 from .engines import ENGINES
@@ -71,14 +71,6 @@ def metadata_of(path: Path) -> dict[str, Any]:
 def contract_file(path: Path) -> Path:
     """Return where the contract of a file stands: ``NAME.contract.json`` beside it."""
     return path.with_name(f"{path.name}.contract.json")
-
-
-def digest_of(path: Path) -> str:
-    """Return the SHA-256, in hexadecimal, of a file, or of all files of a folder one after the other."""
-    content = hashlib.sha256()
-    for file in sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]:
-        content.update(file.read_bytes())
-    return content.hexdigest()
 
 
 #: Version of the keys of a contract and of what they mean; a reader refuses a higher one.
