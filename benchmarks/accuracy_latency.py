@@ -1,6 +1,6 @@
 """Draw accuracy over latency: python benchmarks/accuracy_latency.py.
 
-Reads benchmarks/updates.json (accuracy on BCCD's test split) and benchmarks/runtimes.json (time in ONNX Runtime), and
+Reads benchmarks/accuracy/updates.json (accuracy on BCCD's test split) and benchmarks/time/runtimes.json (time in ONNX Runtime), and
 writes docs/images/accuracy_latency.png.
 """
 
@@ -25,8 +25,8 @@ PROTOCOL = {"data": "bccd", "epochs": 40, "nbs": 8}
 
 
 def main() -> None:
-    times = json.loads((ROOT / "benchmarks" / "runtimes.json").read_text(encoding="utf-8"))
-    record = json.loads((ROOT / "benchmarks" / "updates.json").read_text(encoding="utf-8"))
+    times = json.loads((ROOT / "benchmarks" / "time" / "runtimes.json").read_text(encoding="utf-8"))
+    record = json.loads((ROOT / "benchmarks" / "accuracy" / "updates.json").read_text(encoding="utf-8"))
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     furthest = 0.0

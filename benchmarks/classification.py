@@ -6,7 +6,7 @@
 Every network is trained by the same trainer, data, augmentation, optimizer and number of epochs (timm's are put into
 the trainer's model as they are; they have no pairs, so nothing is trained deep). A run that is there is not
 trained again; an interrupted one is resumed where the network is ours, else begun anew. All runs are in
-benchmarks/classification.json.
+benchmarks/accuracy/classification.json.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ PROTOCOL: dict[str, Any] = {
     "plots": False,
 }
 MODELS = ("vanillanet-6-w0.125-cls", "resnet18", "fasternet_t0")
-RESULTS = Path(__file__).with_suffix(".json")
+RESULTS = Path(__file__).parent / "accuracy" / "classification.json"
 
 
 class TimmHead(nn.Module):

@@ -5,7 +5,7 @@
 
 Trains a network (yolo11n-vanillanet_yolo11-head.yaml) from random weights in stages, a small image size first and
 then the one that is validated, collapses it and validates the collapsed file. A stage that was interrupted goes on
-where it was, a finished one is not done again. Writes benchmarks/coco128.json: settings, seconds, figures of every
+where it was, a finished one is not done again. Writes benchmarks/accuracy/coco128.json: settings, seconds, figures of every
 class beside those published for the YOLO11-VanillaNet (`--published`, a CSV of class, images, instances, precision,
 recall, map50, map50_95).
 """
@@ -27,7 +27,7 @@ from vanillayolo.study.records import write_record
 from vanillayolo.tables import markdown
 from vanillayolo.yolo.detectors import network, open_detector, train_detector
 
-OUT = Path(__file__).with_suffix(".json")
+OUT = Path(__file__).parent / "accuracy" / "coco128.json"
 MODEL = str(Path(__file__).with_name("yolo11n-vanillanet_yolo11-head.yaml"))
 #: What both stages share: every step updates (nbs), and nothing is augmented, because the same images are validated.
 SHARED: dict[str, Any] = {

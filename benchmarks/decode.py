@@ -2,7 +2,7 @@
 
     python benchmarks/decode.py [--imgsz 640] [--rounds 20] [--model yolo11n-vanillanet]
 
-Writes benchmarks/decode.json. BN statistics are random, as everywhere where only time is measured.
+Writes benchmarks/time/decode.json. BN statistics are random, as everywhere where only time is measured.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.inference import stock_model
 from vanillayolo.yolo.stock import to_stock
 
-OUT = Path(__file__).with_suffix(".json")
+OUT = Path(__file__).parent / "time" / "decode.json"
 
 
 def networks(model: str) -> dict[str, Any]:

@@ -2,7 +2,7 @@
 
     python benchmarks/eager.py [--imgsz 320] [--rounds 20] [--models yolo11n-vanillanet ...]
 
-Writes benchmarks/eager.json and prints the table; exit code 1 where a merged network is the slower one. A case is
+Writes benchmarks/time/eager.json and prints the table; exit code 1 where a merged network is the slower one. A case is
 timed in one go, both forms in turns; a run that was interrupted goes on with the cases that are not there yet.
 """
 
@@ -25,7 +25,7 @@ from vanillayolo.yolo import VanillaDetectionModel
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.threads import available_cores
 
-OUT = Path(__file__).parent / "eager.json"
+OUT = Path(__file__).parent / "time" / "eager.json"
 MODELS = [f"yolo11{letter}-vanillanet" for letter in "nsmlx"] + ["yolo11n-vanillanet-5-paper"]
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 #: The noise of a measurement of equal networks: below it none is called the slower one.

@@ -84,7 +84,7 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=320)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "end_to_end.json")
+    parser.add_argument("--out", type=Path, default=Path(__file__).parent / "accuracy" / "end_to_end.json")
     given = parser.parse_args()
     torch.set_num_threads(given.threads)
     test = Path(check_det_dataset(given.data)["test"])

@@ -3,7 +3,7 @@
     python benchmarks/family_latency.py [--letters n s m l x] [--n yolo11n-vanillanet-10] [--imgsz 640] [--rounds 20]
         [--backends onnxruntime ...]
 
-Writes benchmarks/family_latency.json, or --out; `python benchmarks/readme_table.py` puts it into the README.
+Writes benchmarks/time/family_latency.json, or --out; `python benchmarks/readme_table.py` puts it into the README.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vanillayolo.tables import markdown
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo.inference import stock_model, trace_onnx
 
-OUT = Path(__file__).parent / "family_latency.json"
+OUT = Path(__file__).parent / "time" / "family_latency.json"
 PUBLISHED = "yolo11n-vanillanet-5-paper"
 
 

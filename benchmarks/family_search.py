@@ -4,7 +4,7 @@
     python benchmarks/family_search.py latency [--names NAME ...] [--imgsz 320] [--rounds 25]
     python benchmarks/family_search.py show
 
-Adds to benchmarks/family_search.json, or --out; a run that stands there already is not done again.
+Adds to benchmarks/method/family_search.json, or --out; a run that stands there already is not done again.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from vanillayolo.yolo import model_yaml
 from vanillayolo.yolo.architecture import dump_yaml
 from vanillayolo.yolo.inference import stock_model, trace_onnx
 
-OUT = Path(__file__).parent / "family_search.json"
+OUT = Path(__file__).parent / "method" / "family_search.json"
 STRIDES = [1, 2, 2, 1, 1, 1, 2, 1]
 WIDE, SLIM = [64, 64, 128, 256, 256, 256, 256, 512, 512], [32, 64, 128, 192, 192, 192, 192, 384, 384]
 FINE = [1, 1, 2, 2, 2, 2, 2, 2, 2]  # 3x3 where maps are large, 5x5 elsewhere

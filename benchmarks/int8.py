@@ -33,7 +33,7 @@ from vanillayolo.yolo.inference import dataset_images
 from vanillayolo.yolo.opened import merged_network
 from vanillayolo.yolo.runtimes import own_runtimes
 
-OUT = Path(__file__).parent / "int8.json"
+OUT = Path(__file__).parent / "int8" / "int8.json"
 #: What is compared: the format and the settings that differ from the defaults; None for the float32 file.
 CASES: dict[str, tuple[str, dict[str, Any]] | None] = {"float32": None}
 #: Formats whose convolutions can be asked.

@@ -87,12 +87,13 @@ def table(match: re.Match[str], folder: Path) -> str:
     make, own = KINDS[match["kind"]]
     file = match["file"] or own
     mark = match[0].split("\n", 1)[0]
-    if file is None or not (folder / file).is_file():
+    record = next(folder.rglob(file), None) if file else None
+    if record is None:
         if match["file"] or own is None:
             raise SystemExit(f"table {match['kind']}: no record {file!r} in {folder}")
         return f"{mark}\n{PENDING}\n<!-- end table -->"
     script, function = make.split(":")
-    text = getattr(import_module(script), function)(json.loads((folder / file).read_text(encoding="utf-8")))
+    text = getattr(import_module(script), function)(json.loads(record.read_text(encoding="utf-8")))
     return f"{mark}\n{text}\n<!-- end table -->"
 
 

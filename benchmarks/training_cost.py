@@ -256,7 +256,7 @@ def main() -> None:
         "slope": SLOPE,
         "cases": [],
     }
-    out = given.out or HERE / f"training_cost_{head['date']}_{Path(given.model).stem}.json"
+    out = given.out or HERE / "time" / f"training_cost_{head['date']}_{Path(given.model).stem}.json"
     before = json.loads(out.read_text()) if out.exists() and not given.fresh else head
     same = all(before[key] == head[key] for key in ("model", "slope", "machine"))
     record = {**head, "cases": before["cases"] if same else []}

@@ -4,7 +4,7 @@
     vanillayolo compare models=yolo11n-vanillanet data=bccd.yaml seeds=0,1,2 epochs=40 folder=B bfloat16=True
     python benchmarks/training_settings.py --model yolo11n-vanillanet "float32=A" "bfloat16=B" ...
 
-Writes benchmarks/training_settings.json: of every folder its settings and machine, and of every seed val, test and
+Writes benchmarks/method/training_settings.json: of every folder its settings and machine, and of every seed val, test and
 seconds. The first folder is what the others are held against, seed by seed. Ways that are in the file already stay.
 """
 
@@ -19,7 +19,7 @@ from typing import Any
 from vanillayolo.study.records import read_record, spread, with_spread, write_record
 from vanillayolo.tables import markdown
 
-OUT = Path(__file__).with_suffix(".json")
+OUT = Path(__file__).parent / "method" / "training_settings.json"
 
 
 def way_of(folder: Path, model: str) -> dict[str, Any]:

@@ -6,7 +6,7 @@ The classifier is the detector's backbone (VanillaNet-10 at 1/8 of its width); `
 trains it on the boxes of the detection data's own training images instead. The detector is trained three ways under
 one budget: ``scratch`` (deep training), ``pretrained`` (slope fixed at 1) and ``decayed`` (the same, with the
 authors' layer-wise learning rates, 0.6 a stage). A run that is there is not trained again, an interrupted one is
-resumed. All runs are in benchmarks/transfer.json.
+resumed. All runs are in benchmarks/accuracy/transfer.json.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "pretrained": {"weights": True},
     "decayed": {"weights": True, "layer_decay": 0.6},
 }
-RESULTS = Path(__file__).with_suffix(".json")
+RESULTS = Path(__file__).parent / "accuracy" / "transfer.json"
 
 
 def train(model: str, run: Path, settings: dict[str, Any]) -> Path:

@@ -3,7 +3,7 @@
     vanillayolo compare models=yolo11n data=bccd.yaml seeds=0 epochs=40 imgsz=320 batch=8 folder=runs/compare ...
     python benchmarks/updates.py runs/compare
 
-adds the finished runs of folders to benchmarks/updates.json; a run that is there is replaced.
+adds the finished runs of folders to benchmarks/accuracy/updates.json; a run that is there is replaced.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from vanillayolo.study.records import spread
 from vanillayolo.tables import markdown
 from vanillayolo.valid_json import json_text
 
-RECORD = Path(__file__).parent / "updates.json"
+RECORD = Path(__file__).parent / "accuracy" / "updates.json"
 KEY = ("data", "network", "start", "nbs", "epochs", "seed")
 HEAD = ("data", "model", "start", "epochs", "pictures an update", "seeds", "mAP50", "mAP50-95")
 

@@ -2,7 +2,7 @@
 
     python benchmarks/vela.py [--imgsz 320]
 
-Adds what is missing in benchmarks/vela.json; needs the extra ``npu``. Peers go through the product's own writer, as in
+Adds what is missing in benchmarks/time/vela.json; needs the extra ``npu``. Peers go through the product's own writer, as in
 ``vanillayolo cost``; the rest through the quick writer beside this script, which agrees with it within 2 % on
 yolo11n-vanillanet-10 (the record holds both).
 """
@@ -31,7 +31,7 @@ from vanillayolo.study.records import read_record, write_record
 from vanillayolo.yolo import VanillaDetectionModel, model_yaml
 from vanillayolo.yolo.raw_maps import with_raw_maps
 
-OUT = Path(__file__).with_suffix(".json")
+OUT = Path(__file__).parent / "time" / "vela.json"
 CHIPS = ("ethos-u55-256", "ethos-u65-512", "ethos-u85-512")
 PEERS = ("yolo11n", "yolo26n", "yolo11n-vanillanet", "yolo11n-vanillanet-npu")
 #: The network that is varied.

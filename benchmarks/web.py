@@ -4,7 +4,7 @@
 
 A name may end in ``:half`` (float16) or, of a stock network, ``:boxes`` (its own choice of boxes inside the file).
 ``--webgpu`` also lists the operators that WebGPU leaves to the CPU.
-Adds to benchmarks/web.json, or --out. Needs what ``make browser`` installs.
+Adds to benchmarks/time/web.json, or --out. Needs what ``make browser`` installs.
 """
 
 from __future__ import annotations
@@ -77,7 +77,7 @@ def main() -> None:
     parser.add_argument("--threads", nargs="+", type=int, default=[1, 2])
     parser.add_argument("--rounds", type=int, default=30)
     parser.add_argument("--webgpu", action="store_true")
-    parser.add_argument("--out", type=Path, default=HERE / "web.json")
+    parser.add_argument("--out", type=Path, default=HERE / "time" / "web.json")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)

@@ -2,7 +2,7 @@
 
 A table of cases, run in one process through ``cli.main``. By hand, with the counts by kind as a record::
 
-    python tests/bad_inputs.py --out benchmarks/bad_inputs.json --label after
+    python tests/bad_inputs.py --out benchmarks/faults/bad_inputs.json --label after
 
 Kinds of outcome: ``refused`` (as wanted), ``traceback``, ``accepted`` (the command ran on), ``unclear`` (refused, but
 not in one line that names what was given and what to do), ``left`` (refused, with files left behind), ``strict``

@@ -1,6 +1,6 @@
 """Kill trainings of the installed script with SIGKILL, half of the times while they write, resume them, and check.
 
-``python tests/kills.py --kills 300 --out benchmarks/kills.json``; kills that the file counts already are not repeated.
+``python tests/kills.py --kills 300 --out benchmarks/faults/kills.json``; kills that the file counts already are not repeated.
 A training is killed and resumed until it ends. After each kill the newest checkpoint must hold every epoch but the one
 in work; at the end results.csv must have every epoch once, with slope and learning rates of the unbroken run, and
 best.pt must open. One in ten is Ctrl-C, which is not counted as a kill: what it is answered with must be true.
@@ -281,7 +281,7 @@ def main() -> None:
         total = before + counts
         faults = {key.removeprefix("fault: "): n for key, n in total.items() if key.startswith("fault: ")}
         record: dict[str, Any] = {
-            "command": f"python tests/kills.py --kills {given.kills} --out benchmarks/kills.json",
+            "command": f"python tests/kills.py --kills {given.kills} --out benchmarks/faults/kills.json",
             "date": time.strftime("%Y-%m-%d"),
             "machine": f"{platform.machine()}, {os.cpu_count()} cores, {platform.system()}",
             "versions": {name: version(name) for name in ("vanillayolo", "ultralytics", "torch")},

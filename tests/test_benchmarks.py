@@ -24,7 +24,7 @@ def test_the_index_names_every_record_and_script_and_where_it_is_quoted(monkeypa
     root, index = FOLDER.parent, (FOLDER / "README.md").read_text(encoding="utf-8")
     own = {kind: file for kind, (_, file) in KINDS.items() if file}
     rows = re.findall(r"^\| [^|]+ \| `([\w.-]+\.json)` \| ([^|]+) \| ([^|]+) \|$", index, re.M)
-    assert sorted(record for record, *_ in rows) == sorted(path.name for path in FOLDER.glob("*.json"))
+    assert sorted(record for record, *_ in rows) == sorted(path.name for path in FOLDER.rglob("*.json"))
     for record, makers, places in rows:
         for place in places.split(", "):
             text = (root / place).read_text(encoding="utf-8")

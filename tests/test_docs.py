@@ -137,7 +137,7 @@ def test_commands_and_code_of_deployment_run(workplace: Path, script: Script) ->
 
 def test_the_figures_of_npus_are_those_of_the_record() -> None:
     text = (ROOT / "docs" / "npu_results.md").read_text(encoding="utf-8")
-    record = json.loads((ROOT / "benchmarks" / "vela.json").read_text(encoding="utf-8"))
+    record = json.loads((ROOT / "benchmarks" / "time" / "vela.json").read_text(encoding="utf-8"))
     chips = ("ethos-u55-256", "ethos-u65-512", "ethos-u85-512")
     peer = record["peers"]["yolo11n"]
     known = set()

@@ -1,7 +1,7 @@
 """Exact changes of a merged network for chips on which its plain form is slow: a table of functions on the modules.
 
 Each leaves the function of the network as it is (float64: within 1e-12 of the largest output) and is applied to a copy
-that goes into a file; checkpoints stay as they are. ``benchmarks/vela.json`` holds what each saves.
+that goes into a file; checkpoints stay as they are. ``benchmarks/time/vela.json`` holds what each saves.
 """
 
 from __future__ import annotations

@@ -50,7 +50,7 @@ class DistributionMean(nn.Module):
 
     Generalized Focal Loss (arXiv 2006.04388): the mean of ``softmax(x)`` over bins is the quotient of two sums of
     ``exp(x - max(x))``. Both are one product of matrices; a softmax over any but the last axis is slow in ONNX Runtime
-    (benchmarks/decode.json; OpenVINO takes as long for either).
+    (benchmarks/time/decode.json; OpenVINO takes as long for either).
 
     Args:
         dfl: Ultralytics' module.

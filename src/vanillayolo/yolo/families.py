@@ -36,7 +36,7 @@ class Scale:
 
 
 #: Backbones of our own, at the paper's scale of widths: ``slim`` is made for the compilers and runtimes that charge for
-#: wide depthwise kernels and for large maps (benchmarks/family_search.json).
+#: wide depthwise kernels and for large maps (benchmarks/method/family_search.json).
 DESIGNS = {
     "slim": Variant(
         dims=(384, 512, 1024, 1536, 1536, 1536, 1536, 3072, 3072),
@@ -45,12 +45,12 @@ DESIGNS = {
         pool_first=True,
     )
 }
-#: Smaller kernels still where maps are largest; Ethos-U and a browser's WASM charge most there (benchmarks/vela.json).
+#: Smaller kernels still where maps are largest; Ethos-U and a browser's WASM charge most there (benchmarks/time/vela.json).
 DESIGNS["npu"] = replace(DESIGNS["slim"], act_num=(1, 1, 2, 2, 2, 2, 2, 2, 2))
 #: Every backbone that a name can stand for.
 BACKBONES: dict[str, Variant] = {**VARIANTS, **DESIGNS}
 #: The compact family: at every letter the merged detector is no slower than YOLO11 and YOLO26 of that letter
-#: (benchmarks/family_latency.json, with n's variant 10).
+#: (benchmarks/time/family_latency.json, with n's variant 10).
 COMPACT = {
     "n": Scale("slim", 1 / 8, (0.50, 0.25, 1024), head_stages={"box": 2, "class": 2, "act_num": 2}),
     "s": Scale("8", 1 / 4, (0.50, 0.50, 1024)),

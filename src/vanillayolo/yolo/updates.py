@@ -1,7 +1,7 @@
 """How many pictures an update of the weights is made of, where nobody says.
 
 Ultralytics gathers gradients up to 64 pictures (``nbs``), whatever the set: 200 pictures and 40 epochs are then 160
-updates. A small set wants more of them (benchmarks/updates.json).
+updates. A small set wants more of them (benchmarks/accuracy/updates.json).
 """
 
 from __future__ import annotations
