@@ -93,7 +93,7 @@ FLOORS = (
     ("deploy",),
     ("study",),
     ("interface", ""),
-    ("shards", "pool", "machines", "bulk", "commands", "completion", "words", "cli", "__main__"),
+    ("shards", "pool", "machines", "bulk", "commands", "study_commands", "completion", "words", "cli", "__main__"),
 )
 
 

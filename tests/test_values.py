@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from vanillayolo import commands, values
+from vanillayolo import commands, study_commands, values
 from vanillayolo.errors import UsageError
 from vanillayolo.values import FLAG, KINDS, NAMES, NONE, PATH, SEEDS, SIZE, check_value, checked, number, several, whole
 
@@ -79,5 +79,5 @@ def test_a_function_refuses_before_it_begins() -> None:
 
 def test_every_number_of_a_command_has_a_kind() -> None:
     """A new ``int``, ``float`` or ``bool`` parameter of a command is checked without anybody thinking of it."""
-    for name in ("verify", "benchmark", "info", "yaml"):
-        assert hasattr(getattr(commands, name), "__wrapped__"), name
+    for command in (commands.verify, study_commands.benchmark, commands.info, commands.yaml):
+        assert hasattr(command, "__wrapped__"), command

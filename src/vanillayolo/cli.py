@@ -8,7 +8,7 @@ from typing import Any
 
 from safetensors import SafetensorError
 
-from vanillayolo import commands, words
+from vanillayolo import commands, study_commands, words
 from vanillayolo.completion import completion_script
 from vanillayolo.errors import UsageError, VanillaYOLOError
 from vanillayolo.places import advice
@@ -26,9 +26,9 @@ def completion(bash: bool = False, zsh: bool = False) -> None:
 
 
 COMMANDS: dict[str, Callable[..., None]] = {
-    "demo": commands.demo,
-    "scenes": commands.scenes,
-    "pretrain": commands.pretrain,
+    "demo": study_commands.demo,
+    "scenes": study_commands.scenes,
+    "pretrain": study_commands.pretrain,
     "train": commands.train,
     "val": commands.val,
     "predict": commands.predict,
@@ -37,13 +37,13 @@ COMMANDS: dict[str, Callable[..., None]] = {
     "verify": commands.verify,
     "prove": commands.prove,
     "collapse": commands.collapse,
-    "compare": commands.compare,
-    "learning-curve": commands.learning_curve,
-    "tune": commands.tune,
-    "ablate": commands.ablate,
-    "benchmark": commands.benchmark,
-    "cost": commands.cost,
-    "features": commands.features,
+    "compare": study_commands.compare,
+    "learning-curve": study_commands.learning_curve,
+    "tune": study_commands.tune,
+    "ablate": study_commands.ablate,
+    "benchmark": study_commands.benchmark,
+    "cost": study_commands.cost,
+    "features": study_commands.features,
     "convert": commands.convert,
     "info": commands.info,
     "yaml": commands.yaml,

@@ -45,7 +45,8 @@ DESIGNS = {
         pool_first=True,
     )
 }
-#: Smaller kernels still where maps are largest; Ethos-U and a browser's WASM charge most there (benchmarks/time/vela.json).
+#: Smaller kernels still where maps are largest: Ethos-U and a browser's WASM charge most there
+#: (benchmarks/time/vela.json).
 DESIGNS["npu"] = replace(DESIGNS["slim"], act_num=(1, 1, 2, 2, 2, 2, 2, 2, 2))
 #: Every backbone that a name can stand for.
 BACKBONES: dict[str, Variant] = {**VARIANTS, **DESIGNS}

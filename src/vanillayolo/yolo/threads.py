@@ -2,8 +2,8 @@
 
 Every parallel loop ends when its last thread does. A thread without a core of its own keeps all others waiting, and
 spinning on the cores that it needs: beside busy processes a training step takes many times as long
-(``benchmarks/time/busy_machine.json``). As many threads as there are free cores do best, on an idle machine too; threads
-that sleep while they wait (``OMP_WAIT_POLICY=passive``, ``GOMP_SPINCOUNT``) take half as long again on an idle one.
+(``benchmarks/time/busy_machine.json``). As many threads as there are free cores do best, on an idle machine too;
+threads that sleep while they wait (``OMP_WAIT_POLICY=passive``, ``GOMP_SPINCOUNT``) take half as long again there.
 """
 
 from __future__ import annotations
