@@ -1,6 +1,6 @@
 """Kill trainings of the installed script with SIGKILL, half of the times while they write, resume them, and check.
 
-``python tests/kills.py --kills 300 --out benchmarks/faults/kills.json``; kills that the file counts already are not repeated.
+``python tests/kills.py --kills 300 --out benchmarks/faults/kills.json``; kills that the file counts are not repeated.
 A training is killed and resumed until it ends. After each kill the newest checkpoint must hold every epoch but the one
 in work; at the end results.csv must have every epoch once, with slope and learning rates of the unbroken run, and
 best.pt must open. One in ten is Ctrl-C, which is not counted as a kill: what it is answered with must be true.
