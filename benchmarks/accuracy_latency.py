@@ -1,7 +1,7 @@
 """Draw accuracy over latency: python benchmarks/accuracy_latency.py.
 
-Reads benchmarks/accuracy/updates.json (accuracy on BCCD's test split) and benchmarks/time/runtimes.json (time in ONNX Runtime), and
-writes docs/images/accuracy_latency.png.
+Reads benchmarks/accuracy/updates.json (BCCD's test split) and benchmarks/time/runtimes.json (ONNX Runtime), and writes
+docs/images/accuracy_latency.png.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python benchmarks/busy_machine.py [--cores 2] [--busy 0 1 2] [--seconds 20] [--rounds 3]
 
 Each case is a process of its own, on the first cores of this process, beside so many processes that only count; the
-policies run in turns. Writes benchmarks/time/busy_machine.json and prints the table: milliseconds a step, and in brackets
+policies run in turns. Writes benchmarks/time/busy_machine.json and prints the table: milliseconds a step, in brackets
 how many times the fair share: the fastest idle time by one process' share of the cores, N + 1 times beside N busy.
 """
 

@@ -5,7 +5,7 @@
 
 Trains a network (yolo11n-vanillanet_yolo11-head.yaml) from random weights in stages, a small image size first and
 then the one that is validated, collapses it and validates the collapsed file. A stage that was interrupted goes on
-where it was, a finished one is not done again. Writes benchmarks/accuracy/coco128.json: settings, seconds, figures of every
+where it was, a finished one is not done again. Writes benchmarks/accuracy/coco128.json: settings, seconds, figures of a
 class beside those published for the YOLO11-VanillaNet (`--published`, a CSV of class, images, instances, precision,
 recall, map50, map50_95).
 """

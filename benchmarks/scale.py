@@ -2,11 +2,11 @@
 
     python benchmarks/scale.py --model best.onnx [--imgsz 64 --turns 16 --sizes 1000 10000 100000]
 
-Writes benchmarks/time/scale.json. In one process, folders of 64 pictures go in turns through ``predict(folder)``, streamed,
-and through what a worker does with them. Then the driver lists folders and joins shards that are all there: what it
-does besides waiting, in rising numbers, so that the peak of memory tells which one needed more. Figures are seconds of
-computing, which other work on the machine changes least. The pictures are generated, of 64 to 160 pixels; many names
-lead to one file, and many shards are one.
+Writes benchmarks/time/scale.json. In one process folders of 64 pictures go in turns through ``predict(folder)``,
+streamed, and through what a worker does with them. Then the driver lists folders and joins shards that are all there:
+what it does besides waiting, in rising numbers, so that the peak of memory tells which one needed more. Figures are
+seconds of computing, which other work on the machine changes least. The pictures are generated, of 64 to 160 pixels;
+many names lead to one file, and many shards are one.
 """
 
 from __future__ import annotations

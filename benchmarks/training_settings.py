@@ -4,7 +4,7 @@
     vanillayolo compare models=yolo11n-vanillanet data=bccd.yaml seeds=0,1,2 epochs=40 folder=B bfloat16=True
     python benchmarks/training_settings.py --model yolo11n-vanillanet "float32=A" "bfloat16=B" ...
 
-Writes benchmarks/method/training_settings.json: of every folder its settings and machine, and of every seed val, test and
+Writes benchmarks/method/training_settings.json: of every folder settings and machine, and of every seed val, test and
 seconds. The first folder is what the others are held against, seed by seed. Ways that are in the file already stay.
 """
 

@@ -2,7 +2,7 @@
 
     python benchmarks/vela.py [--imgsz 320]
 
-Adds what is missing in benchmarks/time/vela.json; needs the extra ``npu``. Peers go through the product's own writer, as in
+Adds what is missing in benchmarks/time/vela.json; needs the extra ``npu``. Peers go through the product's writer, as in
 ``vanillayolo cost``; the rest through the quick writer beside this script, which agrees with it within 2 % on
 yolo11n-vanillanet-10 (the record holds both).
 """

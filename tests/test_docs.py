@@ -106,7 +106,7 @@ def has_library() -> bool:
 @pytest.mark.slow
 def test_commands_and_code_of_deployment_run(workplace: Path, script: Script) -> None:
     """From best.pt to boxes, in the document's order, in every format whose packages are here."""
-    collapse, export, verify = commands(first_block("deployment"))
+    collapse, export, verify, prove = commands(first_block("deployment"))
     assert run(*collapse) == 0
     for row in ROW.finditer(DEPLOYMENT):
         format, *settings = row["words"].split()
@@ -119,6 +119,7 @@ def test_commands_and_code_of_deployment_run(workplace: Path, script: Script) ->
         pytest.skip("the code below needs ONNX Runtime and OpenVINO: pip install 'vanillayolo[export]'")
     assert run(*export) == 0  # the last of that name has suppression inside
     script([*verify, "imgsz=64"], workplace)
+    script(prove, workplace)
     int8, layers = commands(first_block("quantization"))
     assert int8 == ["export", "model=best.pt", "format=onnx", "int8=True", "data=my.yaml"]  # made above
     assert run(*layers) in (0, 1)  # int8 of a network that learnt nothing
