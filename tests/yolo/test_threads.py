@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import psutil
 import pytest
 import torch
 from ultralytics.utils import torch_utils
@@ -141,7 +142,7 @@ def test_what_torch_was_given_before_is_the_users(monkeypatch: pytest.MonkeyPatc
     monkeypatch.delitem(sys.modules, "ultralytics")
     monkeypatch.setattr(torch, "get_num_threads", lambda: 1000)
     assert environment.chosen_threads() == 1000
-    monkeypatch.setattr(torch, "get_num_threads", lambda: environment.psutil.cpu_count())
+    monkeypatch.setattr(torch, "get_num_threads", lambda: psutil.cpu_count())
     assert environment.chosen_threads() is None
 
 
