@@ -15,12 +15,7 @@ from updates import grouped
 from vanillayolo.study.records import spread
 
 ROOT = Path(__file__).parents[1]
-FAMILIES = {
-    "-vanillanet": ("VanillaYOLO", "#c2410c"),
-    "yolo11": ("YOLO11", "#475569"),
-    "yolo26": ("YOLO26", "#0e7490"),
-}
-MARKS = {"noise": ("o", "none"), "weights": ("o", "full")}
+COLOURS = {"-vanillanet": "#c2410c", "yolo11": "#475569", "yolo26": "#0e7490"}
 PROTOCOL = {"data": "bccd", "epochs": 40, "nbs": 8}
 
 
@@ -37,18 +32,10 @@ def main() -> None:
         accuracy = spread([run["test"]["map50_95"] for run in runs])
         x = times["models"][name]["milliseconds"]["onnxruntime"]["median"]
         furthest = max(furthest, x)
-        _, colour = next(row for key, row in FAMILIES.items() if key in name)
-        mark, fill = MARKS[start]
-        axes.errorbar(
-            x,
-            accuracy["mean"],
-            accuracy["std"] or None,
-            fmt=mark,
-            color=colour,
-            capsize=3,
-            markersize=9,
-            fillstyle=fill,
-        )
+        colour = next(colour for part, colour in COLOURS.items() if part in name)
+        look = {"fmt": "o", "color": colour, "capsize": 3, "markersize": 9}
+        look["fillstyle"] = "full" if start == "weights" else "none"
+        axes.errorbar(x, accuracy["mean"], accuracy["std"] or None, **look)
         words = f"{name}\nfrom {'the weights in the package' if start == 'weights' else start}"
         place = {"ha": "center", "va": "bottom" if "-vanillanet" not in name or start == "weights" else "top"}
         above = 8 if place["va"] == "bottom" else -8

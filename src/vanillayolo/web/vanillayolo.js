@@ -213,8 +213,9 @@ export function readTurned(contract, outputs, place, conf = contract.suppression
     .map(({ four: [x, y, w, h], more: [angle], ...rest }) => ({ x, y, w, h, angle, ...rest }));
   return suppress(contract.suppression, found, overlapTurned).map(({ number, score, angle, ...b }) => {
     const [x, y, w, h] = [(b.x - place.left) / place.scale, (b.y - place.top) / place.scale, b.w / place.scale, b.h / place.scale];
-    const [a, b1] = [[(w / 2) * Math.cos(angle), (w / 2) * Math.sin(angle)], [(-h / 2) * Math.sin(angle), (h / 2) * Math.cos(angle)]];
-    const corners = [[1, 1], [1, -1], [-1, -1], [-1, 1]].map(([i, j]) => [x + i * a[0] + j * b1[0], y + i * a[1] + j * b1[1]]);
+    const along = [(w / 2) * Math.cos(angle), (w / 2) * Math.sin(angle)];
+    const aside = [(-h / 2) * Math.sin(angle), (h / 2) * Math.cos(angle)];
+    const corners = [[1, 1], [1, -1], [-1, -1], [-1, 1]].map(([i, j]) => [x + i * along[0] + j * aside[0], y + i * along[1] + j * aside[1]]);
     return { name: contract.names[number], number, score, box: [x, y, w, h], angle, corners };
   });
 }
