@@ -11,7 +11,7 @@ from __future__ import annotations
 import csv
 import itertools
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -82,9 +82,17 @@ def elapsed(seconds: Sequence[float]) -> float:
     return sum(ends) + (seconds[-1] if seconds else 0.0)
 
 
-def run_one(model: str, seed: int, data: str, folder: Path, settings: dict[str, Any]) -> Record:
+def run_one(
+    model: str,
+    seed: int,
+    data: str,
+    folder: Path,
+    settings: dict[str, Any],
+    each_epoch: Callable[[Any], None] | None = None,
+) -> Record:
     """Train (or finish) one run, collapse it where it collapses, score what ships on val, and return the record."""
-    best = train_detector(model, data, folder, {**settings, "seed": seed, "plots": False, "verbose": False})
+    training = {**settings, "seed": seed, "plots": False, "verbose": False}
+    best = train_detector(model, data, folder, training, each_epoch=each_epoch)
     trained = open_detector(best)
     shipped, equality = best, None
     if merges(trained):

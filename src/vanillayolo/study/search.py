@@ -22,6 +22,7 @@ from vanillayolo.yolo.detectors import network, open_detector
 from vanillayolo.yolo.inference import trace_onnx
 from vanillayolo.yolo.model import fold_stock
 
+from .halving import Ended, Halving, reason_ended
 from .latency import latency as time_files
 from .protocol import run_one
 from .records import Record, read_record, write_record
@@ -47,6 +48,7 @@ class Search:
         backend: a key of ``vanillayolo.study.latency.BACKENDS``.
         rounds: of a timing.
         limit: milliseconds that a network may take; None for any.
+        asha: end poor candidates early.
     """
 
     root: Path
@@ -59,6 +61,7 @@ class Search:
     backend: str
     rounds: int
     limit: float | None
+    asha: bool = False
     costs: StageCosts | None = None
 
     def folder(self, number: int) -> Path:
@@ -87,10 +90,18 @@ class Search:
         return self.costs.predict(model)
 
     def train(self, number: int, model: str, values: Mapping[str, Any]) -> Record:
-        """Train a candidate, or go on with it, and return its record; one that has ended has one."""
-        path = self.folder(number) / "record.json"
+        """Train a candidate, or go on with it, and return its record; one that was trained to its end has one.
+
+        Raises:
+            Ended: where it is too poor to be trained to its end.
+        """
+        folder, settings = self.folder(number), self.settings(values)
+        path = folder / "record.json"
+        if reason := reason_ended(folder):
+            raise Ended(reason)
         if not path.exists():
-            write_record(path, run_one(model, self.seed, self.data, self.folder(number), self.settings(values)))
+            halving = Halving(folder, settings["epochs"]) if self.asha else None
+            write_record(path, run_one(model, self.seed, self.data, folder, settings, halving))
         return read_record(path)
 
     def time(self, number: int) -> float:
@@ -143,10 +154,10 @@ def end(study: Any, trial: Any, state: str, told: str, values: list[float] | Non
 
 @contextmanager
 def failures_told(tell: Callable[[str], None]) -> Iterator[None]:
-    """Let a candidate whose training cannot be end by itself, and not the search."""
+    """Let a candidate whose training cannot be, or is not worth it, end by itself, and not the search."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (torch.OutOfMemoryError, Ended) as error:
         tell(one_line(error))
     except RuntimeError as error:
         if "NaN" not in str(error):  # Ultralytics gives up after three epochs of them
@@ -163,7 +174,8 @@ def unfinished(study: Any) -> list[Any]:
 
 def trained(study: Any) -> int:
     """Return how many candidates have ended, those left out that were never trained."""
-    return sum(trial.state.is_finished() and trial.state.name != "PRUNED" for trial in study.get_trials())
+    ended = [trial for trial in study.get_trials() if trial.state.is_finished()]
+    return sum(trial.state.name != "PRUNED" or "reason" in trial.user_attrs for trial in ended)
 
 
 def candidates(search: Search, study: Any, count: int) -> Iterator[tuple[Any, str]]:
@@ -207,7 +219,13 @@ def run_here(search: Search, study: Any, count: int) -> None:
             search.train(trial.number, model, trial.params)
             finish(search, study, trial)
         for reason in reasons:
-            end(study, trial, "FAIL", reason, reason=reason)
+            give_up(search, study, trial, reason)
+
+
+def give_up(search: Search, study: Any, trial: Any, reason: str) -> None:
+    """Note why a candidate was not trained to its end: a failure, or a poor start."""
+    poor = reason_ended(search.folder(trial.number))
+    end(study, trial, "PRUNED" if poor else "FAIL", reason, reason=reason)
 
 
 def finish(search: Search, study: Any, trial: Any) -> None:

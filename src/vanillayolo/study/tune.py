@@ -100,6 +100,7 @@ def tune(
     backend: str = "onnx",
     engine: str = "local",
     rounds: int = 20,
+    asha: bool = False,
     **settings: Any,
 ) -> Path:
     """Search networks and trainings for accuracy and latency; a call in the same folder goes on.
@@ -118,6 +119,7 @@ def tune(
         backend: a key of :data:`BACKENDS`: what the networks are timed in.
         engine: ``ray`` trains on a cluster, ``local`` in this process.
         rounds: of a timing.
+        asha: end candidates early that are poor at 1/9 and 1/3 of the epochs.
         settings: keys of the network and of training that all candidates share.
 
     Returns:
@@ -140,8 +142,10 @@ def tune(
     check_folder("folder", root)
     check_models([model], {k: v for k, v in training.items() if k != "pretrained"} | {"project": str(root)}, resolved)
     limit = milliseconds_of(latency)
-    search = Search(root, model, resolved, given, fixed, training, seed, BACKENDS[backend], rounds, limit)
-    same = {"model": model, "data": Path(data).name, **fixed, **training, "seed": seed, "latency": limit}
+    search = Search(root, model, resolved, given, fixed, training, seed, BACKENDS[backend], rounds, limit, asha)
+    same = {"model": model, "data": Path(data).name, **fixed, **training, "seed": seed, "latency": limit} | (
+        {"asha": True} if asha else {}
+    )
     same |= {"backend": backend, "space": {key: str(span) for key, span in given.items()}}
     others = [path for path in root.glob("[!.]*") if not (root / "search.json").exists()]
     if others:

@@ -11,7 +11,7 @@ from typing import Any
 
 from vanillayolo.cluster import check_seen, on_cluster
 
-from .search import Search, candidates, end, failures_told, finish
+from .search import Search, candidates, failures_told, finish, give_up
 
 #: How often a training is begun, or gone on with, whose worker ends.
 TRIES = 5
@@ -29,7 +29,7 @@ def run_on_ray(search: Search, study: Any, count: int) -> None:
 
     for number, reason, lost in on_cluster(train_on_machine, work(), TRIES, gpus=True):
         if told := lost or reason:
-            end(study, trials[number], "FAIL", told, reason=told)
+            give_up(search, study, trials[number], told)
         else:
             finish(search, study, trials[number])
 

@@ -21,13 +21,14 @@ if TYPE_CHECKING:
 
 #: What became of a candidate, by the state that Optuna has for it.
 FATES = {"COMPLETE": "trained", "PRUNED": "too slow", "FAIL": "failed", "RUNNING": "begun", "WAITING": "begun"}
+EARLY = "ended early"
 
 
 def row_of(search: Search, trial: Any) -> Record:
     """Return one candidate's row of ``tune.json``."""
     row = {
         "trial": trial.number,
-        "fate": FATES[trial.state.name],
+        "fate": EARLY if trial.state.name == "PRUNED" and "reason" in trial.user_attrs else FATES[trial.state.name],
         "values": trial.params,
         "map50_95": None,
         "milliseconds": None,

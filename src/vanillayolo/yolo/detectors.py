@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -133,7 +133,12 @@ def settings_for(detector: Model, settings: Mapping[str, Any]) -> dict[str, Any]
 
 
 def train_detector(
-    model: str, data: str, run: Path, settings: Mapping[str, Any], trainers: Trainers | None = None
+    model: str,
+    data: str,
+    run: Path,
+    settings: Mapping[str, Any],
+    trainers: Trainers | None = None,
+    each_epoch: Callable[[Any], None] | None = None,
 ) -> Path:
     """Train a detector, or finish what an earlier call began, and return ``best.pt``.
 
@@ -145,6 +150,7 @@ def train_detector(
         run: folder of the run.
         settings: Ultralytics' settings, and ours, which only networks with deep training are given.
         trainers: to train ours and Ultralytics' own detectors with, instead of the usual ones.
+        each_epoch: called with the trainer after every epoch and its checkpoint; what it raises ends the training.
     """
     check_ranks("a study")
     ours, stock = trainers or (VanillaTrainer, StockTrainer)
@@ -152,16 +158,23 @@ def train_detector(
     with contextlib.suppress(CheckpointError):  # no whole checkpoint of the run: it begins again
         last, ckpt = newest_checkpoint(run / "weights" / "last.pt", lambda path: open_detector(path).ckpt or {})
         if can_resume(ckpt):
-            begun = open_detector(last)
+            begun = watched(open_detector(last), each_epoch)
             begun.train(resume=True, trainer=ours if isinstance(begun, VanillaModel) else stock)
         if is_undamaged(best):
             return best
-    detector = open_detector(model)
+    detector = watched(open_detector(model), each_epoch)
     # ours have weights in the package, others none
     given = {"pretrained": str(model).endswith(".pt"), **settings_for(detector, settings)}
     where = {"project": str(run.parent), "name": run.name, "exist_ok": True}
     detector.train(data=data, **where, **given, trainer=ours if isinstance(detector, VanillaModel) else stock)
     return best
+
+
+def watched(detector: Any, each_epoch: Callable[[Any], None] | None) -> Any:
+    """Return a detector whose training calls a function after every epoch."""
+    if each_epoch is not None:
+        detector.add_callback("on_fit_epoch_end", each_epoch)
+    return detector
 
 
 class StockTrainer(UpdatesMixin, SavingMixin, DetectionTrainer):

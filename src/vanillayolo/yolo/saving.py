@@ -19,6 +19,7 @@ import torch
 from ultralytics.cfg import get_save_dir
 from ultralytics.engine import trainer as engine
 from ultralytics.nn.tasks import load_checkpoint
+from ultralytics.optim import muon
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, YAML
 
 from vanillayolo import locks
@@ -28,6 +29,7 @@ from vanillayolo.places import missing_folders, remove_empty
 
 from .checkpoints import can_resume, is_undamaged, newest_checkpoint
 from .exporting import quiet
+from .muon import fitting_muon
 
 if TYPE_CHECKING:
     from ultralytics.engine.trainer import BaseTrainer as _Trainer
@@ -212,7 +214,11 @@ class SavingMixin(_Trainer):
     def train(self) -> None:
         """Train; where a full disk or the user stops it, say how to go on."""
         try:
-            with self._errors_told(), replaced(threading, excepthook=told_in_thread):
+            with (
+                self._errors_told(),
+                replaced(threading, excepthook=told_in_thread),
+                replaced(muon, **fitting_muon(self.device)),
+            ):
                 super().train()
         except KeyboardInterrupt:
             raise KeyboardInterrupt(self.how_to_go_on()) from None
