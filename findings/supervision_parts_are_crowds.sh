@@ -5,7 +5,7 @@
 # Seen: of four single objects (a plain square; one cut in two by something in front of it; one with a hole of 4x4 px; one with a
 # stray pixel, as networks' masks have) three are crowds, without a warning. pycocotools then counts one object, leaves three
 # right detections out, and lets any number of detections in the crowds pass; trainings that leave crowds out
-# (Ultralytics' convert_coco, ours) learn these objects as background. So do pictures labelled by a network and written by
+# (Ultralytics' convert_coco, ours) learn these objects as background. That is the way of pictures labelled by a network and written by
 # DetectionDataset.as_coco().
 # A way round it: data={"iscrowd": numpy.zeros(n, int)} in the Detections.
 set -euo pipefail
