@@ -1,7 +1,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -10,10 +12,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from vanillayolo import cli
+from vanillayolo.data.scenes import SceneSettings
+from vanillayolo.data.scenes.writing import write_scenes
 from vanillayolo.errors import UsageError, VanillaYOLOError
 from vanillayolo.study import protocol
-from vanillayolo.study.protocol import compare, elapsed, folder_name
+from vanillayolo.study.protocol import compare, elapsed, folder_name, of_task
 from vanillayolo.study.records import as_list, keep_settings, read_record, write_record
+from vanillayolo.study.report import accuracy_table, write_report
+from vanillayolo.study.results import summarize_split
+from vanillayolo.yolo import detectors, model_yaml
+from vanillayolo.yolo.architecture import dump_yaml
+from vanillayolo.yolo.engines import ENGINES, stock_class
+from vanillayolo.yolo.tasks import FINDING, TASKS
 
 
 @given(st.lists(st.lists(st.floats(1, 100), min_size=1, max_size=5), min_size=1, max_size=4))
@@ -37,7 +47,8 @@ def test_folder_names_are_plain() -> None:
         (["models=yolo11n-vanilanet"], "yolo11n-vanillanet"),
         (["models=yolo99n"], "neither ours"),
         (["models=yolo11"], "no letter"),
-        (["models=yolo11n-seg"], "not a YOLO detector"),
+        (["models=yolo11n-cls"], "not a YOLO detector"),
+        (["models=yolo11n,yolo11n-pose"], "yolo11n is there to detect, yolo11n-pose to find key points"),
         (["models=nowhere.pt"], "no such file"),
         (["models=yolo11n", "seeds=-1"], "whole numbers"),
         (["models=yolo11n", "backends=onxruntime"], "onnxruntime"),
@@ -98,6 +109,64 @@ def test_seeds_are_read_from_any_form() -> None:
     assert as_list((0, 1, 1), "seeds") == [0, 1]
     with pytest.raises(VanillaYOLOError):
         as_list((), "seeds")
+
+
+@pytest.mark.parametrize(
+    ("task", "names"), [("detect", ["mAP50"]), ("pose", ["mAP50 of key points", "mAP50 of boxes"])]
+)
+def test_a_task_is_judged_by_its_own_metric(
+    task: str, names: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def metric(figure: float) -> SimpleNamespace:
+        return SimpleNamespace(ap_class_index=[1], ap50=[figure], ap=[figure / 2], map50=figure, map=figure / 2)
+
+    metrics = SimpleNamespace(names={0: "a", 1: "b"}, box=metric(0.8), pose=metric(0.6))
+    opened = SimpleNamespace(task=task, val=lambda **_: metrics)
+    monkeypatch.setattr(detectors, "open_detector", lambda _: opened)
+    found = detectors.score(tmp_path / "best.pt", "data.yaml", "val", 64, tmp_path)
+    figures = [0.8] if task == "detect" else [0.6, 0.8]
+    both = found, found.get("boxes", {})
+    assert [x["map50"] for x in both if x] == figures
+    assert found["per_class"] == {"b": {"map50": figures[0], "map50_95": figures[0] / 2}}
+    assert (summarize_split([{"val": found}], "val") or {})["map50"]["mean"] == figures[0]
+    result = {
+        "settings": of_task(task),
+        "models": {"a": {"seeds": [0], "val": summarize_split([{"val": found}], "val")}},
+    }
+    header, (row,) = accuracy_table(result, "val")
+    assert [(name, cell) for name, cell in zip(header, row, strict=True) if "mAP50 " in f"{name} "] == [
+        (name, f"{figure:.3f}") for name, figure in zip(names, figures, strict=True)
+    ]
+
+
+def test_every_task_has_a_trainer_of_ultralytics_own() -> None:
+    assert tuple(detectors.STOCK_TRAINERS) == FINDING
+    for task, trainer in detectors.STOCK_TRAINERS.items():
+        assert stock_class(trainer) is stock_class(ENGINES[task]["trainer"])
+        assert getattr(detectors, trainer.__name__) is trainer
+
+
+@pytest.mark.slow
+def test_a_task_is_compared_with_yolo11(shrink_yaml: Callable[..., Any], tmp_path: Path) -> None:
+    """Ours and Ultralytics' own, trained, collapsed, scored on val and test, timed."""
+    task = "pose"
+    settings = SceneSettings(pictures=10, size=64, task=task, classes=2, objects=4)
+    data = write_scenes(tmp_path / "scenes", settings, "yolo", 1)
+    data.write_text(data.read_text() + "test: images/val\n")
+    suffix = TASKS[task].suffix
+    ours = tmp_path / f"yolo11n-small{suffix}.yaml"
+    ours.write_text(dump_yaml(shrink_yaml(model_yaml(f"yolo11n-vanillanet-5{suffix}"), [16, 16, 24, 32])))
+    budget = {"epochs": 1, "imgsz": 64, "batch": 4, "nbs": 4, "backends": "onnxruntime", "rounds": 1}
+    root = compare([str(ours), f"yolo11n{suffix}"], data, 0, tmp_path / "runs", **budget)
+    files = write_report(root)
+    assert f"mAP50 of {TASKS[task].judged}" in files["md"].read_text()
+    assert read_record(root / "protocol.json")["task"] == task
+    for run in root.glob("*/seed0"):
+        found = record(run)
+        assert ("boxes" in found["test"]) == (TASKS[task].metric != "box")
+        assert len(found["curve"]["map50"]) == 1
+        assert found["saved_bytes"] > 0
+        assert found["shipped"].endswith("collapsed.pt" if "small" in str(run) else "best.pt")
 
 
 def record(run: Path) -> dict[str, Any]:

@@ -93,4 +93,4 @@ def test_data_and_task_have_to_suit_each_other(tmp_path: Path, shrink_yaml: Call
     with pytest.raises(UsageError, match="int8 is for detectors"):
         check_task("obb", 8, {"format": "web"})
     with pytest.raises(CheckpointError, match="is there to segment"):
-        open_detector("yolo11n-vanillanet-seg")
+        open_detector("yolo11n-vanillanet-seg", ("detect",))

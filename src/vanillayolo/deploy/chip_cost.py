@@ -46,7 +46,7 @@ def body_of(model: str) -> nn.Module:
 
     What is freshly initialised gets random BN: a signal that has died leaves scales of 0.
     """
-    network: Any = network_of(open_detector(model))
+    network: Any = network_of(open_detector(model, ("detect",)))
     return with_raw_maps(network if model.endswith(".pt") else randomize_batchnorm(network))
 
 

@@ -66,6 +66,6 @@ class Halving:
         """
         done = trainer.epoch + 1
         if done in rungs(self.epochs):
-            best = max(learning_curve(self.folder / "results.csv")["map50_95"])
+            best = max(learning_curve(self.folder / "results.csv", trainer.args.task)["map50_95"])
             if not goes_on(self.folder, done, best):
                 raise Ended(reason_ended(self.folder))

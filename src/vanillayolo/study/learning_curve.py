@@ -31,7 +31,7 @@ from vanillayolo.yolo.pretrained import find_weights
 from vanillayolo.yolo.sections import TRAIN_KEYS
 
 from .latency import machine
-from .protocol import RESERVED, SCHEDULE, check_models
+from .protocol import RESERVED, SCHEDULE, check_models, of_task, open_models
 from .records import (
     Needs,
     Record,
@@ -86,15 +86,16 @@ def learning_curve(
     check_own("learning-curve", settings, OWN)
     training = {"epochs": epochs, "imgsz": imgsz, "batch": batch, **settings}
     check_verb("train", training, TRAIN_KEYS)
-    source, splits = resolve_splits(data)
+    opened, task = open_models([model])
+    source, splits = resolve_splits(data, task)
     pictures = training_pictures(source, parts[-1])
     root, starts = check_folder("folder", folder), starts_of(model, pretrained)
     for start in starts.values():
-        check_models([model], {**training, "pretrained": start, "project": str(root)}, source)
+        check_models(opened, {**training, "pretrained": start, "project": str(root)}, source)
     finished_runs(root, NEEDS)
     order = itertools.product(wanted, parts, starts)
     runs = {check_folder("folder", root / f"{start}-{n}" / f"seed{seed}"): (seed, n, start) for seed, n, start in order}
-    same = {"data": Path(data).name, "model": model, "sizes": parts, **SCHEDULE, **training}
+    same = {"data": Path(data).name, "model": model, "sizes": parts, **of_task(task), **SCHEDULE, **training}
     keep_settings(root / "protocol.json", same)
     for run, (seed, size, start) in runs.items():
         if not (run / "record.json").exists():

@@ -15,12 +15,11 @@ from matplotlib.figure import Figure
 from vanillayolo.atomic import whole_file
 
 from .records import Record
-from .results import frontier, judged_split, milliseconds
+from .results import frontier, judged_split, metric_names, milliseconds
 
 #: Okabe and Ito's colours, which colour-blind readers can tell apart.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#8C8C00")
 MARKERS = "osD^vPX*"
-METRIC_NAMES = {"map50": "mAP50", "map50_95": "mAP50-95"}
 BACKEND_NAMES = {
     "onnxruntime": "ONNX Runtime, float32",
     "openvino-f32": "OpenVINO, float32",
@@ -78,7 +77,7 @@ def plot_accuracy(result: Record) -> Figure | None:
         ax.margins(0.15)
         draw_frontier(ax, frontier(points))
         ax.set(title=BACKEND_NAMES.get(backend, backend), xlabel="milliseconds per image (left is faster)")
-    axes[0].set_ylabel(f"mAP50-95 on {split} (up is better)")
+    axes[0].set_ylabel(f"{metric_names(result)['map50_95']} on {split} (up is better)")
     size = result["latency"]["imgsz"]
     figure.suptitle(f"Accuracy over latency, {size} px, mean and standard deviation over seeds")
     legend_below(figure, axes[0], len(result["models"]) + 1)
@@ -87,7 +86,7 @@ def plot_accuracy(result: Record) -> Figure | None:
 
 def plot_curves(result: Record) -> Figure:
     """Draw training loss and both metrics on val by epoch: the mean over seeds, and a band from lowest to highest."""
-    titles = {"train_loss": "training loss", "map50": "val mAP50", "map50_95": "val mAP50-95"}
+    titles = {"train_loss": "training loss", **{key: f"val {name}" for key, name in metric_names(result).items()}}
     figure, axes = new_figure(1, len(titles), 4.6 * len(titles), 4.6)
     for ax, (key, title) in zip(axes, titles.items(), strict=True):
         for model, figures in result["models"].items():

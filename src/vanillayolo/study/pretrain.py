@@ -81,7 +81,7 @@ def pretrain(
     training = {"epochs": -(-pictures // epoch), "imgsz": imgsz, "batch": batch, "nbs": batch, "fraction": epoch}
     training |= {"seed": seed, **SCHEDULE, **settings}
     check_verb("train", training, TRAIN_KEYS)
-    check_models([model], training)
+    check_models({model: open_detector(model, ("detect",))}, training)
     name = folder_name(Path(model).stem if model.endswith((".pt", ".yaml", ".yml")) else model)
     root = check_folder("folder", folder or f"runs/pretrain/{name}")
     for part in ("train", "scenes"):

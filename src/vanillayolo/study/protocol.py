@@ -40,11 +40,12 @@ from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.own_weights import packaged_weights
 from vanillayolo.yolo.process import check_ranks
 from vanillayolo.yolo.sections import TRAIN_KEYS
+from vanillayolo.yolo.tasks import TASKS
 from vanillayolo.yolo.updates import UPDATES
 
 from .cost import both_forms
 from .latency import check_backends, latency, machine, supported
-from .records import Needs, Record, as_list, check_own, finished_runs, keep_settings, read_record, write_record
+from .records import USUAL, Needs, Record, as_list, check_own, finished_runs, keep_settings, read_record, write_record
 
 #: Settings that the protocol itself makes: one model's own would be another protocol.
 RESERVED = ("model", "project", "name", "exist_ok", "save_dir", "resume", "pretrained", "seed", "data", "split", "task")
@@ -63,14 +64,15 @@ def folder_name(model: str) -> str:
     return re.sub(r"[^\w.-]+", "_", model.removesuffix(".yaml")).strip("._")
 
 
-def learning_curve(results: Path) -> dict[str, list[float]]:
-    """Read mAP50, mAP50-95 and training loss of every epoch from Ultralytics' ``results.csv``."""
+def learning_curve(results: Path, task: str = USUAL) -> dict[str, list[float]]:
+    """Read the task's mAP50 and mAP50-95, and training loss, of every epoch from Ultralytics' ``results.csv``."""
+    letter = TASKS[task].letter
     with results.open(encoding="utf-8") as file:
         rows = [{k.strip(): v for k, v in row.items()} for row in csv.DictReader(file)]
     losses = [key for key in rows[0] if key.startswith("train/")] if rows else []
     return {
-        "map50": [float(row["metrics/mAP50(B)"]) for row in rows],
-        "map50_95": [float(row["metrics/mAP50-95(B)"]) for row in rows],
+        "map50": [float(row[f"metrics/mAP50({letter})"]) for row in rows],
+        "map50_95": [float(row[f"metrics/mAP50-95({letter})"]) for row in rows],
         "train_loss": [sum(float(row[key]) for key in losses) for row in rows],
         "seconds": [float(row["time"]) for row in rows],
     }
@@ -98,7 +100,7 @@ def run_one(
     if merges(trained):
         collapsed = collapse(best, data=data, imgsz=settings["imgsz"])
         shipped, equality = collapsed.checkpoint, collapsed.equality and collapsed.equality.to_dict()
-    curve = learning_curve(folder / "results.csv")
+    curve = learning_curve(folder / "results.csv", str(trained.task))
     forms = both_forms(network(trained), settings["imgsz"])
     return {
         "model": model,
@@ -140,36 +142,54 @@ def measure_latency(root: Path, runs: dict[str, Path], imgsz: int, backends: Seq
     return record
 
 
-def check_models(models: Sequence[str], settings: dict[str, Any], data: str | None = None) -> None:
-    """Build every model once, and ask whether the settings, and data that are there, suit it; nothing is written.
+def open_models(models: Sequence[str]) -> tuple[dict[str, Any], str]:
+    """Return models by name, each built once, and the task that all of them have.
 
     Raises:
-        UsageError: when two would share a folder.
+        UsageError: where they have several.
         ModelNameError: for a name that describes no detector.
         CheckpointError: for a checkpoint that is missing or damaged.
     """
+    opened = {model: open_detector(model) for model in models}
+    first, *others = opened
+    for other in others:
+        if opened[other].task != opened[first].task:
+            here, there = (TASKS[str(opened[model].task)].verb for model in (first, other))
+            raise UsageError(f"models: {first} is there to {here}, {other} to {there}; give models of one task.")
+    return opened, str(opened[first].task)
+
+
+def check_models(opened: Mapping[str, Any], settings: dict[str, Any], data: str | None = None) -> None:
+    """Ask whether the settings, and data that are there, suit every model; nothing is written.
+
+    Raises:
+        UsageError: when two would share a folder.
+        CheckpointError: for a checkpoint that is missing or damaged.
+    """
     folders: dict[str, str] = {}
-    for model in models:
-        opened = open_detector(model)
-        built = network(opened)
+    for model, detector in opened.items():
+        built = network(detector)
         if settings.get("pretrained") is True and not model.endswith(".pt") and packaged_weights(built.yaml) is None:
             raise UsageError(
                 f"pretrained=true: {model} has no weights in the package; give a checkpoint of it, made by "
                 "'vanillayolo pretrain', or leave pretrained= out."
             )
-        if opened.task != "detect":
-            raise UsageError(f"model={model}: is there to {opened.task}; give a detector.")
-        if isinstance(opened, VanillaModel):
+        if isinstance(detector, VanillaModel):
             check_training(built, model, settings)
-            given = {"pretrained": model.endswith(".pt"), **settings_for(opened, settings)}
+            given = {"pretrained": model.endswith(".pt"), **settings_for(detector, settings)}
             if teacher := given.get("distill_model"):
                 check_teacher(teacher, built)
             if data is not None:
-                checked_train(opened, None, {**given, "data": data})
+                checked_train(detector, None, {**given, "data": data})
         elif isinstance(weights := settings.get("pretrained"), str):
             network(open_detector(weights))
         if (other := folders.setdefault(folder_name(model), model)) != model:
             raise UsageError(f"models {other} and {model} would share a folder; rename one of them.")
+
+
+def of_task(task: str) -> dict[str, str]:
+    """Return the task as a protocol has it: earlier versions, of detectors alone, did not name it."""
+    return {} if task == USUAL else {"task": task}
 
 
 def processes(settings: dict[str, Any]) -> dict[str, int]:
@@ -196,8 +216,9 @@ def compare(
     """Train, score and time every model with every seed, skipping what is there already; return the folder.
 
     Args:
-        models: names, YAML files or checkpoints, as a sequence or separated by commas.
-        data: data YAML with train and val, and test where the final figures shall be of images never looked at.
+        models: names, YAML files or checkpoints of one task, as a sequence or separated by commas.
+        data: data YAML of their task with train and val, and test where the final figures shall be of images never
+            looked at.
         seeds: seeds; the models of one seed are trained before the next seed begins.
         folder: where the runs go; all in it share one protocol.
         epochs: length of every training.
@@ -219,12 +240,14 @@ def compare(
     start = {"pretrained": True} if pretrained else {}
     shared = {"epochs": epochs, "imgsz": fitting_imgsz(imgsz), "batch": batch, **start, **settings}
     check_verb("train", shared, TRAIN_KEYS)
-    checked, splits = resolve_splits(data)
+    opened, task = open_models(names)
+    checked, splits = resolve_splits(data, task)
     root = check_folder("folder", folder)
-    check_models(names, {**shared, "project": str(root)}, checked)
+    check_models(opened, {**shared, "project": str(root)}, checked)
     runs = {(m, s): root / folder_name(m) / f"seed{s}" for s in wanted for m in names}
     finished_runs(root, NEEDS)
-    keep_settings(root / "protocol.json", {"data": Path(data).name, **SCHEDULE, **processes(shared), **shared})
+    about = {"data": Path(data).name, **of_task(task), **SCHEDULE, **processes(shared)}
+    keep_settings(root / "protocol.json", {**about, **shared})
     run_all(runs, checked, shared, "test" in splits)
     if timed:
         every = {record["model"]: run for run, record in reversed(finished_runs(root).items())}  # earlier calls' too

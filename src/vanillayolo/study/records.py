@@ -17,6 +17,8 @@ from vanillayolo.valid_json import json_text
 from vanillayolo.values import shown
 
 Record = dict[str, Any]
+#: The task of a protocol that names none: earlier versions had no other.
+USUAL = "detect"
 #: Keys that a record must have, with the types of their values; a float may be written without a fraction.
 Needs = Mapping[str, type]
 

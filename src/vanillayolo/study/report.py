@@ -10,9 +10,9 @@ from pathlib import Path
 from vanillayolo.atomic import write_whole
 from vanillayolo.tables import markdown
 
-from .plots import BACKEND_NAMES, METRIC_NAMES, PLOTS, write_plots
+from .plots import BACKEND_NAMES, PLOTS, write_plots
 from .records import Record, with_spread, write_record
-from .results import METRICS, gather, judged_split, milliseconds
+from .results import METRICS, gather, judged_split, metric_names, milliseconds
 
 DEFAULT_NBS = 64  # Ultralytics' own
 Table = tuple[list[str], list[list[str]]]
@@ -28,14 +28,18 @@ td.best { font-weight: 700; } img { max-width: 100%; } .note { color: #555; }
 
 
 def accuracy_table(result: Record, split: str) -> Table:
-    """Return both metrics of every model over all classes, and mAP50-95 of every class."""
-    classes = list(next(iter(result["models"].values()))[split]["per_class"])
-    header = ["model", "seeds", *METRIC_NAMES.values(), *(f"{METRIC_NAMES['map50_95']} {name}" for name in classes)]
+    """Return both metrics of every model over all classes, those of its boxes, and mAP50-95 of every class."""
+    shown = next(iter(result["models"].values()))[split]
+    classes, boxes = list(shown["per_class"]), METRICS if "boxes" in shown else {}
+    names = metric_names(result)
+    header = ["model", "seeds", *names.values(), *(f"{name} of boxes" for name in boxes.values())]
+    header += [f"{names['map50_95']} {name}" for name in classes]
     rows = []
     for model, figures in result["models"].items():
         scores = figures[split]
         per_class = [with_spread(scores["per_class"][name]["map50_95"]) for name in classes]
-        rows.append([model, str(len(figures["seeds"])), *(with_spread(scores[m]) for m in METRICS), *per_class])
+        overall = [with_spread(x[m]) for x, keys in ((scores, METRICS), (scores.get("boxes"), boxes)) for m in keys]
+        rows.append([model, str(len(figures["seeds"])), *overall, *per_class])
     return header, rows
 
 
@@ -46,7 +50,7 @@ def class_table(result: Record, split: str) -> Table:
         [model, *(with_spread(figures[split]["per_class"][name]["map50"]) for name in classes)]
         for model, figures in result["models"].items()
     ]
-    return ["model", *(f"{METRIC_NAMES['map50']} {name}" for name in classes)], rows
+    return ["model", *(f"{metric_names(result)['map50']} {name}" for name in classes)], rows
 
 
 def cost_table(result: Record) -> Table:
@@ -74,14 +78,14 @@ def tables(result: Record) -> dict[str, Table]:
     return {
         **{f"Accuracy on {s}": accuracy_table(result, s) for s in splits},
         "Cost": cost_table(result),
-        **{f"{METRIC_NAMES['map50']} per class on {s}": class_table(result, s) for s in splits},
+        **{f"{metric_names(result)['map50']} per class on {s}": class_table(result, s) for s in splits},
     }
 
 
 def protocol_text(result: Record) -> str:
     """Say in one paragraph what was the same for all."""
     settings, machine = result["settings"], result["machine"]
-    said = ("data", "epochs", "imgsz", "batch", "updates", "pretrained")
+    said = ("data", "task", "epochs", "imgsz", "batch", "updates", "pretrained")
     before = {} if "updates" in settings else {"nbs": DEFAULT_NBS}  # of records made when nothing chose it
     extra = ", ".join(f"{k}={v}" for k, v in (before | settings).items() if k not in said)
     versions = ", ".join(f"{name} {version}" for name, version in machine["versions"].items())

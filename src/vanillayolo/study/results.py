@@ -9,19 +9,26 @@ from pathlib import Path
 from typing import Any
 
 from vanillayolo.errors import UsageError
+from vanillayolo.yolo.tasks import TASKS
 
-from .records import Record, finished_runs, read_record, spread
+from .records import USUAL, Record, finished_runs, read_record, spread
 
-METRICS = ("map50", "map50_95")
+#: What runs are judged by, and its name.
+METRICS = {"map50": "mAP50", "map50_95": "mAP50-95"}
 
 
 def summarize_split(runs: Sequence[Record], split: str) -> dict[str, Any] | None:
-    """Return mean and spread of both metrics, over all classes and per class; None where a run lacks the split."""
+    """Return mean and spread of both metrics, over all classes and per class; None where a run lacks the split.
+
+    Of a task that is judged by something else than boxes, of these too.
+    """
     if not all(split in run for run in runs):
         return None
     classes = list(runs[0][split]["per_class"])
+    boxes = [run[split]["boxes"] for run in runs if "boxes" in run[split]]
     return {
         **{metric: spread([run[split][metric] for run in runs]) for metric in METRICS},
+        **({"boxes": {metric: spread([found[metric] for found in boxes]) for metric in METRICS}} if boxes else {}),
         "per_class": {
             name: {metric: spread([run[split]["per_class"][name][metric] for run in runs]) for metric in METRICS}
             for name in classes
@@ -94,6 +101,12 @@ def gather(folder: str | Path, command: str | None = None, order: Sequence[str] 
 def judged_split(result: Record) -> str:
     """Return ``test`` where every model has been scored on it, else ``val``."""
     return "test" if all("test" in model for model in result["models"].values()) else "val"
+
+
+def metric_names(result: Record) -> dict[str, str]:
+    """Return what tables and pictures call both metrics: of what, where that is not a detector's boxes."""
+    judged = TASKS[result["settings"].get("task", USUAL)].judged
+    return {key: name + ("" if judged == TASKS[USUAL].judged else f" of {judged}") for key, name in METRICS.items()}
 
 
 def milliseconds(result: Record, backend: str, model: str) -> float | None:

@@ -18,7 +18,7 @@ from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.detectors import merges, open_detector
 from vanillayolo.yolo.sections import TRAIN_KEYS
 
-from .protocol import RESERVED, check_models
+from .protocol import RESERVED, check_models, of_task, open_models
 from .records import Record, keep_settings
 from .search import Search, open_study, run_here
 from .search_space import (
@@ -138,14 +138,14 @@ def tune(
     shared = {"epochs": epochs, "imgsz": fitting_imgsz(imgsz), "batch": batch}
     training = {"pretrained": model.endswith(".pt"), **shared, **training}
     check_verb("tune", training, (*TRAIN_KEYS, *NETWORK, *inspect.signature(tune).parameters))
-    root, resolved = Path(folder).resolve(), resolve_data(data)
+    opened, task = open_models([model])
+    root, resolved = Path(folder).resolve(), resolve_data(data, task=task)
     check_folder("folder", root)
-    check_models([model], {k: v for k, v in training.items() if k != "pretrained"} | {"project": str(root)}, resolved)
+    check_models(opened, {k: v for k, v in training.items() if k != "pretrained"} | {"project": str(root)}, resolved)
     limit = milliseconds_of(latency)
     search = Search(root, model, resolved, given, fixed, training, seed, BACKENDS[backend], rounds, limit, asha)
-    same = {"model": model, "data": Path(data).name, **fixed, **training, "seed": seed, "latency": limit} | (
-        {"asha": True} if asha else {}
-    )
+    same = {"model": model, "data": Path(data).name, **of_task(task), **fixed, **training}
+    same |= {"seed": seed, "latency": limit, **({"asha": True} if asha else {})}
     same |= {"backend": backend, "space": {key: str(span) for key, span in given.items()}}
     others = [path for path in root.glob("[!.]*") if not (root / "search.json").exists()]
     if others:

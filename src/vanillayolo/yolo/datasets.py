@@ -119,16 +119,16 @@ def resolve_data(
     return str(packaged) if SAFE_LOAD else str(data)  # by its bare name Ultralytics would find another file of it too
 
 
-def resolve_splits(data: str | Path) -> tuple[str, tuple[str, ...]]:
-    """Return the path of a detector's data YAML, and its splits that were checked: train, val, and test where named.
+def resolve_splits(data: str | Path, task: str = "detect") -> tuple[str, tuple[str, ...]]:
+    """Return the path of the data YAML of a task, and its splits that were checked: train, val, and test where named.
 
     Raises:
         DataError: when there is nothing to train on.
     """
     splits = ("train", "val")
-    if not YAML.load(checked := resolve_data(data)).get("test"):
+    if not YAML.load(checked := resolve_data(data, task=task)).get("test"):
         return checked, splits
-    return resolve_data(data, (*splits, "test")), (*splits, "test")
+    return resolve_data(data, (*splits, "test"), task=task), (*splits, "test")
 
 
 def task_data(task: str, data: Any, splits: tuple[str, ...] = ("train", "val"), *, background: bool = False) -> str:

@@ -1,9 +1,9 @@
-"""Any detector, ours or Ultralytics' own, through one door: built, trained, resumed and scored alike."""
+"""Any detector of boxes, masks, key points or turned boxes, ours or Ultralytics' own: trained and scored alike."""
 
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,9 @@ from ultralytics import YOLO
 from ultralytics.engine.model import Model
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.models.yolo.obb import OBBTrainer
+from ultralytics.models.yolo.pose import PoseTrainer
+from ultralytics.models.yolo.segment import SegmentationTrainer
 from ultralytics.nn.tasks import DetectionModel, guess_model_task, yaml_model_load
 
 from vanillayolo.errors import CheckpointError, ModelNameError, one_line
@@ -20,14 +23,15 @@ from vanillayolo.nn.hooks import listening
 
 from .architecture import is_model_name, load_yaml, near
 from .checkpoints import can_resume, is_undamaged, newest_checkpoint
+from .engines import ENGINES
 from .interface import VanillaModel
 from .model import ROWS, VanillaDetectionModel
 from .modules import VanillaBackbone
 from .process import check_ranks
 from .saving import SavingMixin
 from .sections import TRAIN_KEYS, section
+from .tasks import FINDING, TASKS
 from .threads import use_free_cores
-from .trainer import VanillaTrainer
 from .updates import UpdatesMixin
 
 #: The trainer of our detectors, and that of Ultralytics' own.
@@ -35,36 +39,39 @@ Trainers = tuple[type[BaseTrainer], type[BaseTrainer]]
 OUR_ROWS = {cls.__name__ for cls in ROWS}
 
 
-def open_detector(model: str | Path) -> Model:
+def open_detector(model: str | Path, tasks: Collection[str] = FINDING) -> Model:
     """Return a detector of a name (``yolo11n-vanillanet``, ``yolo11n-timm-resnet50``, ``yolo26n``), YAML or checkpoint.
 
     A name or YAML is initialised afresh; nothing is ever fetched.
+
+    Args:
+        model: the name, YAML or checkpoint.
+        tasks: that are taken; all whose networks find boxes by default.
 
     Raises:
         ModelNameError: for a name or YAML that describes no detector.
         CheckpointError: for a checkpoint that is missing, damaged or of another task.
     """
-    name = str(model)
+    opened = _opened(str(model))
+    if opened.task not in tasks:
+        raise CheckpointError(f"model={model}: is there to {TASKS[str(opened.task)].verb}; give a detector.")
+    return opened
+
+
+def _opened(name: str) -> Model:
+    """Return what a name, YAML or checkpoint stands for."""
     path = Path(name)
     if path.suffix == ".pt":
-        opened = _ours(name)
+        opened = VanillaModel(name)
         return opened if isinstance(opened.model, VanillaDetectionModel) else _with_all_cores(YOLO(path))
     if is_model_name(name):
-        return _ours(name)
+        return VanillaModel(name)
     if path.suffix in {".yaml", ".yml"} and path.is_file():
         rows = {row[2] for row in load_yaml(path)["backbone"]}
-        return _ours(name) if rows & OUR_ROWS else _stock(name)
-    if name.startswith("yolo11") and ("-vanilla" in name or "-timm" in name):
+        return VanillaModel(name) if rows & OUR_ROWS else _stock(name)
+    if name.startswith(("yolo11", "yolo26")) and ("-vanilla" in name or "-timm" in name):
         return VanillaModel(name)  # raises, naming the closest
     return _stock(f"{name}.yaml")
-
-
-def _ours(name: str) -> VanillaModel:
-    """Return what we open, if it is a detector."""
-    opened = VanillaModel(name)
-    if opened.task != "detect":
-        raise CheckpointError(f"model={name}: is there to {opened.task}; give a detector.")
-    return opened
 
 
 def _stock(name: str) -> Model:
@@ -73,7 +80,8 @@ def _stock(name: str) -> Model:
         cfg = yaml_model_load(name)
         if not cfg.get("scale") and "scales" in cfg:
             raise ValueError("no letter n, s, m, l or x in it")
-        if guess_model_task(cfg) != "detect" or "RTDETRDecoder" in str(cfg["head"][-1]):
+        task = guess_model_task(cfg)
+        if task not in FINDING or "RTDETRDecoder" in str(cfg["head"][-1]):
             raise ValueError("not a YOLO detector")
     except (FileNotFoundError, ValueError, KeyError) as error:
         stem, reason = name.removesuffix(".yaml"), one_line(error, 120)
@@ -82,7 +90,7 @@ def _stock(name: str) -> Model:
             f"model {stem!r}: neither ours nor one of Ultralytics' detectors such as yolo11n ({reason}): "
             + (hint if hint.startswith("did") else f"{hint}; yolo11n-timm-NAME takes any of timm's.")
         ) from None
-    return _with_all_cores(YOLO(name, task="detect"))
+    return _with_all_cores(YOLO(name, task=task))
 
 
 def _with_all_cores(detector: Model) -> Model:
@@ -153,20 +161,19 @@ def train_detector(
         each_epoch: called with the trainer after every epoch and its checkpoint; what it raises ends the training.
     """
     check_ranks("a study")
-    ours, stock = trainers or (VanillaTrainer, StockTrainer)
     best = run / "weights" / "best.pt"
     with contextlib.suppress(CheckpointError):  # no whole checkpoint of the run: it begins again
         last, ckpt = newest_checkpoint(run / "weights" / "last.pt", lambda path: open_detector(path).ckpt or {})
         if can_resume(ckpt):
             begun = watched(open_detector(last), each_epoch)
-            begun.train(resume=True, trainer=ours if isinstance(begun, VanillaModel) else stock)
+            begun.train(resume=True, trainer=_trainer_of(begun, trainers))
         if is_undamaged(best):
             return best
     detector = watched(open_detector(model), each_epoch)
     # ours have weights in the package, others none
     given = {"pretrained": str(model).endswith(".pt"), **settings_for(detector, settings)}
     where = {"project": str(run.parent), "name": run.name, "exist_ok": True}
-    detector.train(data=data, **where, **given, trainer=ours if isinstance(detector, VanillaModel) else stock)
+    detector.train(data=data, **where, **given, trainer=_trainer_of(detector, trainers))
     return best
 
 
@@ -177,24 +184,56 @@ def watched(detector: Any, each_epoch: Callable[[Any], None] | None) -> Any:
     return detector
 
 
+def _trainer_of(detector: Model, trainers: Trainers | None) -> type[BaseTrainer]:
+    """Return the class that trains a detector: of those given, else that of its task."""
+    task = str(detector.task)
+    ours, stock = trainers or (ENGINES[task]["trainer"], STOCK_TRAINERS[task])
+    return ours if isinstance(detector, VanillaModel) else stock
+
+
 class StockTrainer(UpdatesMixin, SavingMixin, DetectionTrainer):
     """Ultralytics' detection trainer, whose files are written whole; with as many updates as ours."""
+
+
+class StockSegmentationTrainer(UpdatesMixin, SavingMixin, SegmentationTrainer):
+    """The same for masks."""
+
+
+class StockPoseTrainer(UpdatesMixin, SavingMixin, PoseTrainer):
+    """The same for key points."""
+
+
+class StockOBBTrainer(UpdatesMixin, SavingMixin, OBBTrainer):
+    """The same for turned boxes."""
+
+
+#: By task. Ultralytics starts further processes by the name of the class.
+STOCK_TRAINERS: dict[str, type[BaseTrainer]] = {
+    "detect": StockTrainer,
+    "segment": StockSegmentationTrainer,
+    "pose": StockPoseTrainer,
+    "obb": StockOBBTrainer,
+}
 
 
 def score(file: Path, data: str, split: str, imgsz: int, folder: Path) -> dict[str, Any]:
     """Validate a checkpoint on a split.
 
     Returns:
-        ``map50`` and ``map50_95``, and ``per_class`` of both by name (classes without a box in the split left out).
+        ``map50`` and ``map50_95`` of what its task is judged by, ``per_class`` both by name (classes without a box in
+        the split left out) and, where its task is judged by something else, ``boxes`` both of the boxes.
     """
     where = {"project": str(folder), "name": f"val-{split}", "exist_ok": True}
-    metrics = open_detector(file).val(data=data, split=split, imgsz=imgsz, plots=False, verbose=False, **where)
-    box = metrics.box
+    opened = open_detector(file)
+    metrics: Any = opened.val(data=data, split=split, imgsz=imgsz, plots=False, verbose=False, **where)
+    metric = TASKS[str(opened.task)].metric
+    found, box = getattr(metrics, metric), metrics.box
     per_class = {
         metrics.names[int(c)]: {"map50": float(ap50), "map50_95": float(ap)}
-        for c, ap50, ap in zip(box.ap_class_index, box.ap50, box.ap, strict=True)
+        for c, ap50, ap in zip(found.ap_class_index, found.ap50, found.ap, strict=True)
     }
-    return {"map50": float(box.map50), "map50_95": float(box.map), "per_class": per_class}
+    boxes = {} if metric == "box" else {"boxes": {"map50": float(box.map50), "map50_95": float(box.map)}}
+    return {"map50": float(found.map50), "map50_95": float(found.map), "per_class": per_class, **boxes}
 
 
 def stage_modules(model: DetectionModel, imgsz: int = 256) -> dict[int, nn.Module]:

@@ -20,6 +20,8 @@ class Task:
             degrees); nothing where empty.
         maps: names of the outputs after the first.
         metric: attribute of Ultralytics' metrics that a network is judged by.
+        letter: of that metric in the names of the columns of Ultralytics' ``results.csv``.
+        judged: what that metric is of, in words.
         suffix: what names of its networks end in.
         imgsz: side of the image where nobody says, pixels.
         taken: how an image becomes an input, in words.
@@ -34,6 +36,8 @@ class Task:
     extra: str = ""
     maps: tuple[str, ...] = ()
     metric: str = "box"
+    letter: str = "B"
+    judged: str = "boxes"
     suffix: str = ""
     imgsz: int = 640
     taken: str = "letterboxed with grey 114"
@@ -64,6 +68,8 @@ TASKS = {
         extra="mask coefficients",
         maps=("prototypes",),
         metric="seg",
+        letter="M",
+        judged="masks",
         suffix="-seg",
         gives=_FOUND.format(32, "mask coefficients")
         + "; [batch, 32, height / 4, width / 4]: prototypes, of which a mask is the sum by its coefficients",
@@ -76,6 +82,8 @@ TASKS = {
         branches={**BOXES, "keypoint": "cv4"},
         extra="key points",
         metric="pose",
+        letter="P",
+        judged="key points",
         suffix="-pose",
         gives=_FOUND.format("key point numbers", "x, y in pixels (and visibility, 0 to 1) of every key point"),
     ),
@@ -85,6 +93,7 @@ TASKS = {
         {"ne": 1},
         branches={**BOXES, "angle": "cv4"},
         extra="angles",
+        judged="turned boxes",
         suffix="-obb",
         gives=_FOUND.format(1, "the angle in radians by which the box is turned"),
     ),
@@ -99,6 +108,8 @@ TASKS = {
 }
 #: Classes of a network's last row by task: YOLO11's, then, where that is another one, YOLO26's.
 HEADS = {name: (row.head, f"{row.head}26") if row.extra else (row.head,) for name, row in TASKS.items()}
+#: Tasks whose networks find boxes.
+FINDING = tuple(name for name, row in TASKS.items() if row.finds_boxes)
 #: The task of the class of a network's last row.
 TASK_OF_HEAD = {head: name for name, heads in HEADS.items() for head in heads}
 
