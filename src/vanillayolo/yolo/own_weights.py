@@ -15,6 +15,7 @@ from torch import Tensor
 from vanillayolo.atomic import write_whole
 from vanillayolo.errors import CheckpointError, UsageError
 from vanillayolo.nn import LoadReport
+from vanillayolo.nn.plasticity import shorten_joined
 from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.nn.weights import read_tensors
 from vanillayolo.valid_json import digest, json_text, read_json
@@ -102,7 +103,7 @@ def can_start(model: Any, path: Path, deep: bool) -> bool:
 
 
 def load_own(model: Any, path: str | Path) -> LoadReport:
-    """Load what fits of a weights file into a detector, which takes the form that the weights are in.
+    """Load what fits of a weights file into a detector, which takes the form that the weights are in, and can learn on.
 
     Images of other channels take the first ones of the file's three, one channel their sum.
 
@@ -133,6 +134,7 @@ def load_own(model: Any, path: str | Path) -> LoadReport:
         raise CheckpointError(f"{path}: nothing of it fits {model.yaml_file} ({report}); give weights of its kind.")
     model.load_state_dict(fitting, strict=False)
     check_finite(model, str(path))
+    shorten_joined(model)
     return report
 
 
