@@ -364,6 +364,10 @@ def test_real_datasets_pass(name: str) -> None:
         ({"kpt_shape": [2, 4]}, r"'kpt_shape' is \[2, 4\]; give \[points, 2 or 3\]"),
         ({"kpt_shape": [2, 3], "flip_idx": [1]}, r"flip_idx is \[1\]; give for each of the 2 key points"),
         ({"kpt_shape": [2, 3], "flip_idx": [1, "0"]}, r"flip_idx is \[1, '0'\]"),
+        ({"kpt_shape": [2, 3], "kpt_oks_sigmas": [0.1]}, r"kpt_oks_sigmas is \[0\.1\]; .* each of the 2 key points"),
+        ({"kpt_shape": [2, 3], "kpt_oks_sigmas": [0.1, "a"]}, r"kpt_oks_sigmas is \[0\.1, 'a'\]"),
+        ({"kpt_shape": [2, 3], "kpt_oks_sigmas": [0.1, float("nan")]}, r"kpt_oks_sigmas is \[0\.1, nan\]"),
+        ({"kpt_shape": [2, 3], "kpt_oks_sigmas": 0.1}, r"kpt_oks_sigmas is 0\.1"),
     ],
 )
 def test_key_points_that_do_not_go_together_are_told(tmp_path: Path, keys: dict[str, Any], message: str) -> None:

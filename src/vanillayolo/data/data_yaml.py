@@ -136,6 +136,13 @@ def check_keypoints(source: DataYaml, points: int, numbers: int) -> None:
             f"{file}: flip_idx is {shown(flip)}; give for each of the {points} key points the one that it becomes in a "
             f"mirror image (0 to {points - 1}, each once), or leave it out"
         )
+    sigmas = data.get("kpt_oks_sigmas") or [1] * points
+    right = isinstance(sigmas, list) and all(type(s) in (int, float) and 0 < s < math.inf for s in sigmas)
+    if not right or len(sigmas) != points:
+        raise DataError(
+            f"{file}: kpt_oks_sigmas is {shown(sigmas)}; give a number above 0 for each of the {points} key points, "
+            "such as 0.05, or leave it out"
+        )
 
 
 def class_names(source: DataYaml) -> list[str]:
