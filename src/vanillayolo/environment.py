@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 #: Of this package.
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 #: Whether this process is the command ``vanillayolo``, which imports no more than the command it is given needs.
 AS_COMMAND = Path(sys.argv[0]).stem == "vanillayolo" or (
     sys.orig_argv[1:3] in (["-m", "vanillayolo"], ["-m", "vanillayolo.prove"])
