@@ -82,6 +82,20 @@ def test_every_output_of_every_task_is_compared_by_name_and_in_its_unit() -> Non
     assert (equality.matched, equality.masks) == (2, 0.5)
 
 
+def test_key_points_of_matched_boxes_are_compared() -> None:
+    """By their distance as a share of the object, as COCO's similarity has it."""
+    reference = found("pose", 6)
+    for moved, least, most in ((0.0, 1.0, 1.0), (0.5, 0.99, 1.0), (1000.0, 0.0, 0.01)):
+        changed = reference.raw.clone()
+        changed[0, -6:-4] += moved
+        changed[0, -3:-1] += moved
+        equality = Equality()
+        equality.add(reference, reference.like([changed]))
+        assert equality.matched == 1
+        assert least <= (equality.points or 0.0) <= most
+    assert "key points agree to 0.0" in str(equality)
+
+
 def test_turned_boxes_are_matched_by_their_angle() -> None:
     reference = found("obb", 1)
     for turn, matched in ((0.0, 1), (0.01, 1), (1.0, 0)):

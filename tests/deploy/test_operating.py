@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -9,6 +10,8 @@ import torch
 
 from vanillayolo.deploy import operating
 from vanillayolo.deploy.operating import operating_point
+from vanillayolo.yolo.outputs import Outputs
+from vanillayolo.yolo.tasks import TASKS
 
 
 def raw_of(scores: torch.Tensor) -> torch.Tensor:
@@ -20,14 +23,13 @@ def raw_of(scores: torch.Tensor) -> torch.Tensor:
 
 def test_the_threshold_follows_the_scores(monkeypatch: pytest.MonkeyPatch) -> None:
     scores = torch.linspace(0.06, 0.9, 60)
-    monkeypatch.setattr(operating, "raw_output", lambda network, x: raw_of(scores))
+    monkeypatch.setattr(operating, "raw_outputs", lambda network, x: Outputs(raw_of(scores)))
 
-    def file(x: torch.Tensor) -> torch.Tensor:
-        return raw_of(scores - 0.04)
+    def file(given: torch.Tensor) -> Any:
+        return SimpleNamespace(tensors=lambda x: [raw_of(given)])
 
     network: Any = None
-    given: Any = file
-    found = operating_point(given, network, [torch.zeros(1)] * 2)
+    found = operating_point(file(scores - 0.04), network, [torch.zeros(1)] * 2)
     assert found is not None
     sure = int((scores >= 0.25).sum())
     assert found.boxes == 2 * sure
@@ -36,9 +38,17 @@ def test_the_threshold_follows_the_scores(monkeypatch: pytest.MonkeyPatch) -> No
     assert 0.2 < found.conf < 0.25
     assert found.kept == 1.0
     assert "predict uses" in str(found)
-    given = lambda x: raw_of(torch.zeros(60))  # noqa: E731  # it finds nothing
-    lost = operating_point(given, network, [torch.zeros(1)])
+    lost = operating_point(file(torch.zeros(60)), network, [torch.zeros(1)])
     assert lost is not None
     assert (lost.kept, lost.conf) == (0.0, operating.LEAST)
     scores = torch.linspace(0.3, 0.9, 10)
-    assert operating_point(file, network, [torch.zeros(1)]) is None  # type: ignore[arg-type]  # too few to say
+    assert operating_point(file(scores), network, [torch.zeros(1)]) is None  # too few to say
+
+
+def test_a_key_point_is_no_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    raw = torch.cat([raw_of(torch.linspace(0.3, 0.9, 30)), torch.full((1, 6, 30), 50.0)], 1)
+    monkeypatch.setattr(operating, "raw_outputs", lambda network, x: Outputs(raw, (), TASKS["pose"], 1, True))
+    given: Any = SimpleNamespace(tensors=lambda x: [raw])
+    found = operating_point(given, None, [torch.zeros(1)])  # type: ignore[arg-type]
+    assert found is not None
+    assert (found.boxes, found.shift, found.kept) == (30, 0.0, 1.0)

@@ -11,6 +11,8 @@ import yaml
 from torch import nn
 
 from vanillayolo import VanillaYOLO
+from vanillayolo.data.scenes import SceneSettings
+from vanillayolo.data.scenes.writing import write_scenes
 from vanillayolo.deploy.formats import INT8, graph_of
 from vanillayolo.deploy.int8 import QuantizeSettings
 from vanillayolo.deploy.layer_report import layer_report
@@ -25,7 +27,9 @@ from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.files import ExportedFile
 from vanillayolo.yolo.inference import checkpoint, letterbox, raw_output, read_image
 from vanillayolo.yolo.opened import merged_network
+from vanillayolo.yolo.outputs import raw_outputs
 from vanillayolo.yolo.quantized_training import QuantizedTrainer
+from vanillayolo.yolo.tasks import TASKS
 
 NEEDED = {"openvino": ("onnx", "openvino", "nncf"), "onnx": ("onnx", "onnxruntime")}  # LiteRT: test_litert.py
 
@@ -78,6 +82,39 @@ def test_int8_is_near_float_and_keeps_the_scores(int8_file: Path, finished: Path
         assert float(torch.corrcoef(torch.stack([want[:, :4].flatten(), got[:, :4].flatten()]))[0, 1]) > 0.9
         assert float(got[:, 4:].std()) > 0.4 * float(want[:, 4:].std()) > 0
         assert len(got[:, 4:].unique()) > 100
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("format", sorted(NEEDED))
+def test_int8_of_every_task_has_its_outputs(format: str, lively_other: Path, scenes: Path, tmp_path: Path) -> None:
+    """Random weights round badly: each output only has to go with PyTorch's own, and not with another branch's."""
+    need(format)
+    model = VanillaYOLO(lively_other)
+    if format == "openvino" and model.task != "segment":
+        pytest.skip("the same writer: the task with most outputs stands for all")
+    settings = SceneSettings(pictures=10, size=64, task=model.task, objects=4)
+    data = write_scenes(tmp_path / "scenes", settings, "yolo", 1)
+    place = tmp_path / f"best{INT8[format].ending}"
+    file = ExportedFile(quantize_export(lively_other, format=format, data=str(data), imgsz=64, images=8, path=place))
+    assert file.metadata["task"] == model.task
+    image = letterbox(read_image(next(iter((scenes.parent / "images" / "val").iterdir()))), 64)
+    network = merged_network(lively_other)
+
+    def alike() -> dict[str, float]:
+        expected = raw_outputs(network, image)
+        found = expected.like(file.tensors(image)).parts
+        pairs = {name: torch.stack([part.flatten(), found[name].flatten()]) for name, part in expected.parts.items()}
+        return {name: float(torch.corrcoef(pair)[0, 1]) for name, pair in pairs.items()}
+
+    right = alike()
+    assert min(right.values()) > 0.5, right
+    with torch.no_grad():
+        for branch in network.model[-1].cv4:
+            branch[-1].weight.neg_()
+    wrong = alike()
+    extra = TASKS[model.task].extra
+    assert wrong[extra] < right[extra] - 0.02
+    assert {name for name in right if wrong[name] != right[name]} <= {extra, "visibility", "boxes"}
 
 
 @pytest.mark.slow

@@ -42,6 +42,7 @@ def test_within_tolerance_there_is_no_breach() -> None:
         ({"outputs": [Difference("boxes", np.inf, np.inf), Difference("scores")]}, "boxes at 64x64 are not finite"),
         ({"matched": 16}, "16 of 20 found"),
         ({"extra": 4}, "4 too many"),
+        ({"points": 0.6}, "key points at 64x64 agree to 0.6"),
         ({"map": MeanAveragePrecision("d.yaml", "val", 64, (0.4, 0.5), (0.41, 0.5))}, "mAP50-95 0.4000"),
     ],
 )

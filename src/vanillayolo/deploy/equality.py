@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor
 
 from vanillayolo.yolo.files import Suppression
-from vanillayolo.yolo.outputs import Outputs, mask_overlap
+from vanillayolo.yolo.outputs import Outputs
 
 #: A box is matched when the other network has one of its class that overlaps at least so much,
 MATCH_IOU = 0.9
@@ -77,6 +77,7 @@ class Equality(Compared):
         matched: how many of them the other network finds too.
         extra: boxes that only the other network finds.
         masks: mean overlap of the masks of matched boxes; None of networks without masks.
+        points: mean similarity of the key points of matched boxes; None of networks without key points.
     """
 
     images: int = 0
@@ -85,13 +86,19 @@ class Equality(Compared):
     matched: int = 0
     extra: int = 0
     masks: float | None = None
+    points: float | None = None
 
     def __str__(self) -> str:
         """Return the record in one line."""
         parts = [f"{d.name} {d.absolute:.2g} ({d.relative:.1e} relative)" for d in self.outputs]
-        masks = "" if self.masks is None else f", their masks overlap by {self.masks:.4f}"
-        found = f"boxes matched {self.matched}/{self.boxes}{masks}"
+        found = ", their ".join([f"boxes matched {self.matched}/{self.boxes}", *self.alike])
         return f"{self.images} images: largest difference {', '.join(parts)}; {found}"
+
+    @property
+    def alike(self) -> list[str]:
+        """How alike matched boxes are in what else they have, in words."""
+        words = {"masks overlap by": self.masks, "key points agree to": self.points}
+        return [f"{said} {value:.4f}" for said, value in words.items() if value is not None]
 
     def add(
         self,
@@ -106,14 +113,15 @@ class Equality(Compared):
         least = max(conf - score, conf / 2)
         for i, (a, b) in enumerate(zip(reference.objects(least), other.objects(least), strict=True)):
             pairs = self.add_boxes(a, b, conf, iou, score, reference)
-            if reference.task.maps and pairs:
+            if pairs:
                 ours, theirs = zip(*pairs, strict=True)
-                self.add_masks(mask_overlap(reference.masks(a[[*ours]], i), other.masks(b[[*theirs]], i)))
+                self.add_likeness(reference.likeness(a[[*ours]], other, b[[*theirs]], i))
 
-    def add_masks(self, overlap: Tensor) -> None:
-        """Add the overlaps ``[n]`` of the masks of the boxes that were matched last."""
-        before = (self.masks or 0.0) * (self.matched - len(overlap))
-        self.masks = (before + float(overlap.sum())) / max(self.matched, 1)
+    def add_likeness(self, alike: dict[str, Tensor]) -> None:
+        """Add how alike the boxes that were matched last are: their masks or key points, ``[n]``."""
+        for name, values in alike.items():
+            before = (getattr(self, name) or 0.0) * (self.matched - len(values))
+            setattr(self, name, (before + float(values.sum())) / max(self.matched, 1))
 
     def add_outputs(self, reference: Outputs, other: Outputs) -> None:
         """Add the differences of one batch of outputs, not what is found by them."""
@@ -150,8 +158,7 @@ class Equality(Compared):
             others = raw.extras(boxes)
             for name, part in raw.extras(wanted).items():
                 self.output(name).add(part.double(), others[name].double())
-            if maps:
-                self.add_masks(mask_overlap(raw.masks(wanted, 0), replace(raw, maps=tuple(maps)).masks(boxes, 0)))
+            self.add_likeness(raw.likeness(wanted, replace(raw, maps=tuple(maps)), boxes, 0))
 
     def add_boxes(
         self,

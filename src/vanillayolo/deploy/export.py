@@ -21,7 +21,7 @@ from vanillayolo.yolo.tasks import TASKS
 
 from .classifier import OF_DETECTORS
 from .contract import contract_of, write_contract
-from .formats import FORMATS, INT8, check_format, check_packages
+from .formats import FORMATS, INT8, check_format, check_int8, check_packages
 from .int8 import QuantizeSettings
 from .proof import add_proof
 from .quantize import quantize_export
@@ -143,16 +143,16 @@ def for_target(target: str | None, format: str | None, settings: dict[str, Any])
     return chip.format, chip.rewrites
 
 
-def check_task(task: str, word: Any, settings: dict[str, Any]) -> None:
+def check_task(task: str, word: Any, format: str, settings: dict[str, Any]) -> None:
     """Refuse what files of a task have not.
 
     Raises:
-        UsageError: for int8, or suppression inside, of other tasks than detection.
+        UsageError: for int8 that the format has not of it, or suppression inside of other tasks than detection.
     """
+    if word == 8:
+        check_int8(format, task)
     if task == "detect":
         return
-    if word == 8:
-        raise UsageError(f"int8 is for detectors; task={task} exports in float32 and float16.")
     for key in (*OF_DETECTORS, "target"):
         if settings.get(key) and (key in ("nms", "target") or not TASKS[task].finds_boxes):
             raise UsageError(f"export of task={task} has no key {key!r}: it is for detectors.")
@@ -214,11 +214,11 @@ def export(
     asked, rewrites = for_target(target, format, settings)
     format = FORMATS[asked].page_of or asked
     word = asked_precision(format, settings, data)
-    check_packages(format, int8=word == 8)
     if asked != format:
         check_page(settings)
     opened = open_checkpoint(model, "export takes a checkpoint (.pt)")
-    check_task(opened.task, word, {**settings, "target": target, "format": asked})
+    check_task(opened.task, word, format, {**settings, "target": target, "format": asked})
+    check_packages(format, int8=word == 8)  # last: nobody installs packages to hear of what there is not
     opened.check_whole()
     checked = opened.checked_data(data, ("train", "val") if word == 8 else ("val",)) if data else None
     inside = ("conf", "iou", "agnostic_nms") if settings.get("nms") else ()

@@ -16,6 +16,7 @@ from torch import nn
 from vanillayolo.errors import UsageError, closest
 from vanillayolo.yolo.calibration import Batches
 from vanillayolo.yolo.files import missing_packages
+from vanillayolo.yolo.tasks import FINDING
 
 from . import int8, litert, onnx_graph, openvino_graph
 from .int8 import QuantizeSettings
@@ -32,6 +33,7 @@ class Int8:
         equalize: the equalisation that its roundings ask for.
         making: packages that write it, beyond those of the format.
         decode: where its decode may be.
+        tasks: whose networks it is written of.
     """
 
     ending: str
@@ -40,6 +42,7 @@ class Int8:
     equalize: str
     making: tuple[str, ...] = ()
     decode: tuple[str, ...] = ("inside",)
+    tasks: tuple[str, ...] = FINDING
 
 
 PIXELS = "pixels of the input"
@@ -129,6 +132,7 @@ FORMATS = {
             equalize="activations",
             making=("ai-edge-quantizer>=0.10.0",),
             decode=("inside", "outside"),
+            tasks=("detect",),
         ),
         input="args_0",
         output="output_0",
@@ -149,6 +153,13 @@ FORMATS = {
 FORMATS["web"] = replace(FORMATS["onnx"], ending="_web", int8=None, graph=None, page_of="onnx")
 #: The int8 files by format.
 INT8 = {name: format.int8 for name, format in FORMATS.items() if format.int8}
+
+
+def check_int8(format: str, task: str) -> None:
+    """Raise UsageError for int8 of a format that has none of a task."""
+    if task not in INT8[format].tasks:
+        able = ", ".join(name for name, row in INT8.items() if task in row.tasks) or "no format"
+        raise UsageError(f"int8 of task={task}: of {able}, not of format={format}; float32 is of every format.")
 
 
 def check_format(format: object) -> str:

@@ -13,7 +13,7 @@ from statistics import median
 from torch import Tensor, nn
 
 from vanillayolo.yolo.files import ExportedFile, Suppression
-from vanillayolo.yolo.inference import raw_output, suppress
+from vanillayolo.yolo.outputs import raw_outputs
 
 from .equality import matches
 
@@ -67,8 +67,9 @@ def operating_point(file: ExportedFile, network: nn.Module, inputs: Iterable[Ten
     images = 0
     for x in inputs:
         images += 1
-        own, other = (suppress(raw.float(), LEAST)[0] for raw in (raw_output(network, x), file(x)))
-        found = dict(matches(own, other, SAME, 1.0))
+        outputs = raw_outputs(network, x)
+        own, other = (found.objects(LEAST)[0] for found in (outputs, outputs.like(file.tensors(x))))
+        found = dict(matches(own, other, SAME, 1.0, outputs))
         pairs += [(float(box[4]), float(other[found[i], 4]) if i in found else 0.0) for i, box in enumerate(own)]
     sure = [(before, after) for before, after in pairs if before >= USUAL]
     if len(sure) < ENOUGH:

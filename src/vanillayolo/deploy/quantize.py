@@ -23,7 +23,7 @@ from vanillayolo.yolo.calibration import Batches, calibration_images
 from vanillayolo.yolo.opened import Opened, open_checkpoint
 from vanillayolo.yolo.quantized_training import is_trained_rounded
 
-from .formats import INT8
+from .formats import INT8, check_int8
 from .int8 import QuantizeSettings
 from .rewrites import rewritten
 
@@ -93,8 +93,7 @@ def quantize_export(
     if not data:
         raise DataError("int8 needs data=FILE.yaml: it is calibrated on images of the training split.")
     opened = open_checkpoint(checkpoint, "int8 starts from a checkpoint (.pt)")
-    if opened.task != "detect":
-        raise UsageError(f"int8 is for detectors; {opened.origin} is made for task={opened.task}.")
+    check_int8(format, opened.task)
     origin, network = opened.origin, opened.merged()
     size = fitting_imgsz(imgsz or opened.imgsz or 640)
     modules = dict(network.named_modules())

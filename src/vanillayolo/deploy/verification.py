@@ -172,8 +172,9 @@ class Verification:
                     f"boxes at {size}: {record.matched} of {record.boxes} found, {record.extra} too many "
                     f"(allowed: {allowed.boxes:.0%} the same)"
                 )
-            if record.masks is not None and not record.masks >= allowed.iou:
-                found.append(f"masks at {size} overlap by {record.masks:.4f} (allowed: {allowed.iou:g})")
+            for value, said in ((record.masks, "masks at {} overlap by"), (record.points, "key points at {} agree to")):
+                if value is not None and not value >= allowed.iou:
+                    found.append(f"{said.format(size)} {value:.4f} (allowed: {allowed.iou:g})")
         if self.map and not self.map.reference[0] - self.map.file[0] <= allowed.map:  # NaN is a breach
             found.append(
                 f"mAP50-95 {self.map.file[0]:.4f}, PyTorch {self.map.reference[0]:.4f} (allowed {allowed.map:g} less)"
@@ -242,8 +243,7 @@ class Verification:
         for size, record in self.records.items():
             lines.append(
                 f"  boxes at {size} with a score of {self.conf:.3g}: {record.matched}/{record.boxes} found, "
-                f"{record.extra} more, in {record.images} images ({self.source})"
-                + ("" if record.masks is None else f"; masks overlap by {record.masks:.4f}")
+                f"{'; '.join([f'{record.extra} more, in {record.images} images ({self.source})', *record.alike])}"
             )
         if self.map:
             lines.append(

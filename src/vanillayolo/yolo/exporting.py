@@ -28,6 +28,8 @@ from ultralytics.utils.files import file_size
 
 from vanillayolo.nn.reparameterize import replace_modules
 
+from .tasks import task_name
+
 
 @contextmanager
 def quiet(least: int = logging.WARNING) -> Iterator[None]:
@@ -166,7 +168,7 @@ def export_float(
     network = with_distribution_mean(copy.deepcopy(network), format)
     network.pt_path = str(folder / f"{stem}.pt")  # type: ignore[assignment]  # the exporter names its file by it
     network.args = {"data": ""}  # type: ignore[assignment]  # else the description names a path of this machine
-    network.task = "detect"  # type: ignore[assignment]  # a network that no interface was around has none
+    network.task = task_name(network)  # type: ignore[assignment]  # one that no interface was around has none
     size = imgsz if isinstance(imgsz, int) else list(imgsz)
     settings = {"format": format, "imgsz": size, "batch": 1, "device": "cpu", "mode": "export"}
     settings |= {"simplify": False} if format == "onnx" else {}

@@ -7,8 +7,9 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
-from ultralytics.utils.metrics import batch_probiou, box_iou, mask_iou
+from ultralytics.utils.metrics import batch_probiou, box_iou, kpt_iou, mask_iou
 from ultralytics.utils.nms import non_max_suppression
 from ultralytics.utils.ops import process_mask
 
@@ -107,11 +108,33 @@ class Outputs:
             return torch.as_tensor(box_iou(a[:, :4], b[:, :4]))
         return torch.as_tensor(batch_probiou(*(torch.cat([x[:, :4], x[:, -1:]], 1) for x in (a, b))))
 
+    def likeness(self, a: Tensor, other: Outputs, b: Tensor, number: int) -> dict[str, Tensor]:
+        """Return how alike objects ``[n, 6 + extra]`` of one image are beyond their boxes, one by one: ``[n]``, 0 to 1.
+
+        Masks by their overlap, key points by their similarity; turned boxes overlap as such.
+        """
+        if self.task.maps:
+            return {"masks": mask_overlap(self.masks(a, number), other.masks(b, number))}
+        if points := self.task.points:
+            return {"points": points_overlap(self.extras(a)[points], other.extras(b)[points], a[:, :4])}
+        return {}
+
     def masks(self, objects: Tensor, number: int) -> Tensor:
         """Return the masks ``[n, height / 4 * width / 4]``, 0 or 1, of the objects of one image."""
         prototypes = self.maps[0][number].float()
         height, width = (4 * side for side in prototypes.shape[1:])
         return torch.as_tensor(process_mask(prototypes, objects[:, 6:], objects[:, :4], (height, width))).flatten(1)
+
+
+def points_overlap(a: Tensor, b: Tensor, boxes: Tensor) -> Tensor:
+    """Return how alike the key points ``[n, 2 * points]`` of objects with boxes ``[n, 4]`` (xyxy) are, one by one.
+
+    It is COCO's similarity of key points (OKS), 1 where they are the same, as Ultralytics' validation takes it for data
+    of any key points.
+    """
+    first, second = (F.pad(x.view(len(x), -1, 2), (0, 1), value=1.0) for x in (a, b))  # all are to be compared
+    sides, count = boxes[:, 2:] - boxes[:, :2], first.shape[1]
+    return kpt_iou(first, second, sides.prod(1) * 0.53, [1 / count] * count).diagonal()
 
 
 def surest(raw: Tensor, count: int, conf: float, most: int) -> Tensor:

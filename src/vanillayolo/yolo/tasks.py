@@ -49,6 +49,11 @@ class Task:
         return bool(self.branches)
 
     @property
+    def points(self) -> str:
+        """Name of the output of key points; empty where there are none."""
+        return self.extra if "kpt_shape" in self.keys else ""
+
+    @property
     def turned(self) -> bool:
         """Whether its boxes are turned."""
         return self.extra == "angles"
@@ -117,3 +122,8 @@ TASK_OF_HEAD = {head: name for name, heads in HEADS.items() for head in heads}
 def task_of_head(head: object) -> Task:
     """Return the task of a network's last row, ours or Ultralytics'; a classifier's where it is no other."""
     return TASKS[TASK_OF_HEAD.get(type(head).__name__, "classify")]
+
+
+def task_name(network: Any) -> str:
+    """Return the name of a network's task."""
+    return TASK_OF_HEAD.get(type(network.model[-1]).__name__, "classify")
