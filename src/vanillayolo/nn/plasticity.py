@@ -27,15 +27,18 @@ def shorten(convolution: nn.Conv2d, norm: nn.BatchNorm2d, longest: float = LONGE
         norm: what follows it.
         longest: root mean square that its weights may keep.
     """
-    length = float(convolution.weight.square().mean().sqrt())
-    factor = min(1.0, longest / length) if length else 1.0
+    mean, var = norm.running_mean, norm.running_var
+    length = float(convolution.weight.detach().square().mean().sqrt())
+    if mean is None or var is None or length <= longest:
+        return 1.0
+    factor = longest / length
     with torch.no_grad():
-        before = (norm.running_var + norm.eps).sqrt()
-        for scaled in (convolution.weight, convolution.bias, norm.running_mean):
+        before = (var + norm.eps).sqrt()
+        for scaled in (convolution.weight, convolution.bias, mean):
             if scaled is not None:
                 scaled.mul_(factor)
-        norm.running_var.mul_(factor**2)
-        norm.weight.mul_((norm.running_var + norm.eps).sqrt() / (factor * before))
+        var.mul_(factor**2)
+        norm.weight.mul_((var + norm.eps).sqrt() / (factor * before))
     return factor
 
 
