@@ -13,6 +13,7 @@ import cv2
 import numpy as np
 import psutil
 import pytest
+import torch
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.errors import UsageError
@@ -103,6 +104,39 @@ def test_a_parquet_source_gives_the_boxes_of_its_files(pictures, tmp_path):
     assert [len(row["boxes"]) for row in rows(tmp_path / "out")] == [len(result.boxes) for result in plain]
     assert count["boxes"] > 0
     assert not (tmp_path / "out" / ".vanillayolo.lock").exists()
+
+
+def test_a_task_writes_what_its_objects_have_besides(lively_other, scenes, tmp_path):
+    from vanillayolo import bulk, shards
+
+    names = shards.open_network(str(lively_other), {"imgsz": 64})
+    pictures = [str(p) for p in sorted((scenes.parent / "images" / "val").iterdir())]
+    shards.make_shard(tmp_path / "shards" / "part-0000000.parquet", [(p, None) for p in pictures])
+    plain = VanillaYOLO(lively_other)
+    key, numbers = {
+        "segment": ("polygon", lambda result: [x.ravel() for x in result.masks.xy]),
+        "obb": ("polygon", lambda result: result.obb.xyxyxyxy.flatten(1).numpy()),
+        "pose": ("keypoints", lambda result: result.keypoints.data.flatten(1).numpy()),
+    }[plain.task]
+    for row, result in zip(rows(tmp_path), plain.predict(pictures, imgsz=64, verbose=False), strict=True):
+        assert len(row["boxes"]) == len(result) > 0
+        for box, wanted in zip(row["boxes"], numbers(result), strict=True):
+            np.testing.assert_allclose(box[key], wanted, atol=1e-3)  # float32, 64 px
+    count = bulk._gather(tmp_path, names)
+    coco = json.loads((tmp_path / "coco.json").read_text())
+    assert len(coco["annotations"]) == count["boxes"]
+    first = next(x for x in coco["annotations"] if x["score"] > 0)
+    made = rows(tmp_path)[first["image_id"]]["boxes"][0]
+    assert first["keypoints" if key == "keypoints" else "segmentation"] == (
+        made[key] if key == "keypoints" else [made[key]]
+    )
+
+
+def test_points_without_visibility_are_seen():
+    from vanillayolo.shards import _triples
+
+    assert _triples(torch.zeros(2, 4, 2))[..., 2].tolist() == [[1.0] * 4] * 2
+    assert _triples(torch.zeros(2, 4, 3)).shape == (2, 4, 3)
 
 
 def test_refusals_leave_no_folder(pictures, tmp_path):

@@ -187,6 +187,8 @@ def _gather(root: Path, names: dict[int, str]) -> dict[str, int]:
                 note = {"id": count["boxes"], "image_id": number, "category_id": box["class"]}
                 note |= {"bbox": [box[k] for k in "xywh"], "area": box["w"] * box["h"], "iscrowd": 0}
                 note["score"] = box["score"]
+                note |= {"segmentation": [box["polygon"]] if box["polygon"] else []} if "polygon" in box else {}
+                note |= {"keypoints": box["keypoints"]} if "keypoints" in box else {}
                 coco.write((",\n" if count["boxes"] else "\n") + json.dumps(note))
                 count["boxes"] += 1
         coco.write("]}\n")

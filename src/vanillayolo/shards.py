@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,13 @@ ADVICE = "give fewer workers, or look at these pictures; the same command goes o
 
 QUIET = {"save": False, "verbose": False, "stream": True}
 
+#: What an object of a task has besides its box: the column, and its numbers in a result, object by object.
+EXTRAS: dict[str, tuple[str, Callable[[Any], Iterable[Any]]]] = {
+    "segment": ("polygon", lambda result: [x.ravel() for x in result.masks.xy] if result.masks else []),
+    "obb": ("polygon", lambda result: result.obb.xyxyxyxy.flatten(1)),
+    "pose": ("keypoints", lambda result: _triples(result.keypoints.data).flatten(1)),
+}
+
 _network: Any = None
 _opened: tuple[str, dict[str, Any]] | None = None
 
@@ -34,10 +42,11 @@ def open_network(model: str, settings: dict[str, Any]) -> dict[int, str]:
     global _network, _opened
     from .interface import VanillaYOLO
     from .yolo.checks import check_predict
+    from .yolo.tasks import FINDING
 
     if _opened != (model, settings):
         _network = VanillaYOLO(model)
-        if _network.task != "detect":
+        if _network.task not in FINDING:
             raise UsageError(f"predict model={model}: output= is for detectors; leave it out for task={_network.task}.")
         check_predict(_network, None, {**settings, **QUIET})
         _opened = model, settings
@@ -49,9 +58,9 @@ def make_shard(file: Path, rows: list[Row]) -> None:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    box = pa.struct(
-        [("class", pa.int32()), ("score", pa.float32()), *((k, pa.float32()) for k in ("x", "y", "w", "h"))]
-    )
+    fields = [("class", pa.int32()), ("score", pa.float32()), *((k, pa.float32()) for k in ("x", "y", "w", "h"))]
+    fields += [(EXTRAS[_network.task][0], pa.list_(pa.float32()))] if _network.task in EXTRAS else []
+    box = pa.struct(fields)
     kinds = {"picture": pa.string(), "width": pa.int32(), "height": pa.int32(), "readable": pa.bool_()}
     table = pa.Table.from_pylist(_detect(rows), pa.schema({**kinds, "boxes": pa.list_(box)}))
     with whole_file(file) as temporary:
@@ -69,12 +78,30 @@ def _detect(rows: list[Row]) -> list[dict[str, Any]]:
     _, settings = _opened or ("", {})
     for result in _network.predict(Pictures(images), **{**settings, **QUIET}):
         high, wide = result.orig_shape
-        boxes = [
-            {"class": int(cls), "score": conf, "x": x1, "y": y1, "w": x2 - x1, "h": y2 - y1}
-            for x1, y1, x2, y2, conf, cls in result.boxes.data.tolist()
-        ]
-        table[int(result.path)] |= {"width": wide, "height": high, "readable": True, "boxes": boxes}
+        table[int(result.path)] |= {"width": wide, "height": high, "readable": True, "boxes": _objects(result)}
     return table
+
+
+def _objects(result: Any) -> list[dict[str, Any]]:
+    """Return the objects of a picture: class, score, upright box and what its task has besides."""
+    found = result.boxes if result.obb is None else result.obb
+    rows = zip(found.cls.tolist(), found.conf.tolist(), found.xyxy.tolist(), strict=True)
+    objects: list[dict[str, Any]] = [
+        {"class": int(cls), "score": conf, "x": x1, "y": y1, "w": x2 - x1, "h": y2 - y1}
+        for cls, conf, (x1, y1, x2, y2) in rows
+    ]
+    if _network.task in EXTRAS:
+        name, numbers = EXTRAS[_network.task]
+        for row, values in zip(objects, numbers(result), strict=True):
+            row[name] = values.tolist()
+    return objects
+
+
+def _triples(points: Any) -> Any:
+    """Return key points ``[n, points, 2 or 3]`` as x, y and how visible they are: 1 where the network does not say."""
+    from torch.nn import functional
+
+    return functional.pad(points, (0, 3 - points.shape[2]), value=1.0)
 
 
 def _read(name: str, content: bytes | None) -> Any:

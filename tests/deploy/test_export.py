@@ -423,5 +423,5 @@ def test_every_output_of_every_task_is_proven(lively_other: Path, lively_data: P
     assert result.verdict.startswith(f"NOT VERIFIED: {named} at 64x64 differ by")
     with pytest.raises(UsageError, match="detectors"):
         export(best, format="onnx", nms=True)
-    with pytest.raises(UsageError, match="of onnx, openvino, not of format=litert"):
+    with pytest.raises(UsageError, match="is for onnx, openvino, not for litert"):
         export(best, format="litert", int8=True, data=str(lively_data))

@@ -23,13 +23,14 @@ from vanillayolo.nn import set_negative_slope
 from vanillayolo.nn.bias import correct_biases, mean_inputs, rounded
 from vanillayolo.nn.fake_quantize import measure_maps, unrounded
 from vanillayolo.yolo.calibration import Batches, calibration_images
+from vanillayolo.yolo.engines import ENGINES
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.files import ExportedFile
 from vanillayolo.yolo.inference import checkpoint, letterbox, raw_output, read_image
 from vanillayolo.yolo.opened import merged_network
 from vanillayolo.yolo.outputs import raw_outputs
-from vanillayolo.yolo.quantized_training import QuantizedTrainer
-from vanillayolo.yolo.tasks import TASKS
+from vanillayolo.yolo.quantized_training import QUANTIZED, QuantizedTrainer
+from vanillayolo.yolo.tasks import FINDING, TASKS
 
 NEEDED = {"openvino": ("onnx", "openvino", "nncf"), "onnx": ("onnx", "onnxruntime")}  # LiteRT: test_litert.py
 
@@ -326,6 +327,8 @@ def test_a_file_rounds_as_the_network_was_trained(finished: Path, painted: Path,
     """Of a checkpoint of ``train quantize=8`` the file computes what training computed, not the float network."""
     need("onnx")
     settings = {"model": str(finished), "data": str(painted), "imgsz": 64, "quantize": 8, "project": str(tmp_path)}
+    assert tuple(QUANTIZED) == FINDING
+    assert all(ENGINES[task]["trainer"] in trainer.__mro__ for task, trainer in QUANTIZED.items())
     network = QuantizedTrainer(overrides=settings).get_model(weights=VanillaYOLO(finished).model).eval()
     with torch.no_grad():  # training moves every weight: what is on the grid at its start says nothing
         for parameter in network.parameters():

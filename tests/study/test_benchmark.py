@@ -7,7 +7,7 @@ import pytest
 
 from vanillayolo.cli import main
 from vanillayolo.deploy.formats import FORMATS
-from vanillayolo.errors import UsageError
+from vanillayolo.errors import CheckpointError, UsageError
 from vanillayolo.places import check_file
 from vanillayolo.study import benchmark as study
 from vanillayolo.study.benchmark import (
@@ -45,6 +45,15 @@ def test_rendering_needs_the_record_alone(record: dict[str, object]) -> None:
     assert "some processor" in text
     assert share_of_peak(record, "a") == pytest.approx(5.4 / 0.020 / 300)
     assert share_of_peak(record, "b.onnx") is None
+
+
+def test_names_of_every_task_are_built() -> None:
+    for name, head in (("yolo11n-seg", "Segment"), ("yolo26n-obb", "OBB26"), ("yolo11n-vanillanet-5-pose", "Pose")):
+        made = subject(name, 64)
+        assert type(made.network.model[-1]).__name__ == head
+        assert (made.parameters or 0) > 1e6
+    with pytest.raises(CheckpointError, match="is there to classify"):
+        subject("vanillanet-6-cls", 64)
 
 
 @pytest.mark.slow

@@ -52,6 +52,16 @@ def test_one_picture_per_image_holds_all_detectors(
     assert picture.shape[0] > 1000, "four rows"
 
 
+def test_other_tasks_have_maps_and_attention(lively_other: Path) -> None:
+    from vanillayolo.study.features import look
+
+    image = np.random.default_rng(0).integers(0, 255, (60, 80, 3), dtype=np.uint8)
+    seen = look(VanillaYOLO(lively_other).model, image, 64)
+    assert set(seen.maps) == {4, 8, 16, 32}
+    assert seen.attention.max() == 1.0
+    assert np.isfinite(seen.attention).all()
+
+
 def test_attention_answers_to_the_class_asked_for(small_model: Path, tmp_path: Path) -> None:
     """With only class 1's last weights alive, attention of class 1 is somewhere and that of class 0 nowhere."""
     from vanillayolo.study.features import look

@@ -43,6 +43,7 @@ def test_every_value_of_the_table_is_one_that_its_key_takes() -> None:
 def test_candidates_are_networks_of_the_keys_asked_for(tmp_path: Path) -> None:
     assert candidate(NAME, {}) == resolve(NAME)
     assert candidate(NAME, {"letter": "s", "variant": "8"}) == resolve("yolo11s-vanillanet-8")
+    assert candidate("yolo26n-vanillanet-pose", {"variant": "8"}) == resolve("yolo26n-vanillanet-8-pose")
     values = {"variant": "10", "width_multiple": 0.5, "act_num": 1, "series_init": "noise", "lr0": 0.1}
     (tmp_path / "x.yaml").write_text(dump_yaml(candidate(NAME, values)), encoding="utf-8")
     cfg = load_yaml(tmp_path / "x.yaml")  # the check of a YAML that a user edited passes

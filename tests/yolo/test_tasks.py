@@ -90,9 +90,9 @@ def test_data_and_task_have_to_suit_each_other(tmp_path: Path, shrink_yaml: Call
             VanillaYOLO(models[task]).train(data=str(data))
     with pytest.raises(UsageError, match="made for task=obb"):
         VanillaYOLO(models["obb"], task="pose")
-    with pytest.raises(UsageError, match="int8 of task=obb: of onnx, openvino, not of format=litert"):
+    with pytest.raises(UsageError, match="int8 of task=obb is for onnx, openvino, not for litert"):
         check_task("obb", 8, "litert", {})
-    with pytest.raises(UsageError, match="int8 of task=classify: of no format"):
+    with pytest.raises(UsageError, match="int8 is for detectors; task=classify"):
         check_task("classify", 8, "onnx", {})
     with pytest.raises(CheckpointError, match="is there to segment"):
         open_detector("yolo11n-vanillanet-seg", ("detect",))

@@ -158,8 +158,9 @@ INT8 = {name: format.int8 for name, format in FORMATS.items() if format.int8}
 def check_int8(format: str, task: str) -> None:
     """Raise UsageError for int8 of a format that has none of a task."""
     if task not in INT8[format].tasks:
-        able = ", ".join(name for name, row in INT8.items() if task in row.tasks) or "no format"
-        raise UsageError(f"int8 of task={task}: of {able}, not of format={format}; float32 is of every format.")
+        able = ", ".join(name for name, row in INT8.items() if task in row.tasks)
+        told = f"int8 of task={task} is for {able}, not for {format}" if able else "int8 is for detectors"
+        raise UsageError(f"{told}; task={task} exports in float32 to every format.")
 
 
 def check_format(format: object) -> str:

@@ -30,12 +30,12 @@ from vanillayolo.errors import UsageError
 from vanillayolo.nn import get_negative_slope, randomize_batchnorm
 from vanillayolo.tables import markdown
 from vanillayolo.values import checked
-from vanillayolo.yolo import VanillaDetectionModel
-from vanillayolo.yolo.architecture import is_model_name
 from vanillayolo.yolo.arguments import fitting_imgsz
 from vanillayolo.yolo.calibration import Batches
+from vanillayolo.yolo.detectors import network as network_of
+from vanillayolo.yolo.detectors import open_detector
 from vanillayolo.yolo.exporting import AROUND, export_float
-from vanillayolo.yolo.inference import stock_model, trace_onnx
+from vanillayolo.yolo.inference import trace_onnx
 from vanillayolo.yolo.lean_training import has_bfloat16_instructions
 from vanillayolo.yolo.model import fold_stock
 from vanillayolo.yolo.opened import example_images, open_checkpoint
@@ -60,7 +60,6 @@ from .latency import (
 
 #: What follows a model's name to have it in training form, its neck folded: how the published model is run.
 TRAINING_FORM = ":training"
-STOCK = re.compile(r"yolo(?:v?\d+)[nslmx]")
 Call = Callable[[], object]
 
 
@@ -142,10 +141,8 @@ def subject(name: str, imgsz: int) -> Subject:
         return Subject(name, None, {"onnx": xml_of(path)})
     torch.manual_seed(0)
     network: Any
-    if STOCK.fullmatch(plain):
-        network = randomize_batchnorm(stock_model(plain))
-    elif is_model_name(plain) or path.suffix in (".yaml", ".yml"):
-        network = randomize_batchnorm(VanillaDetectionModel(plain, verbose=False))
+    if path.suffix != ".pt":
+        network = randomize_batchnorm(network_of(open_detector(plain)))
     else:
         opened = open_checkpoint(plain)
         network = opened.network.float() if plain != name else opened.merged()
@@ -225,8 +222,8 @@ def benchmark(
     """Time every network in every back end, one image at a time.
 
     Args:
-        models: model names of ours and of Ultralytics (``yolo11n``), model YAMLs, checkpoints, exported files; a name
-            followed by ``:training`` is run in training form, its neck folded.
+        models: model names of ours and of Ultralytics (``yolo11n``, ``yolo11n-seg``), model YAMLs, checkpoints,
+            exported files; a name followed by ``:training`` is run in training form, its neck folded.
         backends: keys of :data:`TABLE`.
         imgsz: side of the image, pixels.
         rounds: counted rounds of each; three more before are not.

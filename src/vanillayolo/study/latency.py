@@ -169,7 +169,7 @@ def ncnn_call(folder: Path, imgsz: int, threads: int = 0) -> Callable[[], object
     def call() -> object:
         extractor = net.create_extractor()  # keeps what it has computed: each image wants its own
         extractor.input("in0", image)
-        return extractor.extract("out0")[1]
+        return [extractor.extract(name)[1] for name in net.output_names()]  # what is not asked for is not computed
 
     return call
 
@@ -182,7 +182,8 @@ def mnn_call(path: Path, imgsz: int, threads: int = 0) -> Callable[[], object]:
     runtime = MNN.nn.create_runtime_manager(settings)
     net = MNN.nn.load_module_from_file(str(path), ["images"], [], runtime_manager=runtime, rearrange=True)
     image = np.full((1, 3, imgsz, imgsz), 0.5, np.float32)
-    return lambda: net.onForward([MNN.expr.convert(MNN.expr.const(image, image.shape), MNN.expr.NC4HW4)])[0].read()
+    given = MNN.expr.convert(MNN.expr.const(image, image.shape), MNN.expr.NC4HW4)
+    return lambda: [output.read() for output in net.onForward([given])]
 
 
 def litert_call(path: Path, imgsz: int, threads: int = 0) -> Callable[[], object]:

@@ -43,6 +43,7 @@ from .records import (
     read_record,
     write_record,
 )
+from .results import metric_names
 
 #: Settings that the command makes itself.
 OWN = (*RESERVED, "weights", "fraction")
@@ -198,11 +199,12 @@ def answer(points: Sequence[Record]) -> str:
 def report(root: Path, command: str) -> str:
     """Write ``curve.json`` and ``curve.md`` and return the text."""
     result = gather(root)
+    names = metric_names(result)
     rows = [
         [p["start"], p["pictures"], len(p["seeds"]), *(_shown(p[m]) for m in ("map50_95", "map50"))]
         for p in result["points"]
     ]
-    table = markdown(["start", "pictures", "seeds", "mAP50-95", "mAP50"], rows)
+    table = markdown(["start", "pictures", "seeds", names["map50_95"], names["map50"]], rows)
     text = f"{table}\n\n{answer(result['points'])}\n\nMean and 95 % interval over seeds. `{command}`\n"
     write_record(root / "curve.json", {**result, "command": command})
     write_whole(root / "curve.md", text)

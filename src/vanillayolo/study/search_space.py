@@ -130,7 +130,8 @@ def candidate(model: str, values: Mapping[str, Any]) -> Yaml:
     if (match := NAME.fullmatch(model)) and {"letter", "variant"} & values.keys():
         variant = values.get("variant", match["variant"])
         parts = [f"yolo{match['generation']}{values.get('letter', match['letter'])}-vanillanet", variant]
-        model = "-".join(part for part in parts if part) + ("-paper" if match["paper"] and variant in VARIANTS else "")
+        ends = ["-paper" if match["paper"] and variant in VARIANTS else "", match["task"] or ""]
+        model = "-".join(part for part in parts if part) + "".join(ends)
     cfg = resolve(model)
     if (factor := values.get("width_multiple", 1)) != 1:
         family, (depth, width, most) = cfg["family"], cfg["scales"][cfg["scale"]]

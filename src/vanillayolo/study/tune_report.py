@@ -14,7 +14,7 @@ from vanillayolo.tables import markdown
 from .latency import in_words, machine
 from .protocol import measure_latency
 from .records import Record, read_record, write_record
-from .results import frontier
+from .results import frontier, metric_names
 
 if TYPE_CHECKING:
     from .search import Search
@@ -78,12 +78,12 @@ def write_best(search: Search, number: int, values: Mapping[str, Any]) -> None:
 def text(record: Record) -> str:
     """Return the report: the frontier, the best, all candidates."""
     rows = {row["trial"]: row for row in record["trials"]}
-    keys = list(record["settings"]["space"])
+    keys, accuracy = list(record["settings"]["space"]), metric_names(record)["map50_95"]
     limit = record["settings"]["latency"]
     within = "" if limit is None else f" within {limit:g} ms"
     lines = ["# Search", ""]
     if record["frontier"]:
-        head = ["trial", "mAP50-95", "ms, in turns", "predicted ms", "M parameters", *keys]
+        head = ["trial", accuracy, "ms, in turns", "predicted ms", "M parameters", *keys]
         table = []
         for row in (rows[number] for number in record["frontier"]):
             cells = [row["trial"], f"{row['map50_95']:.3f}", in_words(row["in_turns"]), _figure(row["predicted"], 1)]
@@ -93,7 +93,7 @@ def text(record: Record) -> str:
         lines += [f"No candidate was measured{within}; give more trials, or another latency."]
     else:
         lines += [f"Best{within}: trial {record['best']}. `vanillayolo train cfg=best.yaml` trains it anew."]
-    head = ["trial", "fate", "mAP50-95", "ms", "predicted ms", *keys]
+    head = ["trial", "fate", accuracy, "ms", "predicted ms", *keys]
     table = []
     for row in rows.values():
         times = [_figure(row[key], 1) for key in ("milliseconds", "predicted")]

@@ -25,7 +25,7 @@ from .merging import student
 from .offline import place_fonts
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .process import called_from_python
-from .quantized_training import QuantizedTrainer
+from .quantized_training import QUANTIZED
 from .runtimes import own_runtimes
 from .saving import SavingMixin
 from .tasks import TASKS
@@ -182,7 +182,7 @@ class VanillaModel(Model):
         """
         notice_choice()
         kwargs = checked_train(self, trainer, kwargs)
-        own = QuantizedTrainer if kwargs.get("quantize") == 8 else ENGINES[str(self.task)]["trainer"]
+        own = QUANTIZED[str(self.task)] if kwargs.get("quantize") == 8 else ENGINES[str(self.task)]["trainer"]
         trainer = deep(trainer, own)
         self.trainer = None
         try:

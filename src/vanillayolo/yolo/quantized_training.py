@@ -8,7 +8,7 @@ float, through the roundings of :mod:`vanillayolo.nn.fake_quantize`; what is sav
 from __future__ import annotations
 
 import copy
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import torch
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
@@ -26,7 +26,12 @@ from .kinds import KINDS
 from .merging import MergingMixin, student
 from .pictures import channels_of
 from .saving import replaced
-from .trainer import VanillaTrainer
+from .trainer import VanillaOBBTrainer, VanillaPoseTrainer, VanillaSegmentationTrainer, VanillaTrainer
+
+if TYPE_CHECKING:
+    from .trainer import VanillaTrainer as _Trainer
+else:
+    _Trainer = object  # the trainer is the mixin's neighbour, not its base
 
 #: What this training does where the user says nothing: few steps, small ones, on pictures as they are.
 RECIPE: dict[str, Any] = {
@@ -69,7 +74,7 @@ def checked_quantized(model: Any, network: Any, kwargs: dict[str, Any]) -> dict[
         MergeError: for a slope below 1.
     """
     name = str(model.model_name)
-    if model.task != "detect":
+    if model.task not in QUANTIZED:
         raise UsageError(f"quantize=8: int8 is for detectors; {name} is made for task={model.task}.")
     if not model.ckpt or not isinstance(network, MergingMixin):
         raise CheckpointError(
@@ -90,8 +95,8 @@ def checked_quantized(model: Any, network: Any, kwargs: dict[str, Any]) -> dict[
     return {**{key: value for key, value in RECIPE.items() if key not in given}, **kwargs, "quantize": 8}
 
 
-class QuantizedTrainer(VanillaTrainer):
-    """Trains a merged detector through int8's roundings."""
+class QuantizedMixin(_Trainer):
+    """Trains a merged network through int8's roundings; it stands before the trainer of its task."""
 
     _pictures: Batches
 
@@ -136,6 +141,31 @@ class QuantizedTrainer(VanillaTrainer):
                 f"{colorstr('quantize:')} the figures of the epochs are of rounded weights and maps, those of the end "
                 f"of {self.best} in float; 'vanillayolo export model={self.best} int8=True data=...' rounds it"
             )
+
+
+class QuantizedTrainer(QuantizedMixin, VanillaTrainer):
+    """Of boxes."""
+
+
+class QuantizedSegmentationTrainer(QuantizedMixin, VanillaSegmentationTrainer):
+    """Of masks."""
+
+
+class QuantizedPoseTrainer(QuantizedMixin, VanillaPoseTrainer):
+    """Of key points."""
+
+
+class QuantizedOBBTrainer(QuantizedMixin, VanillaOBBTrainer):
+    """Of turned boxes."""
+
+
+#: By task. Ultralytics starts further processes by the name of the class.
+QUANTIZED: dict[str, type[VanillaTrainer]] = {
+    "detect": QuantizedTrainer,
+    "segment": QuantizedSegmentationTrainer,
+    "pose": QuantizedPoseTrainer,
+    "obb": QuantizedOBBTrainer,
+}
 
 
 def measure(trainer: Any) -> None:
