@@ -27,7 +27,8 @@ def main() -> None:
     furthest = 0.0
     for runs in grouped(record).values():
         name, start = runs[0]["network"], runs[0]["start"]
-        if any(runs[0][key] != value for key, value in PROTOCOL.items()) or name not in times["models"]:
+        other = any(runs[0][key] != value for key, value in PROTOCOL.items())
+        if other or start not in ("noise", "weights") or name not in times["models"]:
             continue
         accuracy = spread([run["test"]["map50_95"] for run in runs])
         x = times["models"][name]["milliseconds"]["onnxruntime"]["median"]
