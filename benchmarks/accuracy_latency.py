@@ -7,7 +7,9 @@ docs/images/accuracy_latency.png.
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from matplotlib.figure import Figure
 from updates import grouped
@@ -19,9 +21,8 @@ COLOURS = {"-vanillanet": "#c2410c", "yolo11": "#475569", "yolo26": "#0e7490"}
 PROTOCOL = {"data": "bccd", "epochs": 40, "nbs": 8}
 
 
-def main() -> None:
-    times = json.loads((ROOT / "benchmarks" / "time" / "runtimes.json").read_text(encoding="utf-8"))
-    record = json.loads((ROOT / "benchmarks" / "accuracy" / "updates.json").read_text(encoding="utf-8"))
+def drawn(record: Mapping[str, Any], times: Mapping[str, Any]) -> Figure:
+    """Return the picture of the networks of a record's runs that were timed."""
     figure = Figure(figsize=(7, 4), layout="constrained")
     axes = figure.add_subplot()
     furthest = 0.0
@@ -49,6 +50,12 @@ def main() -> None:
     axes.set_ylim(0.45, 0.65)
     axes.grid(alpha=0.3)
     axes.set_title("40 epochs, 8 pictures an update; open: from noise", fontsize=9)
+    return figure
+
+
+def main() -> None:
+    accuracy, time = (ROOT / "benchmarks" / place for place in ("accuracy/updates.json", "time/runtimes.json"))
+    figure = drawn(*(json.loads(path.read_text(encoding="utf-8")) for path in (accuracy, time)))
     figure.savefig(ROOT / "docs" / "images" / "accuracy_latency.png", dpi=120)
 
 

@@ -30,7 +30,7 @@ from vanillayolo.study.latency import machine
 from vanillayolo.valid_json import json_text
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.inference import dataset_images
-from vanillayolo.yolo.opened import merged_network
+from vanillayolo.yolo.opened import open_checkpoint
 from vanillayolo.yolo.runtimes import own_runtimes
 
 OUT = Path(__file__).parent / "int8" / "int8.json"
@@ -65,7 +65,7 @@ def run_case(checkpoint: Path, case: tuple[str, dict[str, Any]] | None, given: A
     """Make the file of one case and return its figures."""
     begin = time.perf_counter()
     if case is None:
-        file = export_float(merged_network(checkpoint), folder, "float", given.imgsz)
+        file = export_float(open_checkpoint(checkpoint).merged(), folder, "float", given.imgsz)
     else:
         format, settings = case
         path = folder / f"x{INT8[format].ending}"
@@ -86,7 +86,7 @@ def run_case(checkpoint: Path, case: tuple[str, dict[str, Any]] | None, given: A
 
 def entry(models: dict[str, Any], name: str, file: Path, given: Any) -> dict[str, Any]:
     """Return a network's record: the one that is there where file and size are the same, else a new one."""
-    network = merged_network(file)
+    network = open_checkpoint(file).merged()
     backbone = [n for n, m in network.named_modules() if isinstance(m, torch.nn.Conv2d) and n.startswith("model.0.")]
     about = {
         "sha256": hashlib.sha256(file.read_bytes()).hexdigest(),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import runpy
@@ -47,6 +48,23 @@ def test_script_says_what_it_takes(
         runpy.run_path(str(file), run_name="__main__")
     assert ended.value.code == 0
     assert "usage:" in capsys.readouterr().out
+
+
+def test_the_picture_shows_every_network_of_its_protocol_that_was_timed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(FOLDER))
+    import accuracy_latency
+
+    record, times = (
+        json.loads((FOLDER / name).read_text()) for name in ("accuracy/updates.json", "time/runtimes.json")
+    )
+    runs = [run for run in record["runs"] if all(run[key] == value for key, value in accuracy_latency.PROTOCOL.items())]
+    wanted = {(run["network"], run["start"]) for run in runs if run["network"] in times["models"]}
+    (axes,) = accuracy_latency.drawn(record, times).axes
+    assert len(axes.texts) == len(axes.containers) == len(wanted) > 3
+    assert {text.get_text().split("\n")[0] for text in axes.texts} == {name for name, _ in wanted}
+    for x, y in (text.xy for text in axes.texts):
+        assert axes.get_xlim()[0] < x < axes.get_xlim()[1]
+        assert axes.get_ylim()[0] < y < axes.get_ylim()[1]
 
 
 def test_runs_are_added_and_found(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

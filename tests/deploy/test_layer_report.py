@@ -14,7 +14,7 @@ from vanillayolo.deploy.quantize import quantize_export
 from vanillayolo.errors import UsageError, VerificationError
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.inference import image_files
-from vanillayolo.yolo.opened import merged_network
+from vanillayolo.yolo.opened import open_checkpoint
 
 
 @pytest.fixture(scope="module")
@@ -44,7 +44,7 @@ def test_every_convolution_has_its_noise(
 @pytest.mark.slow
 def test_a_float_file_has_no_noise_to_speak_of(finished: Path, images: list[Path], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install vanillayolo[export]")
-    path = export_float(merged_network(finished), tmp_path, "float", 96)
+    path = export_float(open_checkpoint(finished).merged(), tmp_path, "float", 96)
     report = layer_report(path, finished, images)
     assert not any(layer.int8 for layer in report.layers)
     assert all(layer.decibels > 90 for layer in report.layers)  # float32: some 7 digits, 20 dB each, less the layers'
@@ -54,7 +54,7 @@ def test_a_float_file_has_no_noise_to_speak_of(finished: Path, images: list[Path
 def test_the_collapsed_checkpoint_is_a_reference_too(finished: Path, images: list[Path], tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime", reason="needs onnxruntime: pip install vanillayolo[export]")
     collapsed = collapse(finished, tmp_path / "c.pt", imgsz=96).checkpoint
-    path = export_float(merged_network(collapsed), tmp_path, "stock", 96)
+    path = export_float(open_checkpoint(collapsed).merged(), tmp_path, "stock", 96)
     ours, stock = (layer_report(path, reference, images) for reference in (finished, collapsed))
     assert [layer.name for layer in ours.layers] == [layer.name for layer in stock.layers]
     assert all(layer.decibels > 90 for layer in ours.layers)

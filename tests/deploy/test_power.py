@@ -24,14 +24,14 @@ from vanillayolo.deploy.verification import TOLERANCES, Verification
 from vanillayolo.deploy.verify import judge_of, surest
 from vanillayolo.nn import set_negative_slope
 from vanillayolo.yolo.inference import letterbox, raw_output, read_image
-from vanillayolo.yolo.opened import example_images, merged_network
+from vanillayolo.yolo.opened import example_images, open_checkpoint
 from vanillayolo.yolo.outputs import Outputs
 from vanillayolo.yolo.tasks import TASKS
 
 
 def power_of(checkpoint: Path, source: Path, kind: str = "float32") -> tuple[Power, nn.Module, dict[str, Any]]:
     """Return the power of a comparison of a checkpoint's file at 64 px, and the network with its state before."""
-    network = merged_network(checkpoint)
+    network = open_checkpoint(checkpoint).merged()
     before = {key: value.clone() for key, value in network.state_dict().items()}
     files, where = example_images(None, source, 2)
     conf, x = surest(network, [letterbox(read_image(file), 64) for file in files])
@@ -58,6 +58,7 @@ def test_a_live_network_shows_a_hundredth_of_any_layer(lively: Path, scenes: Pat
     )  # nothing is left changed
 
 
+@pytest.mark.slow
 def test_a_dead_network_hides_whatever_stands_in_it(untrained: Path, scenes: Path) -> None:
     power, _, _ = power_of(untrained, scenes.parent / "images" / "val")
     assert power.share(FAULTS[0]) < 0.1
@@ -69,7 +70,7 @@ def test_a_dead_network_hides_whatever_stands_in_it(untrained: Path, scenes: Pat
 
 
 def test_rows_that_are_kept_give_what_they_gave(lively: Path) -> None:
-    network = merged_network(lively)
+    network = open_checkpoint(lively).merged()
     x = torch.rand(1, 3, 64, 64)
     wanted, outputs = raw_output(network, x), row_outputs(network, x)
     for count in range(len(outputs)):
@@ -106,7 +107,7 @@ def test_the_two_surest_classes_change_places() -> None:
 
 def test_a_large_network_has_faults_in_evenly_spaced_layers(lively: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("vanillayolo.deploy.power.BUDGET", 0)
-    network = merged_network(lively)
+    network = open_checkpoint(lively).merged()
     x = torch.rand(1, 3, 64, 64)
     power = measure_power(network, x, lambda wanted, changed: not torch.equal(wanted.raw, changed.raw))
     assert power.layers == 8

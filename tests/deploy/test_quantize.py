@@ -27,7 +27,7 @@ from vanillayolo.yolo.engines import ENGINES
 from vanillayolo.yolo.exporting import export_float
 from vanillayolo.yolo.files import ExportedFile
 from vanillayolo.yolo.inference import checkpoint, letterbox, raw_output, read_image
-from vanillayolo.yolo.opened import merged_network
+from vanillayolo.yolo.opened import open_checkpoint
 from vanillayolo.yolo.outputs import raw_outputs
 from vanillayolo.yolo.quantized_training import QUANTIZED, QuantizedTrainer
 from vanillayolo.yolo.tasks import FINDING, TASKS
@@ -64,7 +64,7 @@ def outputs(file: Path, image: np.ndarray) -> torch.Tensor:
 @pytest.mark.slow
 def test_every_convolution_of_the_backbone_is_int8(int8_file: Path, finished: Path) -> None:
     found = graph_of(int8_file).int8_convolutions(int8_file)
-    backbone = [name for name, m in merged_network(finished).named_modules() if isinstance(m, nn.Conv2d)]
+    backbone = [name for name, m in open_checkpoint(finished).merged().named_modules() if isinstance(m, nn.Conv2d)]
     backbone = [name for name in backbone if name.startswith("model.0.")]
     assert len(backbone) == 2 * 5  # stem and four stages of VanillaNet-6
     assert all(found[name] for name in backbone)
@@ -73,7 +73,7 @@ def test_every_convolution_of_the_backbone_is_int8(int8_file: Path, finished: Pa
 
 @pytest.mark.slow
 def test_int8_is_near_float_and_keeps_the_scores(int8_file: Path, finished: Path, painted: Path) -> None:
-    network = merged_network(finished)
+    network = open_checkpoint(finished).merged()
     for path in sorted((painted.parent / "images" / "val").iterdir()):
         x = letterbox(read_image(path), 96)
         want, got = raw_output(network, x), outputs(int8_file, x.numpy())
@@ -99,7 +99,7 @@ def test_int8_of_every_task_has_its_outputs(format: str, lively_other: Path, sce
     file = ExportedFile(quantize_export(lively_other, format=format, data=str(data), imgsz=64, images=8, path=place))
     assert file.metadata["task"] == model.task
     image = letterbox(read_image(next(iter((scenes.parent / "images" / "val").iterdir()))), 64)
-    network = merged_network(lively_other)
+    network = open_checkpoint(lively_other).merged()
 
     def alike() -> dict[str, float]:
         expected = raw_outputs(network, image)
@@ -173,7 +173,7 @@ def test_height_and_width_may_differ(format: str, finished: Path, painted: Path,
     quantize_export(finished, format, str(painted), [64, 96], path, images=2)
     image = sorted((painted.parent / "images" / "val").iterdir())[0]
     x = letterbox(read_image(image), (64, 96))
-    assert outputs(path, x.numpy()).shape == raw_output(merged_network(finished), x).shape
+    assert outputs(path, x.numpy()).shape == raw_output(open_checkpoint(finished).merged(), x).shape
     assert len(layer_report(path, finished, [image]).layers) > 10
 
 
@@ -182,7 +182,7 @@ def test_relu_moves_before_the_pool_without_a_difference(finished: Path, tmp_pat
     import onnx
     import onnxruntime
 
-    path = export_float(merged_network(finished), tmp_path, "float", 96)
+    path = export_float(open_checkpoint(finished).merged(), tmp_path, "float", 96)
     model = onnx.load(path)
     decode = decode_nodes(model.graph)
     assert any(name.endswith("Sigmoid") for name in decode)
@@ -199,7 +199,7 @@ def test_relu_moves_before_the_pool_without_a_difference(finished: Path, tmp_pat
 
 
 def test_bias_correction_takes_the_mean_error_away(finished: Path, painted: Path) -> None:
-    network = merged_network(finished)
+    network = open_checkpoint(finished).merged()
     batches = Batches(calibration_images(str(painted), 8), 96)
     stem = network.model[0].stem.pair
     mean = mean_inputs(network, batches)["model.0.stem.pair"]
@@ -252,7 +252,7 @@ def test_biases_are_corrected_for_the_steps_that_nncf_rounds_to(
 
     kept = {"images": 2, "equalize": "off", "weight_bits": bits}
     path = quantize_export(finished, "openvino", str(painted), 96, tmp_path / "x", **kept)
-    convs = [m for m in merged_network(finished).modules() if isinstance(m, nn.Conv2d)]
+    convs = [m for m in open_checkpoint(finished).merged().modules() if isinstance(m, nn.Conv2d)]
     levels = INT8["openvino"].levels
     expected = [rounded(c.weight.detach(), levels(c, bits)).flatten(1) for c in convs]
     constants = 0
@@ -323,6 +323,7 @@ def test_mistakes_are_told_and_nothing_is_written(finished: Path, painted: Path,
     assert [p.name for p in tmp_path.iterdir()] == ["half.pt"]
 
 
+@pytest.mark.slow
 def test_a_file_rounds_as_the_network_was_trained(finished: Path, painted: Path, tmp_path: Path) -> None:
     """Of a checkpoint of ``train quantize=8`` the file computes what training computed, not the float network."""
     need("onnx")

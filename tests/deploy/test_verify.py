@@ -21,7 +21,7 @@ from vanillayolo.deploy.verify import compare_file
 from vanillayolo.errors import CheckpointError, MergeError, UsageError, VerificationError
 from vanillayolo.nn import set_negative_slope
 from vanillayolo.yolo.inference import raw_output
-from vanillayolo.yolo.opened import merged_network, open_checkpoint
+from vanillayolo.yolo.opened import open_checkpoint
 
 # ---------------------------------------------------------------------------------------------------------------------
 # Real files
@@ -136,7 +136,7 @@ class OfTwo:
 
 
 def test_every_image_of_a_batch_is_compared(lively: Path) -> None:
-    network = merged_network(lively)
+    network = open_checkpoint(lively).merged()
     images, allowed = list(torch.rand(3, 1, 3, 64, 64)), TOLERANCES["float32"]
     assert torch.equal(batches(images, 2)[1], torch.cat([images[2], images[0]]))
     record = compare_file(OfTwo(network), network, images, 0.25, allowed, None)  # type: ignore[arg-type]

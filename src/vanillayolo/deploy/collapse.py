@@ -121,10 +121,8 @@ def collapse(
     if is_merged(network) and not isinstance(network, MergingMixin):
         return _already_collapsed(origin, Path(path) if path else None)
     opened.check_whole()
-    reference, merged = copy.deepcopy(network).double().eval(), copy.deepcopy(network).float().eval()
-    for form in (reference, merged):
-        choose_branches(form, nms is False)
-    stock = to_stock(merged.fuse(verbose=False))
+    reference, merged = _two_forms(network, end2end=nms is False)
+    stock = to_stock(merged)
     stock.args = {}  # the training's arguments hold paths of the machine it ran on
     size = imgsz or opened.imgsz or TASKS[task].imgsz
     size = fitting_imgsz(size) if TASKS[task].finds_boxes else size
@@ -143,6 +141,14 @@ def collapse(
         record |= {"equality": {**equality.to_dict(), "source": where, "imgsz": size, "power": asdict(power)}}
         _without_pickle(stock, record, task, stage / target.name)
     return Collapsed(target, *_beside(target), equality, (before, after), power)
+
+
+def _two_forms(network: Any, end2end: bool) -> tuple[Any, Any]:
+    """Return copies of a network with one set of branches: its training form in float64, and merged in float32."""
+    forms = copy.deepcopy(network).double().eval(), copy.deepcopy(network).float().eval()
+    for form in forms:
+        choose_branches(form, end2end)
+    return forms[0], forms[1].fuse(verbose=False)
 
 
 def _target(path: str | Path) -> Path:

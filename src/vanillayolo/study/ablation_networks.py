@@ -17,7 +17,6 @@ from vanillayolo.nn.reparameterize import replace_modules
 #: VanillaNet-6 (the paper's ablations) for images of 32 px: a stem of stride 2 and two halvings leave 4x4 pixels, where
 #: the paper's strides leave one and a kernel of 7x7 would see padding alone.
 VARIANT, STRIDES = "6", (2, 2, 1, 1)
-SHORTCUTS = ("none", "before", "after")
 
 
 @dataclass(frozen=True)

@@ -217,19 +217,6 @@ def not_finite(state: Any, name: str = "") -> str | None:
     return name if isinstance(state, float) and not math.isfinite(state) else None
 
 
-def check_like(key: str, value: Any, like: Any) -> None:
-    """Raise ValueError unless an optimizer's value has the type of its like; a map its shape, a flag its value."""
-    if isinstance(value, torch.Tensor) and isinstance(like, torch.Tensor):
-        fits = value.shape == like.shape
-    elif isinstance(like, bool):
-        fits = value in (like, None)
-    else:
-        numbers = is_number(like) and (is_number(value) or isinstance(value, torch.Tensor))
-        fits = numbers or None in (value, like) or isinstance(value, type(like))
-    if not fits:
-        raise ValueError(f"{key}={shown(getattr(value, 'shape', value))}")
-
-
 def check_state(ckpt: dict[str, Any], name: str, kinds: Mapping[str, Kind]) -> None:
     """Raise CheckpointError for a training state that was edited, or is another program's.
 

@@ -14,18 +14,18 @@ from typing import Any
 import torch
 from ultralytics.utils import DEFAULT_CFG, LOGGER, RANK, colorstr
 
-from vanillayolo.errors import CheckpointError, UsageError, one_line
+from vanillayolo.errors import UsageError
 from vanillayolo.nn import DeepTraining, get_negative_slope, set_negative_slope
 from vanillayolo.nn.reparameterize import is_joined
 
 from .architecture import resolve
-from .checkpoints import check_like
 from .families import Yaml
-from .fine_tuning import FineTuning, build_lamb, freeze_entries, freezes_backbone, scale_groups
+from .fine_tuning import freeze_entries, freezes_backbone
 from .joining import Joining, join_training
 from .last_batch import LastBatchMixin
 from .lean_training import LeanTraining
 from .merging import student
+from .optimizer import OptimizerMixin
 from .pretrained import find_weights, fit_yaml, load_pretrained
 from .sections import COMMON, check_form, check_own, keys_of, section
 from .several import SeveralMixin, from_first
@@ -35,7 +35,7 @@ from .threads import use_free_cores
 LONGEST_TIMED_RAMP = 0.9
 
 
-class DeepTrainingMixin(LastBatchMixin, SeveralMixin):
+class DeepTrainingMixin(OptimizerMixin, LastBatchMixin, SeveralMixin):
     """What makes a trainer of Ultralytics train deep, whatever the task; it stands before that trainer's class.
 
     Args:
@@ -139,36 +139,6 @@ class DeepTrainingMixin(LastBatchMixin, SeveralMixin):
         """Name the classes, and use every free core."""
         super().set_model_attributes()
         use_free_cores(self)
-
-    # -- learning rates ----------------------------------------------------------------------------------------------
-
-    def build_optimizer(self, model: Any, name: str = "auto", **settings: Any) -> torch.optim.Optimizer:
-        """Build Ultralytics' optimizer, or LAMB, with a learning rate of its own for every stage of the backbone."""
-        lamb = str(name).lower() == "lamb"
-        build = super().build_optimizer
-        optimizer = build(model, name="AdamW" if lamb else name, **settings)
-        optimizer = build_lamb(optimizer) if lamb else optimizer
-        tuning = FineTuning.from_dict(student(self.model).yaml.get("fine_tuning"))
-        scale_groups(optimizer, student(self.model), tuning)
-        return optimizer
-
-    def _load_checkpoint_state(self, ckpt: dict[str, Any]) -> None:
-        """Take over the state of a training; one of another network, or edited, raises a CheckpointError."""
-        groups = (ckpt.get("optimizer") or {}).get("param_groups", [])
-        try:
-            for saved, group in zip(groups, self.optimizer.param_groups, strict=False):
-                for key, value in {**group, "fused": None}.items():  # that is the device's matter
-                    check_like(key, saved.get(key, value), value)
-            super()._load_checkpoint_state(ckpt)
-            for parameter, state in self.optimizer.state.items():
-                for key, value in state.items():
-                    like = parameter if isinstance(value, torch.Tensor) and value.dim() else 0
-                    check_like(key, value, like)
-        except (ValueError, KeyError) as error:
-            raise CheckpointError(
-                f"{self.args.resume}: its optimizer is of another network ({one_line(error)}); resume from another "
-                "checkpoint of the run, or start a new training from this one's weights (omit resume)."
-            ) from error
 
     # -- the slope ---------------------------------------------------------------------------------------------------
 

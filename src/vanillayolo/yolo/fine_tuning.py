@@ -125,14 +125,3 @@ def scale_groups(optimizer: torch.optim.Optimizer, model: nn.Module, tuning: Fin
     factors = {name: tuning.scale(depth, len(names) - 1) for depth, name in enumerate(names)}
     told = ", ".join(f"{name} {factor:.3g}" for name, factor in factors.items())
     LOGGER.info(f"{colorstr('learning rates:')} {told}, the rest 1 (times the schedule's), in {len(groups)} groups")
-
-
-def build_lamb(like: torch.optim.Optimizer) -> torch.optim.Optimizer:
-    """Return timm's LAMB over the groups of an Adam of Ultralytics, with their learning rates and weight decays."""
-    from timm.optim import Lamb
-
-    kept = ("params", "lr", "betas", "weight_decay", "param_group")
-    groups = [{key: group[key] for key in kept if key in group} for group in like.param_groups if group["params"]]
-    optimizer: torch.optim.Optimizer = Lamb(groups, lr=groups[0]["lr"])
-    LOGGER.info(f"{colorstr('optimizer:')} LAMB (timm) in place of AdamW, over the same parameter groups")
-    return optimizer

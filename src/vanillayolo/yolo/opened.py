@@ -135,11 +135,6 @@ def open_checkpoint(model: Opened | VanillaModel | str | Path, told: str = "give
     return Opened(model.model, str(model.task), Path(str(origin)), train_args, model.callbacks)
 
 
-def merged_network(checkpoint: Opened | VanillaModel | str | Path) -> Any:
-    """Return a merged copy of a checkpoint's network; see :meth:`Opened.merged`."""
-    return open_checkpoint(checkpoint).merged()
-
-
 def example_images(
     data: str | None = None, source: str | Path | None = None, most: int = 8, channels: int = 3
 ) -> tuple[list[Path], str]:
