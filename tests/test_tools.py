@@ -96,21 +96,33 @@ LOGGERS: dict[str, Callable[[Path, str], list[float]]] = {
 }
 
 
+@pytest.fixture(scope="module")
+def logged(small_yaml: Path, scenes: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a training that every logger follows which is installed.
+
+    In a process that does not know of the test: in one that does Ultralytics logs nothing.
+    """
+    folder = tmp_path_factory.mktemp("logged")
+    small = f"model={small_yaml} data={scenes} imgsz=64 batch=4 workers=0 plots=False project={folder}/runs"
+    settings, train = example("tools", {"train": small})
+    assert settings == ["settings", "tensorboard=True"]
+    wanted = [f"{logger}={importlib.util.find_spec(logger) is not None}" for logger in LOGGERS]
+    known = ("PYTEST", "GITHUB_", "RUNNER_")
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(known)}
+    environment |= {"YOLO_CONFIG_DIR": str(folder / "config"), "WANDB_MODE": "offline"}  # its settings change
+    environment |= {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+    both = f"from vanillayolo.cli import main; exit(main({['settings', *wanted]}) or main({train}))"
+    subprocess.run([sys.executable, "-c", both], cwd=folder, env=environment, timeout=600, check=True)
+    return folder
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("logger", LOGGERS)
 def test_loggers_carry_slope_and_joining(
-    logger: str, tmp_path: Path, small_yaml: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch
+    logger: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """In a process that does not know of the test: in one that does Ultralytics logs nothing."""
     needs(logger)
-    small = f"model={small_yaml} data={scenes} imgsz=64 batch=4 workers=0 plots=False project={tmp_path}/runs"
-    settings, train = example("tools", {"train": small})
-    assert settings == ["settings", "tensorboard=True"]
-    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{tmp_path}/mlflow.db")
-    known = ("PYTEST", "GITHUB_", "RUNNER_")
-    environment = {name: value for name, value in os.environ.items() if not name.startswith(known)}
-    environment |= {"YOLO_CONFIG_DIR": str(tmp_path / "config"), "WANDB_MODE": "offline"}  # its settings change
-    both = f"from vanillayolo.cli import main; exit(main({['settings', f'{logger}=True']}) or main({train}))"
-    subprocess.run([sys.executable, "-c", both], cwd=tmp_path, env=environment, timeout=600, check=True)
-    assert LOGGERS[logger](tmp_path, "metrics/negative_slope") == [0, 1, 1]
-    assert LOGGERS[logger](tmp_path, "metrics/joined") == [0, 1, 1]
+    folder = request.getfixturevalue("logged")
+    monkeypatch.setenv("MLFLOW_TRACKING_URI", f"sqlite:///{folder}/mlflow.db")
+    assert LOGGERS[logger](folder, "metrics/negative_slope") == [0, 1, 1]
+    assert LOGGERS[logger](folder, "metrics/joined") == [0, 1, 1]
