@@ -18,7 +18,7 @@ test: lint browser
 
 # What a developer runs between two edits: everything but the tests that train, export or start processes.
 quick: lint
-	$(QUIET) $(PYTEST) -m "not slow"
+	$(QUIET) $(PYTEST) -m "not slow" --hypothesis-profile quick
 
 lint: $(VENV)/installed
 	$(BIN)/ruff check src tests benchmarks examples docs

@@ -6,6 +6,7 @@ The environment is set here, before any test module imports Ultralytics: it read
 from __future__ import annotations
 
 import atexit
+import gc
 import importlib.util
 import ipaddress
 import os
@@ -17,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import settings
 
 from small import shrink
 
@@ -56,6 +58,19 @@ def pytest_configure(config: pytest.Config) -> None:
     if hasattr(config, "workerinput") or not config.getoption("numprocesses", None):
         for name in ("detectors", "installed"):
             config.pluginmanager.import_plugin(name)
+
+
+# `make quick` asks for it; a test's own number of examples stays.
+settings.register_profile("quick", max_examples=20, deadline=None)
+
+
+def pytest_collection_finish() -> None:
+    """Keep what all the imports made out of every collection of garbage: it is there to the end, millions of objects.
+
+    A collection walked through them for half a second, and Ultralytics asks for one in every training.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 #: Fixtures that train, export or start a process: a test that asks for one of them is slow.

@@ -1,9 +1,12 @@
-"""A network small enough to train in seconds."""
+"""A network small enough to train in seconds, and a choice of cases small enough to run between two edits."""
 
 from __future__ import annotations
 
 import copy
+from collections.abc import Iterable
 from typing import Any
+
+import pytest
 
 
 def shrink(cfg: dict[str, Any], dims: list[int], neck_width: float = 0.125) -> dict[str, Any]:
@@ -20,3 +23,9 @@ def shrink(cfg: dict[str, Any], dims: list[int], neck_width: float = 0.125) -> d
         row[3][0] = dims[end + 1]
     cfg["scales"] = {cfg["scale"]: [0.33, neck_width, 1024]}  # below 0.125 C2PSA would have no attention head
     return cfg
+
+
+def slow_but(few: str | Iterable[str], cases: Iterable[str]) -> list[Any]:
+    """Return the cases of a test, marked as slow but for those named."""
+    kept = [few] if isinstance(few, str) else list(few)
+    return [case if case in kept else pytest.param(case, marks=pytest.mark.slow) for case in cases]

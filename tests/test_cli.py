@@ -176,6 +176,7 @@ def test_help_of_every_command_is_made_of_the_functions(capsys: pytest.CaptureFi
             assert [line for line in told if "  " not in line] == [], name  # each key has a word on it
 
 
+@pytest.mark.slow
 def test_checks_settings_and_defaults_are_printed(capsys: pytest.CaptureFixture[str]) -> None:
     code, out, _ = run(capsys, "checks")
     assert code == 0
@@ -206,6 +207,7 @@ def test_what_needs_no_network_imports_none(words: list[str]) -> None:
     assert done.stderr == ""
 
 
+@pytest.mark.slow
 def test_what_the_command_line_leaves_for_later_is_there_when_asked_for() -> None:
     script = (
         "import sys; sys.argv = ['vanillayolo']; import vanillayolo as v; assert 'torch' not in sys.modules; "

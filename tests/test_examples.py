@@ -80,6 +80,7 @@ def test_it_finds_what_we_find(lively: Path, lively_data: Path, tmp_path: Path) 
     assert (tmp_path / "street-detected.png").is_file()
 
 
+@pytest.mark.slow
 def test_what_it_cannot_use_is_told_in_one_line(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     (tmp_path / "best.onnx").write_bytes(b"no network")

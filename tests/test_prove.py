@@ -246,6 +246,7 @@ HEAVY = {"torch", "torchvision", "ultralytics", "timm", "cv2", "scipy", "matplot
 LIGHT = {"yaml", "psutil", "safetensors", "onnx"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("alone", [True, False], ids=["module", "command"])
 def test_it_needs_numpy_and_the_runtime_alone(alone: bool, tmp_path: Path) -> None:
     path = proven(tmp_path)

@@ -89,6 +89,7 @@ def test_an_edited_figure_is_noticed(tables: ModuleType) -> None:
     assert tables.rendered(edited) == README
 
 
+@pytest.mark.slow
 def test_the_size_of_n_is_that_of_the_network() -> None:
     training, merged = both_forms(VanillaYOLO("yolo11n-vanillanet").model, 640).values()
     text = (

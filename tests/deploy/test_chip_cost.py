@@ -86,9 +86,9 @@ def test_every_target_names_rewrites_that_there_are() -> None:
     ],
 )
 def test_mistakes_are_one_line(
-    words: list[str], said: str, small_yaml: Path, capsys: pytest.CaptureFixture[str]
+    words: list[str], said: str, small_yaml: Path, scenes: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    words = [word.replace("=yolo11n", f"={small_yaml}") for word in words]
+    words = [f"data={scenes}", *(word.replace("=yolo11n", f"={small_yaml}") for word in words)]
     assert cli.main(["cost", "imgsz=64", *words] if "imgsz" not in str(words) else ["cost", *words]) == 2
     lines = capsys.readouterr().err.splitlines()
     assert len(lines) == 1
@@ -96,10 +96,10 @@ def test_mistakes_are_one_line(
 
 
 def test_a_missing_package_is_one_line_with_the_extra(
-    small_yaml: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    small_yaml: Path, scenes: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(targets, "missing_packages", lambda names: [name for name in names if "vela" in name])
-    assert cli.main(["cost", "target=ethos-u55-256", f"models={small_yaml}", "imgsz=64"]) == 2
+    assert cli.main(["cost", "target=ethos-u55-256", f"models={small_yaml}", f"data={scenes}", "imgsz=64"]) == 2
     assert "needs ethos-u-vela>=5.2: pip install 'vanillayolo[npu]' installs them." in capsys.readouterr().err
 
 

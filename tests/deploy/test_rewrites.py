@@ -52,6 +52,7 @@ def test_a_network_computes_the_same(merged: Any, name: str, size: tuple[int, in
     assert largest_difference(expected, raw_output(changed, x)) < 1e-12
 
 
+@pytest.mark.slow
 def test_all_together_and_on_stock_networks() -> None:
     network = randomized(stock_model("yolo11n")).fuse(verbose=False)
     x = image(64, 96)

@@ -209,6 +209,7 @@ def prepared(image: np.ndarray, task: str, tmp_path: Path) -> np.ndarray:
     return np.fromfile(tmp_path / "input", np.float32).reshape(3, 64, 64)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shape", [(96, 96), (33, 200), (300, 411)])
 def test_its_input_is_ours(shape: tuple[int, int], tmp_path: Path) -> None:
     need(("node", bool(shutil.which("node"))))
@@ -302,6 +303,7 @@ def read_by_the_module(
     return objects
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inside", [False, True], ids=["suppressed after", "one-to-one"])
 @pytest.mark.parametrize("task", ["segment", "pose", "obb"])
 def test_what_it_reads_is_what_ultralytics_reads(task: str, inside: bool, tmp_path: Path) -> None:

@@ -184,6 +184,7 @@ def test_bad_slopes_are_refused(slope: float) -> None:
     assert get_negative_slope(net) == 0.5
 
 
+@pytest.mark.slow
 def test_a_ramp_trains_and_the_result_merges() -> None:
     torch.manual_seed(0)
     net = vanillanet_variant("5", 1 / 32, num_classes=3).train()

@@ -145,6 +145,7 @@ def test_tensors_without_data() -> None:
         assert [t.shape for t in run(depthwise_conv2d, x, weight, grad)] == [x.shape, x.shape, weight.shape]
 
 
+@pytest.mark.slow
 def test_compiles_into_one_graph(assert_near: Callable[..., None]) -> None:
     x, weight, grad = sample(2, 8, 10, 10)
     compiled = torch.compile(depthwise_conv2d, backend="aot_eager", fullgraph=True)

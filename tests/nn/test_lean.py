@@ -294,6 +294,7 @@ def test_evaluation_is_untouched() -> None:
     assert not torch.equal(block.act.norm.running_mean, before)
 
 
+@pytest.mark.slow
 def test_compiled() -> None:
     block, x = stage(), image(2, 6, 8, 8)
     want = step(copy.deepcopy(block), x)
@@ -448,6 +449,7 @@ def test_bfloat16_is_a_choice_and_leaves_float32_behind(detectors: Any, assert_n
     trained(model, {**batch, "img": batch["img"].double()})  # other types are left alone
 
 
+@pytest.mark.slow
 def test_what_is_kept(detectors: Any) -> None:
     from vanillayolo.yolo.memory import activation_bytes, sample_batch, saved_bytes
 

@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor, nn
 
+from small import slow_but
 from vanillayolo.errors import MergeError, UsageError
 from vanillayolo.nn import (
     VARIANTS,
@@ -27,7 +28,7 @@ from vanillayolo.nn import (
 from vanillayolo.nn.reparameterize import FOLD, fold, fold_pair, join_pairs, replace_modules
 
 few = settings(max_examples=20, deadline=None)
-variants = pytest.mark.parametrize("variant", list(VARIANTS))
+variants = pytest.mark.parametrize("variant", slow_but(("5", "9", "13_x1_5_ada_pool"), VARIANTS))
 
 
 def network(variant: str = "7", **kwargs: object) -> VanillaNet:
@@ -365,6 +366,7 @@ def test_only_slope_one_joins_and_a_joined_pair_stays_there() -> None:
     set_negative_slope(joined, 1.0)
 
 
+@pytest.mark.slow
 def test_a_joined_network_scripts() -> None:
     joined = joined_network().float()
     images = torch.randn(1, 3, 64, 64)

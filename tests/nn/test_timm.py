@@ -16,6 +16,7 @@ from timm.optim import param_groups_layer_decay
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
+from small import slow_but
 from vanillayolo.errors import MergeError, UsageError
 from vanillayolo.nn import (
     VARIANTS,
@@ -30,7 +31,7 @@ from vanillayolo.nn import (
 
 NAMES = [f"vanillanet_{name}" for name in VARIANTS]
 SMALL = ["vanillanet_5", "vanillanet_7", "vanillanet_13_x1_5_ada_pool"]
-names, small = pytest.mark.parametrize("name", NAMES), pytest.mark.parametrize("name", SMALL)
+names, small = pytest.mark.parametrize("name", slow_but(SMALL, NAMES)), pytest.mark.parametrize("name", SMALL)
 
 
 def create(name: str, **kwargs: Any) -> Any:
@@ -54,6 +55,7 @@ MERGED_MILLIONS = dict(  # the authors' README, ImageNet-1k
 GIGA_MULTIPLY_ADDS = dict(zip(NAMES, [5.2, 6.0, 6.9, 7.7, 8.6, 9.4, 10.3, 11.1, 11.9, 26.5, 48.9], strict=True))
 
 
+@pytest.mark.slow
 @names
 def test_full_width_costs_are_the_authors(name: str) -> None:
     with torch.device("meta"):  # no memory

@@ -1,9 +1,10 @@
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from torch import nn
 
-from vanillayolo import VanillaYOLO
 from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.study.cost import both_forms, cost
 from vanillayolo.yolo import VanillaDetectionModel
@@ -15,8 +16,8 @@ def test_every_multiply_add_counts_two() -> None:
     assert cost(conv, 32).parameters == 3 * 8 * 9
 
 
-def test_merging_saves_and_leaves_the_network_alone() -> None:
-    model = VanillaYOLO("yolo11n-vanillanet").model
+def test_merging_saves_and_leaves_the_network_alone(tiny_cfg: dict[str, Any]) -> None:
+    model = VanillaDetectionModel(tiny_cfg, verbose=False)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     forms = both_forms(model, 64)
     assert forms["merged"].parameters < forms["training form"].parameters
@@ -24,16 +25,16 @@ def test_merging_saves_and_leaves_the_network_alone() -> None:
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
-def test_a_joined_networks_training_form_is_that_which_it_began_in() -> None:
-    model = VanillaDetectionModel("yolo11n-vanillanet", nc=3, verbose=False)
+def test_a_joined_networks_training_form_is_that_which_it_began_in(tiny_cfg: dict[str, Any]) -> None:
+    model = VanillaDetectionModel(tiny_cfg, nc=3, verbose=False)
     before = both_forms(model, 64)
     assert both_forms(join_pairs(model), 64) == before
 
 
-def test_a_merged_network_has_one_form() -> None:
-    assert list(both_forms(VanillaYOLO("yolo11n-vanillanet").fuse(verbose=False).model, 64)) == ["merged"]
+def test_a_merged_network_has_one_form(tiny_cfg: dict[str, Any]) -> None:
+    assert list(both_forms(VanillaDetectionModel(tiny_cfg, verbose=False).fuse(verbose=False), 64)) == ["merged"]
 
 
-def test_a_network_of_one_channel_is_given_one() -> None:
-    grey, colour = (VanillaDetectionModel("yolo11n-vanillanet", ch=channels, verbose=False) for channels in (1, 3))
+def test_a_network_of_one_channel_is_given_one(tiny_cfg: dict[str, Any]) -> None:
+    grey, colour = (VanillaDetectionModel(tiny_cfg, ch=channels, verbose=False) for channels in (1, 3))
     assert 0 < cost(grey, 64).gflops < cost(colour, 64).gflops

@@ -28,6 +28,7 @@ def checkpoints(small_model: Path, tmp_path_factory: pytest.TempPathFactory) -> 
     return files
 
 
+@pytest.mark.slow
 def test_stages_are_found_in_every_kind_of_detector(checkpoints: list[Path]) -> None:
     found = [sorted(stage_modules(open_detector(path).model.float().eval())) for path in checkpoints]
     assert found[0] == [4, 8, 16, 32]
@@ -35,6 +36,7 @@ def test_stages_are_found_in_every_kind_of_detector(checkpoints: list[Path]) -> 
     assert all({4, 8, 16, 32} <= set(strides) for strides in found[2:])
 
 
+@pytest.mark.slow
 def test_one_picture_per_image_holds_all_detectors(
     checkpoints: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

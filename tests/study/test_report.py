@@ -18,9 +18,8 @@ from vanillayolo.study.results import frontier, gather, judged_split, mean_curve
 MODELS = ("yolo11n", "yolo11n-vanillanet <b>")
 
 
-@pytest.fixture
-def result() -> dict[str, Any]:
-    """The result of two models and three seeds, made up."""
+def made_up() -> dict[str, Any]:
+    """Return the result of two models and three seeds."""
     models = {}
     for i, model in enumerate(MODELS):
         scores = [0.40 + 0.02 * i, 0.41 + 0.02 * i, 0.42 + 0.02 * i]
@@ -50,6 +49,17 @@ def result() -> dict[str, Any]:
         "models": models,
         "latency": {**latency, "milliseconds": {"onnxruntime": timings, "openvino-f32": timings}},
     }
+
+
+@pytest.fixture
+def result() -> dict[str, Any]:
+    return made_up()
+
+
+@pytest.fixture(scope="module")
+def pictures(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Its pictures, drawn once."""
+    return write_plots(made_up(), tmp_path_factory.mktemp("pictures"))
 
 
 def test_a_single_seed_has_no_spread() -> None:
@@ -83,16 +93,16 @@ def test_val_is_judged_until_every_model_has_test(result: dict[str, Any]) -> Non
     assert "Accuracy on test" not in markdown_report(result)
 
 
-def test_html_is_whole_in_one_file(result: dict[str, Any], tmp_path: Path) -> None:
-    page = html_report(result, write_plots(result, tmp_path))
+def test_html_is_whole_in_one_file(result: dict[str, Any], pictures: dict[str, Path]) -> None:
+    page = html_report(result, pictures)
     assert page.count("data:image/png;base64,") == 3
     assert not re.search(r"""(src|href)=["'](?!data:)""", page)
     assert "<b>" not in page
     assert page.count('class="best"') > 0
 
 
-def test_pictures_are_readable_images(result: dict[str, Any], tmp_path: Path) -> None:
-    for path in write_plots(result, tmp_path).values():
+def test_pictures_are_readable_images(pictures: dict[str, Path]) -> None:
+    for path in pictures.values():
         picture = cv2.imread(str(path))
         assert picture is not None
         assert picture.shape[1] >= 1200

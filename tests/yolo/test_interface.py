@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import copy
 import json
 import time
 from pathlib import Path
@@ -19,6 +20,14 @@ from vanillayolo.nn import is_merged
 from vanillayolo.yolo.arguments import check_verb
 from vanillayolo.yolo.trainer import VanillaTrainer
 
+ASSETS = Path(__file__).parents[1] / "assets" / "0.1.0"
+
+
+@pytest.fixture(scope="module")
+def network(small_yaml: Path) -> VanillaYOLO:
+    """A network for tests in which all is refused: it is built once."""
+    return VanillaYOLO(small_yaml)
+
 
 def test_names_and_files_build(tiny_yaml: Path) -> None:
     for name in ("yolo11n-vanillanet", "yolo11n-vanillanet.yaml", str(tiny_yaml), tiny_yaml):
@@ -32,10 +41,9 @@ def test_unknown_name_hints_at_the_nearest() -> None:
 
 
 @pytest.mark.parametrize("damage", ["half", "noise", "empty", "missing"])
-def test_damaged_checkpoint_is_one_line(damage: str, tiny_yaml: Path, tmp_path: Path) -> None:
-    path = tmp_path / "best.pt"
-    VanillaYOLO(tiny_yaml).save(path)
-    content = path.read_bytes()
+def test_damaged_checkpoint_is_one_line(damage: str, tmp_path: Path) -> None:
+    path, content = tmp_path / "best.pt", (ASSETS / "detector.pt").read_bytes()
+    path.write_bytes(content)
     {
         "half": lambda: path.write_bytes(content[: len(content) // 2]),
         "noise": lambda: path.write_bytes(bytes(range(256)) * 40),
@@ -61,30 +69,31 @@ def test_damaged_checkpoint_is_one_line(damage: str, tiny_yaml: Path, tmp_path: 
     ],
 )
 def test_bad_settings_are_refused_before_anything_is_written(
-    bad: dict[str, Any], tiny_yaml: Path, tmp_path: Path
+    bad: dict[str, Any], network: VanillaYOLO, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError) as error:
-        VanillaYOLO(tiny_yaml).train(data="nowhere.yaml", project=str(tmp_path / "runs"), **bad)
+        network.train(data="nowhere.yaml", project=str(tmp_path / "runs"), **bad)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "runs").exists()
 
 
-def test_missing_data_is_told_and_a_dataset_that_is_not_here_does_not_wait(tiny_yaml: Path) -> None:
-    model = VanillaYOLO(tiny_yaml)
+def test_missing_data_is_told_and_a_dataset_that_is_not_here_does_not_wait(network: VanillaYOLO) -> None:
     with pytest.raises(DataError, match="data is missing"):
-        model.train(epochs=1)
+        network.train(epochs=1)
     begin = time.monotonic()
     with pytest.raises(DataError, match="no network"):
-        model.train(data="coco128.yaml", epochs=1)
+        network.train(data="coco128.yaml", epochs=1)
     assert time.monotonic() - begin < 5
 
 
-def test_labels_out_of_range_stop_a_training_before_it_begins(tiny_yaml: Path, scenes: Path, tmp_path: Path) -> None:
+def test_labels_out_of_range_stop_a_training_before_it_begins(
+    network: VanillaYOLO, scenes: Path, tmp_path: Path
+) -> None:
     for kind in ("images", "labels"):
         (tmp_path / kind).symlink_to(scenes.parent / kind)
     (tmp_path / "data.yaml").write_text("train: images/train\nval: images/val\nnames: [one]\n")
     with pytest.raises(DataError, match=r"class") as error:
-        VanillaYOLO(tiny_yaml).train(data=str(tmp_path / "data.yaml"), epochs=1, project=str(tmp_path / "runs"))
+        network.train(data=str(tmp_path / "data.yaml"), epochs=1, project=str(tmp_path / "runs"))
     assert "\n" not in str(error.value)
     assert not (tmp_path / "runs").exists()
 
@@ -124,12 +133,11 @@ def test_exported_file_of_another_program_is_one_line(
     assert not (tmp_path / "runs").exists()
 
 
-def test_wrong_source_is_refused(tiny_yaml: Path) -> None:
-    model = VanillaYOLO(tiny_yaml)
+def test_wrong_source_is_refused(network: VanillaYOLO) -> None:
     with pytest.raises(UsageError, match="no such file"):
-        model.predict("nowhere.jpg")
+        network.predict("nowhere.jpg")
     with pytest.raises(UsageError, match="give rows 1 to 17, which give one map each"):
-        model.embed(np.zeros((64, 64, 3), np.uint8), embed=[0])
+        network.embed(np.zeros((64, 64, 3), np.uint8), embed=[0])
 
 
 def test_without_a_source_the_pictures_of_ultralytics_are_taken(tiny_yaml: Path, tmp_path: Path) -> None:
@@ -137,7 +145,7 @@ def test_without_a_source_the_pictures_of_ultralytics_are_taken(tiny_yaml: Path,
     assert sorted(Path(result.path).name for result in results) == ["bus.jpg", "zidane.jpg"]
 
 
-def test_settings_that_ultralytics_takes_beside_its_table_are_taken(tiny_yaml: Path) -> None:
+def test_settings_that_ultralytics_takes_beside_its_table_are_taken() -> None:
     for mode, settings in (
         ("train", {"augmentations": [], "save_dir": "here", "label_smoothing": 0.1}),
         ("predict", {"boxes": False, "line_thickness": 2, "half": True}),
@@ -145,6 +153,7 @@ def test_settings_that_ultralytics_takes_beside_its_table_are_taken(tiny_yaml: P
         check_verb(mode, settings)
 
 
+@pytest.mark.slow
 def test_a_network_that_was_never_saved_is_exported_beside_us(
     tiny_yaml: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -233,62 +242,59 @@ def test_exported_backbone_is_convolution_pool_and_relu(trained: VanillaYOLO, tm
     ],
 )
 def test_settings_that_fail_late_in_ultralytics_are_refused_early(
-    bad: dict[str, Any], told: str, tiny_yaml: Path, scenes: Path, tmp_path: Path
+    bad: dict[str, Any], told: str, network: VanillaYOLO, scenes: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(UsageError, match=told) as error:
-        VanillaYOLO(tiny_yaml).train(data=str(scenes), project=str(tmp_path / "runs"), **bad)
+        network.train(data=str(scenes), project=str(tmp_path / "runs"), **bad)
     assert "\n" not in str(error.value)
     assert not (tmp_path / "runs").exists()
 
 
-def test_without_data_nothing_is_fetched_in_its_place(tiny_yaml: Path, scenes: Path, tmp_path: Path) -> None:
-    model = VanillaYOLO(tiny_yaml)
+def test_without_data_nothing_is_fetched_in_its_place(network: VanillaYOLO, scenes: Path, tmp_path: Path) -> None:
     for ask in (
-        model.val,
-        lambda: model.export(format="onnx", int8=True),
-        lambda: model.export(format="openvino", quantize=8),
+        network.val,
+        lambda: network.export(format="onnx", int8=True),
+        lambda: network.export(format="openvino", quantize=8),
     ):
         with pytest.raises(DataError, match="data is missing"):
             ask()
     with pytest.raises(DataError, match=r"nowhere\.yaml"):
-        model.train(data=[str(scenes), "nowhere.yaml"], project=str(tmp_path / "runs"))
+        network.train(data=[str(scenes), "nowhere.yaml"], project=str(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
     with pytest.raises(UsageError, match="source is missing"):
-        model.predict("")
+        network.predict("")
 
 
-def test_missing_pretrained_weights_are_not_fetched(tiny_yaml: Path, scenes: Path, tmp_path: Path) -> None:
+def test_missing_pretrained_weights_are_not_fetched(network: VanillaYOLO, scenes: Path, tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match=r"yolo11n\.pt"):
-        VanillaYOLO(tiny_yaml).train(data=str(scenes), pretrained="yolo11n.pt", project=str(tmp_path / "runs"))
+        network.train(data=str(scenes), pretrained="yolo11n.pt", project=str(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
 
 
 def test_merged_weights_are_not_given_to_a_network_in_training_form(
-    tiny_yaml: Path, scenes: Path, tmp_path: Path
+    network: VanillaYOLO, scenes: Path, tmp_path: Path
 ) -> None:
-    merged = VanillaYOLO(tiny_yaml)
+    merged = copy.deepcopy(network)
     merged.fuse()
     merged.save(tmp_path / "merged.pt")
     for weights in (tmp_path / "merged.pt", str(tmp_path / "merged.pt"), merged.model):
         with pytest.raises(CheckpointError, match="merged"):
-            VanillaYOLO(tiny_yaml).load(weights)
+            network.load(weights)
     with pytest.raises(CheckpointError, match="merged"):
-        VanillaYOLO(tiny_yaml).train(
-            data=str(scenes), pretrained=tmp_path / "merged.pt", project=str(tmp_path / "runs")
-        )
+        network.train(data=str(scenes), pretrained=tmp_path / "merged.pt", project=str(tmp_path / "runs"))
     assert not (tmp_path / "runs").exists()
 
 
 def test_a_refused_training_leaves_no_folder(
-    tiny_yaml: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    network: VanillaYOLO, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     torch.save({"model": torch.nn.Conv2d(3, 3, 1).state_dict()}, tmp_path / "other.pth")
     where: dict[str, Any] = {"data": str(scenes), "project": str(tmp_path / "runs" / "detect"), "epochs": 1}
     with pytest.raises(CheckpointError, match=r"other\.pth: not the weights"):
-        VanillaYOLO(tiny_yaml).train(weights=tmp_path / "other.pth", **where)
+        network.train(weights=tmp_path / "other.pth", **where)
     for bad in ({"classes": 99}, {"task": "classify"}):
         with pytest.raises(UsageError, match=next(iter(bad))):
-            VanillaYOLO(tiny_yaml).train(**bad, **where)
+            network.train(**bad, **where)
 
     def late(*args: Any, **kwargs: Any) -> None:
         raise UsageError("noticed when the folder was there")
@@ -297,20 +303,20 @@ def test_a_refused_training_leaves_no_folder(
         with monkeypatch.context() as patch:
             patch.setattr(VanillaTrainer, method, late)
             with pytest.raises(UsageError, match="noticed"):
-                VanillaYOLO(tiny_yaml).train(**where)
+                network.train(**where)
     assert [p.name for p in tmp_path.iterdir() if p.is_dir()] == []
 
 
 @pytest.mark.parametrize("verb", ["train", "val", "predict"])
 def test_a_place_that_cannot_be_written_is_told_before_any_work(
-    verb: str, tiny_yaml: Path, scenes: Path, tmp_path: Path
+    verb: str, network: VanillaYOLO, scenes: Path, tmp_path: Path
 ) -> None:
     (tmp_path / "file").write_text("")
     image = str(next((scenes.parent / "images" / "val").iterdir()))
     settings = {"source": image, "save": True} if verb == "predict" else {"data": str(scenes)}
     for project in (tmp_path / "file", tmp_path / "file" / "below", "/proc/nowhere"):
         with pytest.raises(UsageError, match=r"^project=.*nothing can be written there"):
-            getattr(VanillaYOLO(tiny_yaml), verb)(project=str(project), **settings)
+            getattr(network, verb)(project=str(project), **settings)
     assert (tmp_path / "file").read_text() == ""
 
 

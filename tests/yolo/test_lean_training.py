@@ -45,7 +45,11 @@ def test_a_training_network_is_as_lean_as_its_settings(tiny_yaml: Any, monkeypat
         for settings in ({"epochs": 3}, {"bfloat16": False}, {"bfloat16": False, "lean": "off"})
     )
     assert usual < float32 < whole  # the first in bfloat16, as this CPU is said to have it
-    for other in ("yolo11n", "yolo11n-timm-resnet18"):  # are trained without our settings
+
+
+@pytest.mark.slow  # at full width
+def test_networks_without_our_stages_are_trained_without_our_settings() -> None:
+    for other in ("yolo11n", "yolo11n-timm-resnet18"):
         assert kept(training_network(other, {"bfloat16": False, "lean": "off"})) == kept(training_network(other, {}))
 
 

@@ -176,7 +176,7 @@ def test_boxes_are_decoded_on_the_true_grid(
     if form == "merged":
         model.fuse(verbose=False)
     strides = model.model[0].out_strides
-    for height, width in [(256, 256), (320, 320), (256, 416), (416, 256)]:
+    for height, width in [(128, 128), (160, 96), (96, 224)]:
         with torch.no_grad():
             decoded, _ = model(torch.rand(1, 3, height, width))
         want = []
@@ -253,8 +253,9 @@ def warnings_said() -> Any:
     logger.removeHandler(handler)
 
 
-@families
-@pytest.mark.parametrize("slope", [0.0, 0.5, 1 - 1e-9])
+@pytest.mark.parametrize(
+    ("family", "slope"), [("compact", 0.0), ("compact", 0.5), ("compact", 1 - 1e-9), ("paper", 0.5)]
+)
 def test_fuse_below_slope_one_folds_only_and_says_so(
     family: str,
     slope: float,

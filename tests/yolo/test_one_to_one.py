@@ -44,14 +44,8 @@ def test_the_name_makes_yolo26s_head_of_stages() -> None:
         model_yaml("yolo26n-vanilanet-seg")
 
 
-@pytest.mark.parametrize(
-    "task",
-    [
-        task if task == "pose" else pytest.param(task, marks=pytest.mark.slow)
-        for task, heads in HEADS.items()
-        if len(heads) > 1
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("task", [task for task, heads in HEADS.items() if len(heads) > 1])
 def test_other_tasks_have_yolo26s_heads_which_train_and_ship_either_set(
     task: str, shrink_yaml: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -25,11 +25,11 @@ from vanillayolo.yolo.own_weights import card_of, load_own, read_weights, write_
 from vanillayolo.yolo.own_weights import summary as said
 
 
-@pytest.fixture
-def source(tiny_cfg: dict[str, Any]) -> VanillaDetectionModel:
-    """A network in which every weight and statistic is its own."""
+@pytest.fixture(scope="module")
+def source(small_yaml: Path) -> VanillaDetectionModel:
+    """A network in which every weight and statistic is its own; a copy of it where a test changes it."""
     torch.manual_seed(1)
-    network = VanillaDetectionModel(tiny_cfg, nc=5, verbose=False)
+    network = VanillaDetectionModel(small_yaml, nc=5, verbose=False)
     randomize_batchnorm(network)
     return network
 
@@ -55,11 +55,11 @@ def test_the_same_network_takes_everything(source: VanillaDetectionModel, file: 
 
 
 def test_joined_weights_join(source: VanillaDetectionModel, tmp_path: Path, tiny_cfg: dict[str, Any]) -> None:
-    write_weights(tmp_path / "j.safetensors", join_pairs(source), {"pictures": 1})
+    write_weights(tmp_path / "j.safetensors", join_pairs(copy.deepcopy(source)), {"pictures": 1})
     other = VanillaDetectionModel(tiny_cfg, nc=5, verbose=False)
     load_own(other, tmp_path / "j.safetensors")
     assert is_joined(other)
-    assert all(torch.equal(other.state_dict()[k], v) for k, v in half(source).items())
+    assert all(torch.equal(other.state_dict()[k], v) for k, v in half(join_pairs(copy.deepcopy(source))).items())
     with pytest.raises(UsageError, match="leave decay out"):
         own_weights.check_depth(read_weights(tmp_path / "j.safetensors")[0], 0.3, tmp_path / "j.safetensors")
 

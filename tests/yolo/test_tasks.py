@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from lean_gradients import assert_lean_is_plain
+from small import slow_but
 from vanillayolo import VanillaYOLO
 from vanillayolo.data.scenes import SceneSettings
 from vanillayolo.data.scenes.writing import write_scenes
@@ -50,7 +51,7 @@ def test_names_make_networks_whose_branches_are_stages(task: str, shrink_yaml: C
         assert all(isinstance(layer, VanillaStage) for branch in getattr(head, attribute) for layer in branch[:2])
 
 
-@pytest.mark.parametrize("task", OTHERS)
+@pytest.mark.parametrize("task", slow_but("pose", OTHERS))
 def test_lean_training_has_the_gradients_of_the_plain_one(task: str, shrink_yaml: Callable[..., Any]) -> None:
     """Neck and head computed twice: every gradient of every branch, at slope 0."""
     branch = ".".join(["model.18", TASKS[task].branches[[*TASKS[task].branches][-1]], "0.2.weight"])
