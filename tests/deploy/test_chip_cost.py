@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import csv
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import onnxruntime
 import pytest
 import torch
 
 from vanillayolo import cli
-from vanillayolo.deploy import targets
+from vanillayolo.deploy import chip_cost, simulators, targets
 from vanillayolo.deploy.chip_cost import body_of, calibration_images, render
 from vanillayolo.deploy.litert import write_int8
 from vanillayolo.deploy.rewrites import REWRITES, rewritten
@@ -101,6 +103,68 @@ def test_a_missing_package_is_one_line_with_the_extra(
     monkeypatch.setattr(targets, "missing_packages", lambda names: [name for name in names if "vela" in name])
     assert cli.main(["cost", "target=ethos-u55-256", f"models={small_yaml}", f"data={scenes}", "imgsz=64"]) == 2
     assert "needs ethos-u-vela>=5.2: pip install 'vanillayolo[npu]' installs them." in capsys.readouterr().err
+
+
+@pytest.fixture
+def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]], None]:
+    """Let ONNX Runtime compute the chip's file, and a function spoil its maps."""
+
+    def put(spoil: Callable[[list[Any]], list[Any]]) -> None:
+        def run(chip: str, body: Path, calibration: Any, images: Any, file: Path) -> list[Any]:
+            assert chip == "rk3588"
+            file.write_bytes(body.read_bytes())
+            session = onnxruntime.InferenceSession(str(body))
+            return [spoil(session.run(None, {"images": image.numpy()})) for image in images]
+
+        monkeypatch.setitem(simulators.SIMULATORS, "rknn-toolkit2", run)
+
+    monkeypatch.setattr(targets, "missing_packages", lambda names: [])
+    monkeypatch.setattr(chip_cost, "version", lambda name: "1.0")
+    return put
+
+
+def refuse(maps: list[Any]) -> list[Any]:
+    raise ValueError("Traceback\nIndexError: list index out of range")
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("spoil", "all_found"),
+    [
+        (lambda maps: maps, True),
+        (lambda maps: [maps[0], maps[1], maps[2], *(0 * x - 9 for x in maps[3:])], False),  # every score lost
+        (lambda maps: [np.roll(x, 1, 3) for x in maps], False),  # every box a cell aside
+    ],
+)
+def test_boxes_of_a_simulator_are_compared_with_those_of_pytorch(
+    spoil: Any, all_found: bool, simulated: Any, lively: Path, lively_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulated(spoil)
+    words = ["target=rk3588", f"models={lively}", "imgsz=64", "images=2", f"data={lively_data}"]
+    assert cli.main(["cost", *words]) == 0
+    (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(f"| {lively}"))
+    found, boxes = (int(word) for word in row.split("|")[6].split(" of "))
+    assert boxes > 4
+    assert (found == boxes) == all_found
+
+
+@pytest.mark.slow
+def test_a_network_that_a_simulators_tool_refuses_is_a_row(
+    simulated: Any, lively: Path, lively_data: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    simulated(refuse)
+    words = ["target=rk3588", f"models={lively}", "imgsz=64", "images=2", f"data={lively_data}"]
+    assert cli.main(["cost", *words]) == 0
+    assert "rk3588's tool does not build it: IndexError: list index out of range" in capsys.readouterr().out
+
+
+def test_a_missing_tool_is_one_line_with_its_package(
+    small_yaml: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(targets, "missing_packages", lambda names: [name for name in names if "rknn" in name])
+    assert cli.main(["cost", "target=rk3588", f"models={small_yaml}", "imgsz=64"]) == 2
+    said = "target=rk3588 needs rknn-toolkit2>=2.5: pip install 'rknn-toolkit2>=2.5' installs them."
+    assert said in capsys.readouterr().err
 
 
 def test_scenes_calibrate_where_no_data_is_given(scenes: Path) -> None:

@@ -1,9 +1,13 @@
-"""What networks cost on a chip, side by side, from the chip's own compiler: full int8, without the box decode."""
+"""What networks cost on a chip, side by side, from the chip's own compiler: full int8, without the box decode.
+
+Of a chip whose tool estimates no cycles but computes its int8 file here: what the file finds of what PyTorch finds.
+"""
 
 from __future__ import annotations
 
 import tempfile
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
@@ -20,41 +24,51 @@ from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.detectors import network as network_of
 from vanillayolo.yolo.detectors import open_detector
 from vanillayolo.yolo.inference import dataset_images, image_files, letterbox, read_image
-from vanillayolo.yolo.raw_maps import with_raw_maps
+from vanillayolo.yolo.raw_maps import Decode, with_raw_maps
 
 from .litert import write_int8
 from .rewrites import rewritten
-from .targets import Target, check_target
+from .simulators import CONF, simulate
+from .targets import TARGETS, Target, check_target
 from .vela import CUT_UP, Estimate, estimate
 
 #: Layers printed of each network; the record holds all.
 SHOWN = 6
 
 
-def calibration_images(data: str | None, imgsz: int, count: int) -> list[Tensor]:
-    """Return inputs ``[1, 3, imgsz, imgsz]``: of a dataset's training split, or of generated scenes."""
+def calibration_images(data: str | None, imgsz: int, count: int, split: str = "train") -> list[Tensor]:
+    """Return inputs ``[1, 3, imgsz, imgsz]``: of a split of a dataset, or of generated scenes."""
     if data is not None:
-        files = dataset_images(resolve_data(data, ("train",)), "train")[:count]
+        files = dataset_images(resolve_data(data, (split,)), split)[:count]
         return [letterbox(read_image(path), imgsz) for path in files]
     with tempfile.TemporaryDirectory() as folder:
         scenes = write_scenes(Path(folder) / "scenes", SceneSettings(2 * count, max(imgsz, 64), val_every=2))
-        return [letterbox(read_image(path), imgsz) for path in image_files(scenes.parent / "images" / "train")]
+        return [letterbox(read_image(path), imgsz) for path in image_files(scenes.parent / "images" / split)]
 
 
-def body_of(model: str) -> nn.Module:
-    """Return the merged body of a name, YAML or checkpoint.
+def network_at(model: str) -> Any:
+    """Return the network of a name, YAML or checkpoint.
 
     What is freshly initialised gets random BN: a signal that has died leaves scales of 0.
     """
-    network: Any = network_of(open_detector(model, ("detect",)))
-    return with_raw_maps(network if model.endswith(".pt") else randomize_batchnorm(network))
+    network: Any = network_of(open_detector(model))
+    return network if model.endswith(".pt") else randomize_batchnorm(network)
+
+
+def body_of(model: str) -> nn.Module:
+    """Return the merged body of a name, YAML or checkpoint."""
+    return with_raw_maps(network_at(model))
 
 
 def cost_of(body: nn.Module, name: str, target: Target, images: Sequence[Tensor]) -> Estimate:
-    """Return the estimate of a body on a target, rewritten for it."""
+    """Return the estimate of a body on a target."""
     with tempfile.TemporaryDirectory() as folder:
-        file = write_int8(rewritten(body, target.rewrites), Path(folder) / f"{name}.tflite", images)
-        return estimate(file, target.arguments)
+        return estimate(write_int8(body, Path(folder) / f"{name}.tflite", images), target.arguments)
+
+
+def decode_of(network: Any, imgsz: int) -> Decode:
+    """Return what makes boxes and scores of the raw maps of a network's body."""
+    return Decode([int(s) for s in network.stride], int(network.model[-1].reg_max), (imgsz, imgsz))
 
 
 @checked
@@ -67,8 +81,9 @@ def cost(
         target: a row of :data:`vanillayolo.deploy.targets.TARGETS`.
         models: names, YAMLs or checkpoints of detectors, ours or stock.
         imgsz: side of the image, pixels; rounded up to a multiple of 32.
-        data: data YAML whose training images calibrate the int8 files; generated scenes where not given.
-        images: how many of them.
+        data: data YAML whose training images calibrate the int8 files; generated scenes where not given. Where boxes
+            are compared, they are those of its validation images.
+        images: how many of each.
         rewrite: apply the target's exact rewrites; without, networks are compiled as they are.
 
     Raises:
@@ -77,14 +92,20 @@ def cost(
         MergeError: for a checkpoint whose slope is below 1.
     """
     imgsz = fitting_imgsz(imgsz)
-    bodies = {model: body_of(model) for model in models}
+    networks = {model: network_at(model) for model in models}
+    bodies = {model: with_raw_maps(network) for model, network in networks.items()}
     inputs = calibration_images(data, imgsz, images)
     row = check_target(target)  # last: nobody installs packages to hear of a name that does not exist
-    chosen = row if rewrite else Target(row.arguments)
+    chosen = row if rewrite else replace(row, rewrites=())
+    others = calibration_images(data, imgsz, images, "val") if row.simulator else []
     found = {}
     for model, body in bodies.items():
         parameters = sum(p.numel() for p in body.parameters())
-        result = cost_of(body, Path(model).stem, chosen, inputs)
+        body = rewritten(body, chosen.rewrites)
+        if row.simulator:
+            result: Any = simulate(body, chosen, decode_of(networks[model], imgsz), inputs, others)
+        else:
+            result = cost_of(body, Path(model).stem, chosen, inputs)
         found[model] = {"parameters": parameters, **result.to_dict()}
     return {
         "date": date.today().isoformat(),
@@ -98,6 +119,8 @@ def cost(
 
 def render(record: dict[str, Any]) -> str:
     """Return a record as Markdown tables: networks, cycles by kind of operation, and the dearest layers of each."""
+    if TARGETS[record["target"]].simulator:
+        return render_simulated(record)
     models: dict[str, Any] = record["models"]
     first = next(iter(models.values()))
     head = ["model", "parameters", "million cycles", "share", "ms", "SRAM", "DRAM", "flash", "operations", "on CPU"]
@@ -134,3 +157,22 @@ def render(record: dict[str, Any]) -> str:
         markdown(["model", "layer", "kind", "cycles", "operations"], layers),
     ]
     return "\n\n".join(tables)
+
+
+def render_simulated(record: dict[str, Any]) -> str:
+    """Return the record of a chip whose file was computed here as a Markdown table, refusals below it."""
+    models: dict[str, Any] = record["models"]
+    head = ["model", "parameters", "file, KiB", "box maps, rms", "score maps, rms", "boxes found", "too many"]
+    rows, remarks = [], []
+    for name, m in models.items():
+        cells = [f"{m['file'] / 1024:,.0f}", f"{m['boxes_rms']:.4f}", f"{m['scores_rms']:.4f}"]
+        cells += [f"{m['found']} of {m['boxes']}", str(m["extra"])]
+        rows.append([name, f"{m['parameters']:,}", *(["refused"] * 5 if m["refused"] else cells)])
+        remarks += [f"{name}: {record['target']}'s tool does not build it: {m['refused']}"] if m["refused"] else []
+    tools = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
+    about = (
+        f"{record['target']}, {record['settings']['imgsz']} px, batch 1, full int8 without box decode, {tools}; rms: "
+        f"share of the largest value; boxes with a score of {CONF:g} beside PyTorch's, by the tool's simulator; it "
+        "says no times, nothing was run on the chip."
+    )
+    return "\n\n".join([markdown(head, rows), about, *remarks])

@@ -19,6 +19,8 @@ class Target:
 
     Attributes:
         arguments: of the compiler: which chip it compiles for; empty where no compiler of the chip runs here.
+        simulator: key of :data:`vanillayolo.deploy.simulators.SIMULATORS`: the tool that computes the chip's file
+            here; empty where the compiler is asked for cycles, or for nothing.
         rewrites: names in :data:`vanillayolo.deploy.rewrites.REWRITES`, those that lower its cycles.
         packages: what has to be installed.
         format: of the files that its compiler takes.
@@ -26,6 +28,7 @@ class Target:
     """
 
     arguments: tuple[str, ...]
+    simulator: str = ""
     rewrites: tuple[str, ...] = ()
     packages: tuple[str, ...] = PACKAGES
     format: str = "litert"
@@ -34,14 +37,23 @@ class Target:
 
 def _ethos(name: str) -> Target:
     """Return the row of one of Arm's Ethos-U, by the name that its compiler has for it."""
-    return Target(("--accelerator-config", name), ("stem-in-two", "pool-by-axis"))
+    return Target(("--accelerator-config", name), rewrites=("stem-in-two", "pool-by-axis"))
+
+
+def _simulated(chip: str, simulator: str, version: str) -> Target:
+    """Return the row of a chip by its tool's name for it, of the tool that has to be so new."""
+    packages = (f"{simulator}>={version}", "onnx>=1.17")
+    return Target((chip,), simulator, packages=packages, format="onnx", settings=())
 
 
 #: Arm's Ethos-U by the multiply-adds that they make in a cycle.
 TARGETS = {name: _ethos(name) for name in ("ethos-u55-128", "ethos-u55-256", "ethos-u65-256", "ethos-u65-512")}
 TARGETS |= {name: _ethos(name) for name in ("ethos-u85-256", "ethos-u85-512", "ethos-u85-1024")}
 #: Sophgo's compiler refuses a constant first factor.
-TARGETS |= {name: Target((), ("mean-by-convolution",), (), "onnx", ()) for name in ("cv181x", "bm1684x")}
+TARGETS |= {name: Target((), "", ("mean-by-convolution",), (), "onnx", ()) for name in ("cv181x", "bm1684x")}
+#: Rockchip's and Espressif's tools compute the chip's file on this machine.
+TARGETS |= {name: _simulated(name, "rknn-toolkit2", "2.5") for name in ("rk3566", "rk3576", "rk3588")}
+TARGETS |= {name: _simulated(name.replace("-", ""), "esp-ppq", "1.3.12") for name in ("esp32-p4", "esp32-s3")}
 
 
 def target_row(name: object) -> Target:
@@ -65,5 +77,6 @@ def check_target(name: object) -> Target:
     if not target.arguments:
         raise UsageError(f"target={name}: its compiler does not run here; export target={name} writes a file for it.")
     if missing := missing_packages(target.packages):
-        raise UsageError(f"target={name} needs {', '.join(missing)}: pip install 'vanillayolo[{EXTRA}]' installs them.")
+        how = " ".join(f"'{word}'" for word in missing) if target.simulator else f"'vanillayolo[{EXTRA}]'"
+        raise UsageError(f"target={name} needs {', '.join(missing)}: pip install {how} installs them.")
     return target
