@@ -425,3 +425,23 @@ def test_every_output_of_every_task_is_proven(lively_other: Path, lively_data: P
         export(best, format="onnx", nms=True)
     with pytest.raises(UsageError, match="is for onnx, openvino, not for litert"):
         export(best, format="litert", int8=True, data=str(lively_data))
+
+
+@pytest.mark.slow
+def test_a_file_for_a_simulators_tool_ends_at_its_maps_and_is_verified(
+    lively: Path, lively_data: Path, tmp_path: Path
+) -> None:
+    best = tmp_path / "best.pt"
+    best.write_bytes(lively.read_bytes())
+    result = export(best, target="rk3588", imgsz=64, source=lively_data.parent / "images" / "val")
+    assert result.path.name == "best_rk3588.onnx"
+    assert result.verification is not None
+    assert next(iter(result.verification.records.values())).boxes > 4
+    assert not result.verification.breaches
+    said = json.loads(contract_file(result.path).read_text(encoding="utf-8"))
+    assert said["input"]["layout"] == "NCHW"
+    levels = [(holds, stride) for holds in ("boxes", "scores") for stride in (8, 16, 32)]
+    assert [(x["holds"], x["stride"]) for x in said["outputs"]] == levels
+    assert "number" not in said["decode"]  # floats
+    with pytest.raises(UsageError, match="has no key 'simplify'"):
+        export(best, target="rk3588", simplify=True)

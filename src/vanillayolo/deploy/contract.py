@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -50,10 +51,11 @@ def contract_of(path: Path, name: str, format: str, task: str, proof: Verificati
     dynamic = bool(said.get("dynamic"))
     batch, height, width = (None, None, None) if dynamic else (int(said.get("batch", 1)), *said["imgsz"])
     channels, names = int(said.get("channels", 3)), {int(key): str(value) for key, value in said["names"].items()}
-    last = "decode" in said  # of our own writer
+    last = "decode" in said and format == "litert"  # of our own writer
+    maps = json.loads(said["maps"]) if isinstance(said.get("maps"), str) else said.get("maps")  # ONNX keeps texts alone
     shape = [batch, height, width, channels] if last else [batch, channels, height, width]
     given = {"name": row.input, "shape": shape, "layout": "NHWC" if last else "NCHW", "type": "float32"}
-    contract = {
+    contract: dict[str, Any] = {
         "contract": CONTRACT,
         "vanillayolo": __version__,
         "file": name,
@@ -62,13 +64,15 @@ def contract_of(path: Path, name: str, format: str, task: str, proof: Verificati
         "task": task,
         "input": {**given, "range": [0, 1], "stride": int(said["stride"]), **said.get("input", {})},
         "preprocessing": LETTERBOX if TASKS[task].finds_boxes else CROP,
-        "outputs": said.get("maps") or _outputs(said, row, task),
+        "outputs": maps or _outputs(said, row, task),
         "names": names,
     }
     if "kpt_shape" in said:
         contract["key_points"] = list(said["kpt_shape"])  # their number, and 2 or 3 for x, y and visibility
     if said.get("decode") == "outside":
-        contract["decode"] = {"bins": said["bins"], **DECODE}
+        contract["decode"] = {"bins": int(said["bins"]), **DECODE}
+        if not last:
+            del contract["decode"]["number"]  # floats
     if TASKS[task].finds_boxes:
         inside = bool(said.get("end2end"))
         own = said.get("args") or {} if inside else {}

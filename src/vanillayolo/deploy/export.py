@@ -13,12 +13,13 @@ from vanillayolo.errors import DataError, UsageError, closest
 from vanillayolo.places import check_folder
 from vanillayolo.values import FLAG, NONE, PATH, Kind, check_values, checked, whole
 from vanillayolo.yolo import VanillaModel
-from vanillayolo.yolo.arguments import check_device
+from vanillayolo.yolo.arguments import check_device, fitting_imgsz
 from vanillayolo.yolo.files import format_settings, quantize_word, write_file
 from vanillayolo.yolo.kinds import KINDS
 from vanillayolo.yolo.opened import Opened, open_checkpoint
 from vanillayolo.yolo.tasks import TASKS
 
+from .body import write_outside
 from .classifier import OF_DETECTORS
 from .contract import contract_of, write_contract
 from .formats import FORMATS, INT8, check_format, check_int8, check_packages
@@ -34,6 +35,8 @@ from .web import check_page, write_page
 #: Settings of our own, beside Ultralytics' of the format.
 OF_PROOF = {"source", "split", "verify"}
 OWN = OF_PROOF | {"imgsz", "device", "half", "int8", "quantize", "verbose"}
+#: Settings of a float file without decode.
+BARE = {"decode", "imgsz", "device", "int8", "half", "quantize", "verbose"}
 NMS = {"conf", "iou", "max_det", "agnostic_nms"}
 #: What the values of settings may be, the quantiser's among them.
 VALUES: dict[str, Kind] = {
@@ -79,6 +82,8 @@ def asked_precision(format: str, settings: dict[str, Any], data: str | None) -> 
     check_device(settings.get("device"))
     word = quantize_word(settings)
     known = OWN | format_settings(format) | NMS  # of boxes: as with Ultralytics, without nms=True they do nothing
+    if word is None and format == "onnx":
+        known = OF_PROOF | BARE if settings.get("decode") == "outside" else known | {"decode"}
     for key in settings:
         if word != 8 and key not in known:
             raise UsageError(f"export format={format} has no key {key!r}: {closest(key, sorted(known))}")
@@ -118,7 +123,11 @@ def write(
         left = OF_PROOF | {"half", "int8", "quantize", "device", "verbose", "batch"}
         kept = {k: v for k, v in settings.items() if k not in left}
         return Path(quantize_export(opened, format, str(data), path=place, rewrites=rewrites, **kept))
-    asked = {k: v for k, v in settings.items() if k not in OF_PROOF | {"half", "int8"} and v is not None}
+    if settings.get("decode") == "outside":
+        size = fitting_imgsz(settings.get("imgsz") or opened.imgsz or 640)
+        sides = (size, size) if isinstance(size, int) else (size[0], size[-1])
+        return write_outside(rewritten(opened.merged(), rewrites), place, sides)
+    asked = {k: v for k, v in settings.items() if k not in OF_PROOF | {"half", "int8", "decode"} and v is not None}
     asked |= {"format": format, "quantize": word, "task": opened.task}
     network = rewritten(opened.merged(), rewrites) if rewrites else opened.network
     return write_file(network, place.parent, opened.origin.stem, asked, opened.callbacks)

@@ -19,13 +19,13 @@ from vanillayolo.yolo.exporting import silent_tools
 from vanillayolo.yolo.outputs import Outputs
 from vanillayolo.yolo.raw_maps import Decode
 
+from .body import write_body
 from .equality import Equality
 from .targets import Target
 from .verification import TOLERANCES
 
 #: Score from which boxes are compared.
 CONF = 0.25
-INPUT = "images"
 
 
 @dataclass(frozen=True)
@@ -52,16 +52,6 @@ class Simulated:
     def to_dict(self) -> dict[str, Any]:
         """Return all as plain data."""
         return asdict(self)
-
-
-def write_body(body: nn.Module, path: Path, image: Tensor) -> Path:
-    """Write a body of raw maps as a float ONNX file; ``image`` is ``[1, 3, height, width]``; return the path."""
-    names = [f"{holds}{i}" for holds in ("boxes", "scores") for i in range(len(body(image)) // 2)]
-    with silent_tools(), torch.no_grad():
-        torch.onnx.export(
-            body, (image,), str(path), input_names=[INPUT], output_names=names, opset_version=17, dynamo=False
-        )
-    return path
 
 
 def rockchip(chip: str, body: Path, calibration: Sequence[Tensor], images: Sequence[Tensor], file: Path) -> list[Any]:
@@ -119,8 +109,8 @@ def simulate(
         images: others, that are compared.
     """
     with tempfile.TemporaryDirectory() as folder:
-        path = write_body(body, Path(folder) / "body.onnx", images[0])
-        file = Path(folder) / "chip.bin"
+        path, file = Path(folder) / "body.onnx", Path(folder) / "chip.bin"
+        write_body(body, path, images[0])
         try:
             with silent_tools():
                 given = SIMULATORS[target.simulator](target.arguments[0], path, calibration, images, file)

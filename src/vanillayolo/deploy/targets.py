@@ -43,7 +43,7 @@ def _ethos(name: str) -> Target:
 def _simulated(chip: str, simulator: str, version: str) -> Target:
     """Return the row of a chip by its tool's name for it, of the tool that has to be so new."""
     packages = (f"{simulator}>={version}", "onnx>=1.17")
-    return Target((chip,), simulator, packages=packages, format="onnx", settings=())
+    return Target((chip,), simulator, packages=packages, format="onnx", settings=(("decode", "outside"),))
 
 
 #: Arm's Ethos-U by the multiply-adds that they make in a cycle.

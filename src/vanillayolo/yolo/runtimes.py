@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.nn.backends.litert import LiteRTBackend
+from ultralytics.nn.backends.onnx import ONNXBackend
 from ultralytics.nn.backends.openvino import OpenVINOBackend
 
 from .raw_maps import Decode
@@ -53,6 +56,18 @@ class DecodingLiteRT(LiteRTBackend):
         return [Decode(strides, said["bins"], said["imgsz"])(maps).numpy()]
 
 
+class DecodingONNX(ONNXBackend):
+    """ONNX Runtime that decodes the maps of a float file without decode, as its metadata describe them."""
+
+    def forward(self, im: Tensor) -> Any:
+        """Return boxes (xywh in pixels) and scores of ``[1, 3, height, width]``."""
+        found, said = super().forward(im), self.metadata
+        if said.get("decode") != "outside":
+            return found
+        strides = [x["stride"] for x in json.loads(said["maps"]) if x["holds"] == "boxes"]
+        return [Decode(strides, int(said["bins"]), said["imgsz"])([torch.as_tensor(x) for x in found]).numpy()]
+
+
 @contextmanager
 def own_runtimes(float32: bool = True) -> Iterator[None]:
     """Let whatever Ultralytics opens meanwhile decode what has no decode, and compute in float32 where the file does.
@@ -61,7 +76,7 @@ def own_runtimes(float32: bool = True) -> Iterator[None]:
         float32: False leaves the precision to each library.
     """
     before = AutoBackend._BACKEND_MAP
-    own = {"litert": DecodingLiteRT, **({"openvino": Float32OpenVINO} if float32 else {})}
+    own = {"litert": DecodingLiteRT, "onnx": DecodingONNX, **({"openvino": Float32OpenVINO} if float32 else {})}
     AutoBackend._BACKEND_MAP = {**before, **own}
     try:
         yield
