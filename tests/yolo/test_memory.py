@@ -54,20 +54,20 @@ def test_peak_counts_what_is_alive_at_once() -> None:
     assert peak_bytes(run) == 8000
 
 
-@pytest.mark.slow  # a step at 320 px, counted operator by operator, four times
+@pytest.mark.slow  # a step at 160 px, counted operator by operator, four times
 @pytest.mark.parametrize(("lean", "bfloat16"), [("off", False), ("auto", True), ("max", False)])
 def test_a_step_is_predicted(tiny_cfg: dict[str, Any], lean: str, bfloat16: bool) -> None:
     model = detector(tiny_cfg, lean, bfloat16)
     before = {key: value.clone() for key, value in model.state_dict().items()}
-    prediction = predict_memory(model, 320)
+    prediction = predict_memory(model, 160)
     assert all(torch.equal(value, before[key]) for key, value in model.state_dict().items())
     assert all(p.grad is None for p in model.parameters())
-    assert prediction.image * 3 + prediction.fixed >= activation_bytes(model, 320, 3) * 0.98
+    assert prediction.image * 3 + prediction.fixed >= activation_bytes(model, 160, 3) * 0.98
     step(model, sample_batch(64, 2))  # the gradients exist
-    for size, batch in ((320, 3), (288, 1)):
+    for size, batch in ((160, 3), (128, 1)):
         model.zero_grad(set_to_none=False)
         counted = peak_bytes(lambda s=size, b=batch: step(model, sample_batch(s, b)))  # type: ignore[misc]
-        predicted = prediction if size == 320 else predict_memory(model, size)
+        predicted = prediction if size == 160 else predict_memory(model, size)
         # never much too low; too high by the part that is alive only while little is kept, twice the weights at most
         assert 0.85 * counted < predicted.peak(batch) - predicted.state < 1.3 * counted + 8e6
 
