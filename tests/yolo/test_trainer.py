@@ -1,10 +1,8 @@
 from __future__ import annotations
 
 import csv
-import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
@@ -136,9 +134,9 @@ def test_finished_weights_stay_at_slope_1_unless_asked(
     run: Path, small_yaml: Path, quick: dict[str, Any], tmp_path: Path
 ) -> None:
     best = run / "weights" / "best.pt"
-    assert slopes(train(best, tmp_path / "a", quick, epochs=3).save_dir) == [1, 1, 1]
+    assert slopes(train(best, tmp_path / "a", quick, epochs=2).save_dir) == [1, 1]
     pairs = train(small_yaml, tmp_path / "b", quick, epochs=1, join=False).best  # joined ones have no slope to train
-    assert slopes(train(pairs, tmp_path / "c", quick, epochs=3, decay=0.67).save_dir) == pytest.approx([0, 0.5, 1])
+    assert slopes(train(pairs, tmp_path / "c", quick, epochs=2, decay=0.5).save_dir) == [0, 1]
 
 
 def test_unfinished_weights_go_on_from_their_slope(run: Path, quick: dict[str, Any], tmp_path: Path) -> None:
@@ -187,42 +185,7 @@ def test_fused_network_saves_predicts_and_refuses_to_train(
             merged.train(**quick)
 
 
-# -- interruptions
-
-
-SCRIPT = """
-import json, sys, time
-from vanillayolo import VanillaYOLO
-model, settings = sys.argv[1], json.loads(sys.argv[2])
-detector = VanillaYOLO(model)
-detector.add_callback("on_model_save", lambda trainer: time.sleep(settings_pause))
-detector.train(**settings)
-"""
-
-
-def test_killed_and_resumed_has_the_same_slopes(small_yaml: Path, quick: dict[str, Any], tmp_path: Path) -> None:
-    import json
-
-    settings = {**quick, "epochs": 6, "decay": 0.67, "project": str(tmp_path), "name": "killed"}
-    script = SCRIPT.replace("settings_pause", "0.5")
-    words = [sys.executable, "-c", script, str(small_yaml), json.dumps(settings)]
-    process = subprocess.Popen(words, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    results = tmp_path / "killed" / "results.csv"
-    limit = time.monotonic() + 120
-    while time.monotonic() < limit and (not results.exists() or len(results.read_text().splitlines()) < 4):
-        time.sleep(0.05)
-    time.sleep(0.2)  # the row is written before the checkpoint of its epoch
-    process.send_signal(signal.SIGKILL)
-    process.wait()
-    done = len(slopes(results.parent))
-    assert 3 <= done < 6
-    VanillaYOLO(results.parent / "weights" / "last.pt").train(resume=True)
-    by_epoch = {}
-    with results.open() as file:
-        for row in csv.DictReader(file):
-            by_epoch[int(row["epoch"])] = float(row["metrics/negative_slope"])
-    assert [by_epoch[i] for i in range(1, 7)] == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1])
-    assert slope_of(results.parent / "weights" / "best.pt") == 1
+# -- interruptions; killed and resumed: test_kills.py
 
 
 def test_out_of_memory_repeats_the_epoch_at_its_slope(
@@ -272,7 +235,7 @@ def test_the_file_that_starts_several_processes_restores_trainer_and_schedule(
         **quick,
         "model": str(small_yaml),
         "task": "detect",
-        "epochs": 4,
+        "epochs": 2,
         "decay": 0.5,
         "device": "cpu",
         "lean": "max",
@@ -285,7 +248,7 @@ def test_the_file_that_starts_several_processes_restores_trainer_and_schedule(
         Path(script).unlink()
         Path(script).with_suffix(".pt").unlink()
     assert done.returncode == 0, done.stderr[-2000:]
-    assert slopes(Path(trainer.save_dir)) == pytest.approx([0, 0.5, 1, 1])
+    assert slopes(Path(trainer.save_dir)) == [0, 1]
     assert done.stdout.count("deep training:") + done.stderr.count("deep training:") == 1  # callbacks are not doubled
     assert slope_of(Path(trainer.best)) == 1
     assert VanillaYOLO(trainer.best).model.lean == "max"
