@@ -19,6 +19,7 @@ from vanillayolo.study.records import spread
 ROOT = Path(__file__).parents[1]
 COLOURS = {"-vanillanet": "#c2410c", "yolo11": "#475569", "yolo26": "#0e7490"}
 PROTOCOL = {"data": "bccd", "epochs": 40, "nbs": 8}
+STARTS = ("noise", "weights")  # those that a user gets
 
 
 def drawn(record: Mapping[str, Any], times: Mapping[str, Any]) -> Figure:
@@ -29,7 +30,7 @@ def drawn(record: Mapping[str, Any], times: Mapping[str, Any]) -> Figure:
     for runs in grouped(record).values():
         name, start = runs[0]["network"], runs[0]["start"]
         other = any(runs[0][key] != value for key, value in PROTOCOL.items())
-        if other or start not in ("noise", "weights") or name not in times["models"]:
+        if other or start not in STARTS or name not in times["models"]:
             continue
         accuracy = spread([run["test"]["map50_95"] for run in runs])
         x = times["models"][name]["milliseconds"]["onnxruntime"]["median"]
