@@ -87,10 +87,11 @@ def learning_curve(
     check_own("learning-curve", settings, OWN)
     training = {"epochs": epochs, "imgsz": imgsz, "batch": batch, **settings}
     check_verb("train", training, TRAIN_KEYS)
+    starts = starts_of(model, pretrained)
     opened, task = open_models([model])
     source, splits = resolve_splits(data, task)
     pictures = training_pictures(source, parts[-1])
-    root, starts = check_folder("folder", folder), starts_of(model, pretrained)
+    root = check_folder("folder", folder)
     for start in starts.values():
         check_models(opened, {**training, "pretrained": start, "project": str(root)}, source)
     finished_runs(root, NEEDS)
