@@ -8,7 +8,6 @@ from typing import Any
 
 import pytest
 
-from vanillayolo.study import search
 from vanillayolo.study.halving import goes_on, reason_ended, rungs
 from vanillayolo.study.tune import tune
 
@@ -32,41 +31,19 @@ def test_the_best_third_so_far_goes_on_and_a_decision_stays(tmp_path: Path) -> N
     assert not reason_ended(tmp_path / "trial000")
 
 
-@pytest.mark.slow  # trains three candidates
-def test_a_search_ends_poor_candidates_and_counts_them(
-    small_model: Path, tested_scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+@pytest.mark.slow  # trains two candidates
+def test_a_search_ends_poor_candidates_and_counts_them(small_model: Path, tested_scenes: Path, tmp_path: Path) -> None:
     root = tmp_path / "runs"
-    words: dict[str, Any] = {"model": str(small_model), "data": str(tested_scenes), "folder": str(root), "trials": 2}
+    words: dict[str, Any] = {"model": str(small_model), "data": str(tested_scenes), "folder": str(root)}
     words |= {"epochs": 3, "imgsz": 64, "batch": 4, "nbs": 4, "rounds": 2, "workers": 0, "asha": True}
-    monkeypatch.setattr(search.Halving, "__call__", _first_is_best(search.Halving.__call__))
-    tune(**words)
-    record = json.loads((root / "tune.json").read_text())
-    assert [row["fate"] for row in record["trials"]] == ["trained", "ended early"]
-    assert record["trials"][1]["reason"] == "ended early, after epoch 1: mAP50-95 0.000"
-    assert record["best"] == 0
-    assert [len((root / f"trial{n:03}" / "results.csv").read_text().splitlines()) for n in (0, 1)] == [4, 2]
+    tune(**words, trials=1)
+    for number in (901, 902, 903):  # as of other machines' candidates, which found more after the first epoch
+        assert goes_on(root / f"trial{number}", 1, 0.9)
+    for _ in range(2):  # what has ended is not trained on
+        tune(**words, trials=2)
+        record = json.loads((root / "tune.json").read_text())
+        assert [row["fate"] for row in record["trials"]] == ["trained", "ended early"]
+        assert record["trials"][1]["reason"].startswith("ended early, after epoch 1: mAP50-95 0.")
+        assert record["best"] == 0
+        assert [len((root / f"trial{n:03}" / "results.csv").read_text().splitlines()) for n in (0, 1)] == [4, 2]
     assert "ended early, after epoch 1" in (root / "tune.md").read_text()
-
-    monkeypatch.undo()  # the same command with one more: what had ended is not trained on
-    tune(**{**words, "trials": 3})
-    record = json.loads((root / "tune.json").read_text())
-    assert [row["fate"] for row in record["trials"]][:2] == ["trained", "ended early"]
-    assert len(record["trials"]) == 3
-    assert len((root / "trial001" / "results.csv").read_text().splitlines()) == 2
-
-
-def _first_is_best(call: Any) -> Any:
-    """A network of a few steps finds nothing: give the first candidate a figure at its rung."""
-
-    def called(self: Any, trainer: Any) -> None:
-        table = self.folder / "results.csv"
-        if self.folder.name == "trial000" and trainer.epoch == 0:
-            rows = table.read_text().splitlines()
-            at = [name.strip() for name in rows[0].split(",")].index("metrics/mAP50-95(B)")
-            cells = rows[1].split(",")
-            cells[at] = "0.5"
-            table.write_text("\n".join([rows[0], ",".join(cells)]) + "\n")
-        call(self, trainer)
-
-    return called

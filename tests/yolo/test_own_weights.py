@@ -15,6 +15,8 @@ from torch import nn
 from vanillayolo import VanillaYOLO
 from vanillayolo.errors import CheckpointError, UsageError
 from vanillayolo.nn import randomize_batchnorm
+from vanillayolo.nn.deep_training import deep_pairs
+from vanillayolo.nn.plasticity import LONGEST
 from vanillayolo.nn.reparameterize import is_joined, join_pairs
 from vanillayolo.valid_json import digest
 from vanillayolo.yolo import VanillaModel, own_weights
@@ -62,6 +64,32 @@ def test_joined_weights_join(source: VanillaDetectionModel, tmp_path: Path, tiny
     assert all(torch.equal(other.state_dict()[k], v) for k, v in half(join_pairs(copy.deepcopy(source))).items())
     with pytest.raises(UsageError, match="leave decay out"):
         own_weights.check_depth(read_weights(tmp_path / "j.safetensors")[0], 0.3, tmp_path / "j.safetensors")
+
+
+def test_weights_that_have_grown_start_shorter_as_the_same_function(
+    source: VanillaDetectionModel, tmp_path: Path, tiny_cfg: dict[str, Any]
+) -> None:
+    grown = join_pairs(copy.deepcopy(source)).eval()
+    pairs = {name: pair for name, pair in deep_pairs(grown) if pair.conv1.kernel_size == (1, 1)}
+    with torch.no_grad():
+        for pair in pairs.values():
+            for tensor in (pair.conv1.weight, pair.conv1.bias, pair.norm2.running_mean):
+                tensor.mul_(100)  # the normalisation takes it away again
+            pair.norm2.running_var.mul_(100**2)
+    write_weights(tmp_path / "g.safetensors", grown, {"pictures": 1})
+    loaded = VanillaDetectionModel(tiny_cfg, nc=5, verbose=False).eval()
+    load_own(loaded, tmp_path / "g.safetensors")
+    for name, pair in deep_pairs(loaded):
+        if name in pairs:
+            long = pairs[name].conv1.weight.detach()
+            assert float(long.square().mean().sqrt()) > 2 * LONGEST
+            assert float(pair.conv1.weight.detach().square().mean().sqrt()) < LONGEST * 1.001
+            assert torch.cosine_similarity(pair.conv1.weight.flatten(), long.flatten(), 0) > 0.99999  # float16
+    plain = copy.deepcopy(loaded)
+    plain.load_state_dict(half(grown), strict=False)  # the file, not shortened
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        torch.testing.assert_close(loaded(x)[0], plain(x)[0], rtol=1e-4, atol=1e-4)
 
 
 def test_other_classes_leave_the_rows_of_the_classes(file: Path, tiny_cfg: dict[str, Any]) -> None:
