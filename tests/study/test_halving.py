@@ -47,3 +47,8 @@ def test_a_search_ends_poor_candidates_and_counts_them(small_model: Path, tested
         assert record["best"] == 0
         assert [len((root / f"trial{n:03}" / "results.csv").read_text().splitlines()) for n in (0, 1)] == [4, 2]
     assert "ended early, after epoch 1" in (root / "tune.md").read_text()
+
+    assert not goes_on(root / "trial002", 1, 0.1)  # killed after the decision, before it was told
+    tune(**words, trials=3)
+    assert json.loads((root / "tune.json").read_text())["trials"][2]["reason"].endswith("mAP50-95 0.100")
+    assert not (root / "trial002" / "results.csv").exists()
