@@ -144,13 +144,17 @@ def tune(
     check_models(opened, {k: v for k, v in training.items() if k != "pretrained"} | {"project": str(root)}, resolved)
     limit = milliseconds_of(latency)
     search = Search(root, model, resolved, given, fixed, training, seed, BACKENDS[backend], rounds, limit, asha)
-    same = {"model": model, "data": Path(data).name, **of_task(task), **fixed, **training}
-    same |= {"seed": seed, "latency": limit, **({"asha": True} if asha else {})}
-    same |= {"backend": backend, "space": {key: str(span) for key, span in given.items()}}
-    others = [path for path in root.glob("[!.]*") if not (root / "search.json").exists()]
-    if others:
+    same = {"model": model, "data": Path(data).name, **of_task(task), "backend": backend, **_protocol(search)}
+    if others := [path for path in root.glob("[!.]*") if not (root / "search.json").exists()]:
         raise UsageError(f"folder={folder}: holds {others[0].name}, and no search; give another.")
     return _run(search, same, trials, engine)
+
+
+def _protocol(search: Search) -> Record:
+    """Return what a call that goes on with a search has to have like the call that began it."""
+    same = {**search.network, **search.training, "seed": search.seed, "latency": search.limit}
+    same |= {"asha": True} if search.asha else {}
+    return {**same, "space": {key: str(span) for key, span in search.space.items()}}
 
 
 def _run(search: Search, same: Record, trials: int, engine: str) -> Path:
