@@ -1,5 +1,6 @@
 """Prediction with ``output=``: every picture once, whatever is killed, and the boxes of plain ``predict``."""
 
+import contextlib
 import json
 import os
 import shutil
@@ -44,7 +45,12 @@ def command(source, out, workers):
 
 
 def of_pool(run):
-    return [p for p in psutil.Process(run.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+    workers = []
+    for process in psutil.Process(run.pid).children():
+        with contextlib.suppress(psutil.NoSuchProcess):  # a child that has ended meanwhile
+            if "spawn_main" in " ".join(process.cmdline()):
+                workers.append(process)
+    return workers
 
 
 @pytest.mark.slow  # starts processes that import torch
