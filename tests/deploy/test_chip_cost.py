@@ -14,6 +14,7 @@ import torch
 
 from vanillayolo import cli
 from vanillayolo.deploy import chip_cost, simulators, targets
+from vanillayolo.deploy.body import write_body
 from vanillayolo.deploy.chip_cost import body_of, calibration_images, render
 from vanillayolo.deploy.litert import write_int8
 from vanillayolo.deploy.rewrites import REWRITES, rewritten
@@ -110,11 +111,12 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]],
     """Let ONNX Runtime compute the chip's file, and a function spoil its maps."""
 
     def put(spoil: Callable[[list[Any]], list[Any]]) -> None:
-        def run(chip: str, body: Path, calibration: Any, images: Any, file: Path) -> list[Any]:
+        def run(chip: str, body: Any, calibration: Any, images: Any, file: Path) -> simulators.Built:
             assert chip == "rk3588"
-            file.write_bytes(body.read_bytes())
-            session = onnxruntime.InferenceSession(str(body))
-            return [spoil(session.run(None, {"images": image.numpy()})) for image in images]
+            write_body(body, file, images[0])
+            session = onnxruntime.InferenceSession(str(file))
+            maps = [spoil(session.run(None, {"images": image.numpy()})) for image in images]
+            return simulators.Built(maps, memory=3 << 20)
 
         monkeypatch.setitem(simulators.SIMULATORS, "rknn-toolkit2", run)
 
@@ -143,7 +145,9 @@ def test_boxes_of_a_simulator_are_compared_with_those_of_pytorch(
     words = ["target=rk3588", f"models={lively}", "imgsz=64", "images=2", f"data={lively_data}"]
     assert cli.main(["cost", *words]) == 0
     (row,) = (line for line in capsys.readouterr().out.splitlines() if line.startswith(f"| {lively}"))
-    found, boxes = (int(word) for word in row.split("|")[6].split(" of "))
+    cells = row.split("|")
+    assert cells[4].strip() == "3,072"
+    found, boxes = (int(word) for word in cells[7].split(" of "))
     assert boxes > 4
     assert (found == boxes) == all_found
 

@@ -162,12 +162,14 @@ def render(record: dict[str, Any]) -> str:
 def render_simulated(record: dict[str, Any]) -> str:
     """Return the record of a chip whose file was computed here as a Markdown table, refusals below it."""
     models: dict[str, Any] = record["models"]
-    head = ["model", "parameters", "file, KiB", "box maps, rms", "score maps, rms", "boxes found", "too many"]
+    head = ["model", "parameters", "file, KiB", "memory, KiB", "box maps, rms", "score maps, rms", "boxes found"]
+    head += ["too many"]
     rows, remarks = [], []
     for name, m in models.items():
-        cells = [f"{m['file'] / 1024:,.0f}", f"{m['boxes_rms']:.4f}", f"{m['scores_rms']:.4f}"]
+        sizes = [f"{m[key] / 1024:,.0f}" if m[key] else "" for key in ("file", "memory")]
+        cells = [*sizes, f"{m['boxes_rms']:.4f}", f"{m['scores_rms']:.4f}"]
         cells += [f"{m['found']} of {m['boxes']}", str(m["extra"])]
-        rows.append([name, f"{m['parameters']:,}", *(["refused"] * 5 if m["refused"] else cells)])
+        rows.append([name, f"{m['parameters']:,}", *(["refused"] * 6 if m["refused"] else cells)])
         remarks += [f"{name}: {record['target']}'s tool does not build it: {m['refused']}"] if m["refused"] else []
     tools = ", ".join(f"{name} {number}" for name, number in record["versions"].items())
     about = (

@@ -143,6 +143,8 @@ def for_target(target: str | None, format: str | None, settings: dict[str, Any])
         format = check_format(format or "torchscript")
         return format, FORMATS[format].rewrites
     chip = target_row(target)
+    if not chip.format:
+        raise UsageError(f"target={target}: its tool takes no exported file; cost target={target} builds it.")
     if format not in (None, chip.format):
         raise UsageError(f"format={format}: target={target} takes {chip.format}; omit format.")
     for key, value in chip.settings:

@@ -56,6 +56,11 @@ TARGETS |= {name: _simulated(name, "rknn-toolkit2", "2.5") for name in ("rk3566"
 TARGETS |= {name: _simulated(name.replace("-", ""), "esp-ppq", "1.3.12") for name in ("esp32-p4", "esp32-s3")}
 
 
+#: Sony's: the toolkit's int8 network runs here, its converter (Java) packs it.
+SONY = ("model-compression-toolkit>=2.6.1", "imx500-converter>=3.19", "edge-mdt-cl>=1.1")
+TARGETS["imx500"] = Target(("imx500",), "model-compression-toolkit", packages=SONY, format="", settings=())
+
+
 def target_row(name: object) -> Target:
     """Return a row of the table.
 
