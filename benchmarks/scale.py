@@ -12,6 +12,7 @@ many names lead to one file, and many shards are one.
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import os
 import statistics
@@ -89,7 +90,7 @@ def drive(folder: Path, shard: Path, count: int, root: Path) -> dict[str, float]
         os.link(shard, root / "shards" / f"part-{number:07d}.parquet")
     begin = time.process_time()
     _list_folder(folder, root / "pictures.jsonl")
-    assert not list(_missing(root, _listed(root / "pictures.jsonl")))
+    assert not list(_missing(root, _listed(root / "pictures.jsonl"), itertools.count()))
     _gather(root, {0: "thing"})
     taken = time.process_time() - begin
     status = Path("/proc/self/status").read_text().splitlines()

@@ -2,9 +2,11 @@
 
 import contextlib
 import json
+import multiprocessing
 import os
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -16,8 +18,9 @@ import psutil
 import pytest
 import torch
 
-from vanillayolo import VanillaYOLO
+from vanillayolo import VanillaYOLO, bulk, launched
 from vanillayolo.errors import UsageError
+from vanillayolo.shards import make_shard
 
 pa = pytest.importorskip("pyarrow")
 pq = pytest.importorskip("pyarrow.parquet")
@@ -113,7 +116,7 @@ def test_a_parquet_source_gives_the_boxes_of_its_files(pictures, tmp_path):
 
 
 def test_a_task_writes_what_its_objects_have_besides(lively_other, scenes, tmp_path):
-    from vanillayolo import bulk, shards
+    from vanillayolo import shards
 
     names = shards.open_network(str(lively_other), {"imgsz": 64})
     pictures = [str(p) for p in sorted((scenes.parent / "images" / "val").iterdir())]
@@ -166,3 +169,66 @@ def test_refusals_leave_no_folder(pictures, tmp_path):
     shutil.copytree(pictures, tmp_path / "full")
     with pytest.raises(UsageError, match="holds other files"):
         predict_all(str(MODEL), pictures, str(tmp_path / "full"), 1, {})
+
+
+def as_process(rank, port, source, out):
+    """Predict as one of two processes of a launcher, itself making its shards; note which."""
+    os.environ.update(RANK=str(rank), WORLD_SIZE="2", MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+
+    def make(work, *_):
+        for file, rows in work:
+            make_shard(file, rows)
+            with (out.parent / f"made-{rank}").open("a") as made:
+                made.write(file.name + "\n")
+            yield file
+
+    bulk.ENGINES["pool"] = make
+    (out.parent / f"count-{rank}").write_text(json.dumps(bulk.predict_all(str(MODEL), source, str(out), 1, QUICK)))
+
+
+QUICK = {"imgsz": 64, "max_det": 3}
+
+
+@pytest.mark.slow  # starts two processes, which fork: they import nothing
+def test_processes_of_a_launcher_share_the_pictures(pictures, tmp_path):
+    for number in range(64 * 4):
+        os.link(pictures / f"{number % 4}.png", pictures / f"copy-{number}.png")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    make = multiprocessing.get_context("fork").Process
+    running = [make(target=as_process, args=(rank, port, pictures, tmp_path / "out")) for rank in (0, 1)]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join(300)
+        process.kill()
+    assert [process.exitcode for process in running] == [0, 0]
+    assert [json.loads((tmp_path / f"count-{rank}").read_text()) != {} for rank in (0, 1)] == [True, False]
+    made = [(tmp_path / f"made-{rank}").read_text().split() for rank in (0, 1)]
+    assert made[0]
+    assert made[1]
+    assert sorted(made[0] + made[1]) == sorted(file.name for file in (tmp_path / "out/shards").iterdir())  # each once
+    names = [row["picture"] for row in rows(tmp_path / "out")]
+    assert len(names) == len(set(names)) == 64 * 4 + 5
+    assert len(json.loads((tmp_path / "out/coco.json").read_text())["images"]) == 64 * 4 + 5
+
+
+def test_what_a_lost_process_has_taken_is_made_by_the_first(tmp_path, monkeypatch):
+    from torch.distributed import HashStore
+
+    store = HashStore()
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    monkeypatch.setattr("torch.distributed.rendezvous", lambda *_, **__: iter([(store, 0, 2)]))
+    monkeypatch.setattr(launched, "PATIENCE", 0.02)
+    first = launched.Together()
+    mine = bulk._missing(tmp_path, iter([(str(number), None) for number in range(64 * 5 + 1)]), first.numbers())
+    monkeypatch.setenv("RANK", "1")
+    second = launched.Together()
+    other = bulk._missing(tmp_path, iter([(str(number), None) for number in range(64 * 5 + 1)]), second.numbers())
+    taken = [next(mine), next(other), next(other), next(mine), *mine]
+    assert [len(rows) for _, rows in taken] == [64, 64, 64, 64, 64, 1]
+    assert len({file for file, _ in taken}) == 6
+    assert not first.end(tmp_path)  # the second never says that it has ended
+    assert second.end(tmp_path)
+    assert first.end(tmp_path)

@@ -80,7 +80,7 @@ def test_the_wheel_alone_has_all_it_needs(tmp_path: Path) -> None:
 #: Floors of the house, the lowest first: what a module imports stands on its own floor or below.
 FLOORS = (
     ("environment", "errors", "values", "settings", "tables", "valid_json", "places", "atomic", "locks", "cluster"),
-    ("runners", "prove"),
+    ("runners", "prove", "launched"),
     ("nn", "data"),
     ("yolo",),
     ("deploy",),

@@ -11,7 +11,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Iterator
-from itertools import islice
+from itertools import count, islice
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from . import locks
 from .atomic import whole_file, write_whole
 from .cluster import check_ray
 from .errors import UsageError
+from .launched import Together
 from .machines import on_ray
 from .places import check_folder
 from .pool import on_pool
@@ -42,6 +43,8 @@ def predict_all(
 ) -> dict[str, int]:
     """Detect in every picture of a folder or a Parquet file; return how many pictures and unreadable ones there are.
 
+    Of several processes of a launcher each makes a part of the shards; the first one lists, joins and returns numbers.
+
     Args:
         model: a checkpoint or an exported file of a detector.
         source: a folder, searched whole, or a Parquet file with a column ``path`` or ``bytes``.
@@ -54,34 +57,53 @@ def predict_all(
         UsageError: for a source that is neither, or an output of another prediction.
         DataError: when processes end again and again.
     """
+    together = Together()
     check_value("workers", workers, KINDS["workers"] | NONE)
     check_value("engine", engine, one_of(*ENGINES))
     check_folder("output", output)
     _check_pyarrow()
     if engine == "ray":
         check_ray()
-    place, root = Path(source or ""), Path(output).absolute()
+        if together.store:
+            raise UsageError("engine=ray: starts its processes itself; leave out the launcher, or engine=ray.")
+    root = Path(output).absolute()
     model = str(Path(model).absolute()) if Path(model).exists() else model
-    parquet = place.suffix == ".parquet" and place.is_file()
-    if source is None or not (parquet or place.is_dir()):
-        raise UsageError(f"source={shown(source)}: with output=, give a folder of pictures or a .parquet file.")
-    names = open_network(model, settings)
-    if parquet:
-        _check_columns(place)
-    elif next(_walk(place), None) is None:
-        raise UsageError(f"source={shown(str(place))}: no picture in it ({', '.join(sorted(SUFFIXES))}).")
+    place, names = _checked_source(source), open_network(model, settings)
+    parquet = place.is_file()
     job = {"model": _fact(model), "source": _fact(place) if parquet else str(place.absolute()), "settings": settings}
+
+    def make(numbers: Iterator[int]) -> None:
+        rows = _parquet_rows(place) if parquet else _listed(root / "pictures.jsonl")
+        for file in ENGINES[engine](_missing(root, rows, numbers), model, settings, workers):
+            print(f"\r{file.name}", end="", file=sys.stderr, flush=True)
+
+    if together.rank:
+        make(together.numbers())
+        together.end(root)
+        return {}
     _claim(root, job)
     locks.take(root)
     try:
         if not parquet:
             _list_folder(place, root / "pictures.jsonl")
-        rows = _parquet_rows(place) if parquet else _listed(root / "pictures.jsonl")
-        for file in ENGINES[engine](_missing(root, rows), model, settings, workers):
-            print(f"\r{file.name}", end="", file=sys.stderr, flush=True)
+        make(together.numbers())
+        if not together.end(root / "shards"):
+            make(count())
         return _gather(root, names)
     finally:
         locks.give(root)
+
+
+def _checked_source(source: Any) -> Path:
+    """Return the folder or Parquet file to read; raise UsageError for what is neither, or has no picture."""
+    place = Path(source or "")
+    if source is not None and place.suffix == ".parquet" and place.is_file():
+        _check_columns(place)
+    elif source is None or not place.is_dir():
+        raise UsageError(f"source={shown(source)}: with output=, give a folder of pictures or a .parquet file.")
+    elif next(_walk(place), None) is None:
+        raise UsageError(f"source={shown(str(place))}: no picture in it ({', '.join(sorted(SUFFIXES))}).")
+    return place
 
 
 def _check_pyarrow() -> None:
@@ -153,18 +175,22 @@ def _parquet_rows(file: Path) -> Iterator[Row]:
             number += 1
 
 
-def _missing(root: Path, rows: Iterator[Row]) -> Iterator[Shard]:
-    number = 0
-    while chunk := list(islice(rows, SHARD)):
-        file = root / "shards" / f"part-{number:07d}.parquet"
-        if not file.is_file():
-            yield file, chunk
-        number += 1
+def _missing(root: Path, rows: Iterator[Row], numbers: Iterator[int]) -> Iterator[Shard]:
+    """Yield the shards of these numbers, which rise, that are not there."""
+    wanted = next(numbers)
+    for number in count():
+        if not (chunk := list(islice(rows, SHARD))):
+            return
+        if number == wanted:
+            file = root / "shards" / f"part-{number:07d}.parquet"
+            if not file.is_file():
+                yield file, chunk
+            wanted = next(numbers)
 
 
 def _gather(root: Path, names: dict[int, str]) -> dict[str, int]:
     """Write ``coco.json`` and ``unreadable.txt`` from the shards, one shard in memory at a time."""
-    count = {"pictures": 0, "unreadable": 0, "boxes": 0}
+    counted = {"pictures": 0, "unreadable": 0, "boxes": 0}
     with (
         whole_file(root / "coco.json") as made,
         whole_file(root / "unreadable.txt") as listed,
@@ -176,23 +202,23 @@ def _gather(root: Path, names: dict[int, str]) -> dict[str, int]:
         for row in _made(root):
             if not row["readable"]:
                 lines.write(row["picture"] + "\n")
-                count["unreadable"] += 1
-            image = {"id": count["pictures"], "file_name": row["picture"]}
+                counted["unreadable"] += 1
+            image = {"id": counted["pictures"], "file_name": row["picture"]}
             image |= {"width": row["width"], "height": row["height"]}
-            coco.write((",\n" if count["pictures"] else "\n") + json.dumps(image))
-            count["pictures"] += 1
+            coco.write((",\n" if counted["pictures"] else "\n") + json.dumps(image))
+            counted["pictures"] += 1
         coco.write('],\n"annotations": [')
         for number, row in enumerate(_made(root)):
             for box in row["boxes"]:
-                note = {"id": count["boxes"], "image_id": number, "category_id": box["class"]}
+                note = {"id": counted["boxes"], "image_id": number, "category_id": box["class"]}
                 note |= {"bbox": [box[k] for k in "xywh"], "area": box["w"] * box["h"], "iscrowd": 0}
                 note["score"] = box["score"]
                 note |= {"segmentation": [box["polygon"]] if box["polygon"] else []} if "polygon" in box else {}
                 note |= {"keypoints": box["keypoints"]} if "keypoints" in box else {}
-                coco.write((",\n" if count["boxes"] else "\n") + json.dumps(note))
-                count["boxes"] += 1
+                coco.write((",\n" if counted["boxes"] else "\n") + json.dumps(note))
+                counted["boxes"] += 1
         coco.write("]}\n")
-    return count
+    return counted
 
 
 def _made(root: Path) -> Iterator[dict[str, Any]]:

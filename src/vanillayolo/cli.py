@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from vanillayolo import commands, study_commands, words
 from vanillayolo.completion import completion_script
 from vanillayolo.errors import UsageError, VanillaYOLOError
+from vanillayolo.launched import check_alone
 from vanillayolo.places import advice
 from vanillayolo.values import meanings
 from vanillayolo.words import is_open_ended, named
@@ -134,6 +135,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 0
     try:
         function, settings = parse(arguments)
+        check_alone(next(name for name, known in COMMANDS.items() if known is function), settings)
         function(**settings)
         sys.stdout.flush()
     except VanillaYOLOError as error:

@@ -58,8 +58,8 @@ def predict(
 
         if task is not None or weights is not None:
             raise UsageError("predict output=: takes no task= or weights=; give a checkpoint or an exported file.")
-        count = predict_all(model, source, output, workers, settings, engine or "pool")
-        print(f"\n{output}: " + ", ".join(f"{number} {what}" for what, number in count.items()))
+        if count := predict_all(model, source, output, workers, settings, engine or "pool"):
+            print(f"\n{output}: " + ", ".join(f"{number} {what}" for what, number in count.items()))
         return
     for key, value in {"workers": workers, "engine": engine}.items():
         if value is not None:

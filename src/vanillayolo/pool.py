@@ -13,6 +13,7 @@ from threading import Thread
 from typing import Any
 
 from .errors import DataError
+from .launched import number_of
 from .shards import ADVICE, PATIENCE, WAITING, Shard, make_shard, open_network
 
 
@@ -30,7 +31,7 @@ def on_pool(shards: Iterator[Shard], model: str, settings: dict[str, Any], worke
     """
     from .yolo.threads import available_cores
 
-    workers = workers or available_cores()
+    workers = workers or max(1, available_cores() // number_of("LOCAL_WORLD_SIZE", 1))
     again: dict[Path, Shard] = {}
     broken = 0
     while True:
