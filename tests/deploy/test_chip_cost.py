@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import sys
+import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -126,7 +128,11 @@ def simulated(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[..., Any]],
 
 
 def refuse(maps: list[Any]) -> list[Any]:
-    raise ValueError("Traceback\nIndexError: list index out of range")
+    raise simulators.RefusedError("IndexError: list index out of range")
+
+
+def go_wrong(maps: list[Any]) -> list[Any]:
+    raise KeyError("a defect of ours")
 
 
 @pytest.mark.slow
@@ -162,6 +168,68 @@ def test_a_network_that_a_simulators_tool_refuses_is_a_row(
     assert "rk3588's tool does not build it: IndexError: list index out of range" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_a_defect_of_ours_keeps_its_traceback(simulated: Any, lively: Path, lively_data: Path) -> None:
+    simulated(go_wrong)
+    with pytest.raises(KeyError, match="a defect of ours"):
+        cli.main(["cost", "target=rk3588", f"models={lively}", "imgsz=64", "images=2", f"data={lively_data}"])
+
+
+class Tool:
+    """Stands for rknn-toolkit2's class."""
+
+    code = 0
+    built: Callable[[], int] = staticmethod(lambda: 0)  # type: ignore[assignment]
+
+    def __init__(self, verbose: bool) -> None: ...
+
+    def config(self, mean_values: Any, std_values: Any, target_platform: str) -> None:
+        assert [len(mean_values[0]), len(std_values[0])] == [1, 1]
+
+    def load_onnx(self, model: str) -> int:
+        return self.code
+
+    def build(self, do_quantization: bool, dataset: str) -> int:
+        return self.built()
+
+    def release(self) -> None: ...
+
+    def export_rknn(self, file: str) -> int:
+        raise OSError("full")
+
+
+@pytest.mark.parametrize(
+    ("inside", "code", "built", "raised", "said"),
+    [
+        ("rknn.api", 0, 'raise ValueError("Traceback\\nIndexError: 7")', simulators.RefusedError, "^IndexError: 7$"),
+        ("rknn.api", 0, "return -1", simulators.RefusedError, "no reason"),
+        ("rknn.api", -1, "return 0", simulators.RefusedError, "no reason"),
+        ("ours", 0, 'raise ValueError("ours")', ValueError, "ours"),
+        ("rknn.api", 0, "return 0", OSError, "full"),  # nothing of the network: it was built
+    ],
+)
+def test_only_what_the_tool_raises_or_tells_while_it_builds_is_a_refusal(
+    inside: str, code: int, built: str, raised: Any, said: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    space: dict[str, Any] = {"__name__": inside}
+    exec(f"def build():\n    {built}", space)
+    monkeypatch.setattr(Tool, "code", code)
+    monkeypatch.setattr(Tool, "built", staticmethod(space["build"]))
+    for name in ("rknn", "rknn.api"):
+        monkeypatch.setitem(sys.modules, name, types.SimpleNamespace(RKNN=Tool))
+    image = torch.zeros(1, 1, 32, 32)
+    monkeypatch.setattr(simulators, "write_body", lambda *_: [])
+    with pytest.raises(raised, match=said):
+        simulators.rockchip("rk3588", torch.nn.Identity(), [image], [image], tmp_path / "chip.bin")
+
+
+def test_a_call_that_the_tool_does_not_take_is_a_defect_of_ours() -> None:
+    space: dict[str, Any] = {"__name__": "esp_ppq.api"}
+    exec("def build(file):\n    return 0", space)
+    with pytest.raises(TypeError), simulators.refusals_of("esp_ppq"):
+        space["build"](path="body.onnx")
+
+
 def test_a_missing_tool_is_one_line_with_its_package(
     small_yaml: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -172,8 +240,9 @@ def test_a_missing_tool_is_one_line_with_its_package(
 
 
 def test_scenes_calibrate_where_no_data_is_given(scenes: Path) -> None:
-    for images in (calibration_images(None, 64, 2), calibration_images(str(scenes), 64, 2)):
-        assert [tuple(image.shape) for image in images] == [(1, 3, 64, 64)] * 2
+    for data, channels in ((None, 3), (str(scenes), 3), (None, 1)):
+        images = calibration_images(data, 64, 2, channels=channels)
+        assert [tuple(image.shape) for image in images] == [(1, channels, 64, 64)] * 2
         assert not torch.equal(images[0], images[1])
 
 

@@ -24,26 +24,29 @@ from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.detectors import network as network_of
 from vanillayolo.yolo.detectors import open_detector
 from vanillayolo.yolo.inference import dataset_images, image_files, letterbox, read_image
+from vanillayolo.yolo.pictures import channels_of
 from vanillayolo.yolo.raw_maps import Decode, with_raw_maps
 
 from .litert import write_int8
 from .rewrites import rewritten
 from .simulators import CONF, simulate
-from .targets import TARGETS, Target, check_target
+from .targets import TARGETS, Target, check_target, target_row
 from .vela import CUT_UP, Estimate, estimate
 
 #: Layers printed of each network; the record holds all.
 SHOWN = 6
 
 
-def calibration_images(data: str | None, imgsz: int, count: int, split: str = "train") -> list[Tensor]:
-    """Return inputs ``[1, 3, imgsz, imgsz]``: of a split of a dataset, or of generated scenes."""
+def calibration_images(
+    data: str | None, imgsz: int, count: int, split: str = "train", channels: int = 3
+) -> list[Tensor]:
+    """Return inputs ``[1, channels, imgsz, imgsz]``: of a split of a dataset, or of generated scenes."""
     if data is not None:
         files = dataset_images(resolve_data(data, (split,)), split)[:count]
-        return [letterbox(read_image(path), imgsz) for path in files]
+        return [letterbox(read_image(path, channels), imgsz) for path in files]
     with tempfile.TemporaryDirectory() as folder:
         scenes = write_scenes(Path(folder) / "scenes", SceneSettings(2 * count, max(imgsz, 64), val_every=2))
-        return [letterbox(read_image(path), imgsz) for path in image_files(scenes.parent / "images" / split)]
+        return [letterbox(read_image(path, channels), imgsz) for path in image_files(scenes.parent / "images" / split)]
 
 
 def network_at(model: str) -> Any:
@@ -94,16 +97,18 @@ def cost(
     imgsz = fitting_imgsz(imgsz)
     networks = {model: network_at(model) for model in models}
     bodies = {model: with_raw_maps(network) for model, network in networks.items()}
-    inputs = calibration_images(data, imgsz, images)
+    splits = ("train", "val") if target_row(target).simulator else ("train",)
+    every = {channels_of(network) for network in networks.values()}
+    pictures = {n: [calibration_images(data, imgsz, images, split, n) for split in splits] for n in every}
     row = check_target(target)  # last: nobody installs packages to hear of a name that does not exist
     chosen = row if rewrite else replace(row, rewrites=())
-    others = calibration_images(data, imgsz, images, "val") if row.simulator else []
     found = {}
     for model, body in bodies.items():
         parameters = sum(p.numel() for p in body.parameters())
         body = rewritten(body, chosen.rewrites)
+        inputs, *others = pictures[channels_of(networks[model])]
         if row.simulator:
-            result: Any = simulate(body, chosen, decode_of(networks[model], imgsz), inputs, others)
+            result: Any = simulate(body, chosen, decode_of(networks[model], imgsz), inputs, *others)
         else:
             result = cost_of(body, Path(model).stem, chosen, inputs)
         found[model] = {"parameters": parameters, **result.to_dict()}

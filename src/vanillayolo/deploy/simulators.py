@@ -10,9 +10,11 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
+from traceback import walk_tb
 from typing import Any
 from unittest.mock import patch
 
@@ -74,6 +76,22 @@ class Built:
     memory: int = 0
 
 
+class RefusedError(Exception):
+    """What a tool says of a network that it does not build."""
+
+
+@contextmanager
+def refusals_of(package: str) -> Iterator[None]:
+    """Let what is raised inside of a package be its refusal; what is raised on the way there stays as it is."""
+    try:
+        yield
+    except Exception as error:  # each tool raises types of its own
+        frames = (frame for frame, _ in walk_tb(error.__traceback__))
+        if not any(str(frame.f_globals.get("__name__")).split(".")[0] == package for frame in frames):
+            raise
+        raise RefusedError(last_line(error)) from error
+
+
 def rockchip(chip: str, body: nn.Module, calibration: Sequence[Tensor], images: Sequence[Tensor], file: Path) -> Built:
     """Build by rknn-toolkit2, which has a simulator."""
     import numpy as np
@@ -81,15 +99,17 @@ def rockchip(chip: str, body: nn.Module, calibration: Sequence[Tensor], images: 
 
     names = [file.with_name(f"{i}.npy") for i in range(len(calibration))]
     for name, image in zip(names, calibration, strict=True):
-        np.save(name, 255 * image.numpy())  # [1, 3, height, width]; at inference it takes channels last
+        np.save(name, 255 * image.numpy())  # [1, channels, height, width]; at inference it takes channels last
     listed, float_file = file.with_name("calibration.txt"), file.with_name("body.onnx")
     listed.write_text("\n".join(map(str, names)), encoding="utf-8")
     write_body(body, float_file, images[0])
     tool = RKNN(verbose=False)
     try:
-        tool.config(mean_values=[[0, 0, 0]], std_values=[[255, 255, 255]], target_platform=chip)
-        tool.load_onnx(model=str(float_file))
-        tool.build(do_quantization=True, dataset=str(listed))
+        channels = images[0].shape[1]
+        tool.config(mean_values=[[0] * channels], std_values=[[255] * channels], target_platform=chip)
+        with refusals_of("rknn"):  # some failures raise, others are told by a number
+            if tool.load_onnx(model=str(float_file)) or tool.build(do_quantization=True, dataset=str(listed)):
+                raise RefusedError("it gives no reason")
         tool.export_rknn(str(file))
         tool.init_runtime()
         rows = [255 * image.permute(0, 2, 3, 1).numpy() for image in images]
@@ -110,7 +130,8 @@ def espressif(chip: str, body: nn.Module, calibration: Sequence[Tensor], images:
     setting.quantize_activation_setting.calib_algorithm = "minmax"  # its own clips what few pixels light up
     given = {"target": chip, "num_of_bits": 8, "setting": setting, "error_report": False}
     shape = list(calibration[0].shape)
-    graph = espdl_quantize_onnx(str(float_file), str(file), list(calibration), len(calibration), shape, **given)
+    with refusals_of("esp_ppq"):
+        graph = espdl_quantize_onnx(str(float_file), str(file), list(calibration), len(calibration), shape, **given)
     tool = TorchExecutor(graph, device="cpu")
     return Built([tool(image) for image in images])
 
@@ -127,7 +148,8 @@ def sony(chip: str, body: nn.Module, calibration: Sequence[Tensor], images: Sequ
     for module in body.modules():  # of stock networks: the tracer follows no list of chunks
         module.forward = getattr(module, "forward_split", module.forward)
     whole = nn.Sequential(body)  # nor *args, which a network at the root has
-    network = quantize(whole, samples, target_platform_capabilities=capabilities)[0].cpu()
+    with refusals_of("model_compression_toolkit"):
+        network = quantize(whole, samples, target_platform_capabilities=capabilities)[0].cpu()
     with torch.no_grad():
         maps = [network(image) for image in images]
     int8, folder = file.with_name("int8.onnx"), file.with_name("converted")
@@ -140,7 +162,7 @@ def sony(chip: str, body: nn.Module, calibration: Sequence[Tensor], images: Sequ
     run = subprocess.run(words, capture_output=True, text=True, check=False)
     if run.returncode:
         said = [line for line in (run.stdout + run.stderr).splitlines() if "ERROR" in line]
-        raise RuntimeError(said[0] if said else "imxconv-pt: no reason given")
+        raise RefusedError(said[0] if said else "it gives no reason")
     (folder / "packerOut.zip").replace(file)
     (report,) = folder.glob("*_MemoryReport.json")
     return Built(maps, int(read_json(report)["Memory Report"]["Memory Usage"].removesuffix("B")))
@@ -161,7 +183,7 @@ def simulate(
         body: of raw maps, rewritten for the chip.
         target: the chip.
         decode: of the body's maps.
-        calibration: inputs ``[1, 3, height, width]``, 0 to 1.
+        calibration: inputs ``[1, channels, height, width]``, 0 to 1.
         images: others, that are compared.
     """
     with tempfile.TemporaryDirectory() as folder:
@@ -169,8 +191,8 @@ def simulate(
         try:
             with silent_tools():
                 built = SIMULATORS[target.simulator](target.arguments[0], body, calibration, images, file)
-        except Exception as error:  # each tool raises types of its own for a network that it does not build
-            return Simulated(refused=last_line(error))
+        except RefusedError as error:
+            return Simulated(refused=str(error))
         return replace(compared(body, decode, images, built.maps), file=file.stat().st_size, memory=built.memory)
 
 
