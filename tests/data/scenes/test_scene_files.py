@@ -135,8 +135,15 @@ def test_a_set_that_is_there_is_left_and_other_files_are_refused(tmp_path: Path)
     data = write_scenes(tmp_path / "moved", made)
     assert yaml.safe_load(data.read_text(encoding="utf-8"))["path"] == str(tmp_path / "moved")
     assert sorted(before.values()) == sorted(p.stat().st_mtime_ns for p in (tmp_path / "moved").rglob("*.jpg"))
+    record = tmp_path / "moved" / "scenes.json"
+    said = json.loads(record.read_text(encoding="utf-8"))
+    assert said["settings"].pop("plain") is False  # earlier versions did not know it; their sets lie in caches
+    record.write_text(json.dumps(said), encoding="utf-8")
+    assert write_scenes(tmp_path / "moved", made) == data
     with pytest.raises(DataError, match="already holds other files"):
         write_scenes(tmp_path / "moved", SceneSettings(**SMALL, seed=1))
+    with pytest.raises(DataError, match="already holds other files"):
+        write_scenes(tmp_path / "moved", SceneSettings(**SMALL, plain=True))
     assert len(list((tmp_path / "moved").rglob("*.jpg"))) == SMALL["pictures"]
     assert [path.name for path in tmp_path.iterdir()] == ["moved"]
     for place in ("/proc/x", data / "x", ""):

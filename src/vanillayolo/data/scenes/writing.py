@@ -92,8 +92,8 @@ def _check(settings: SceneSettings, format: str, workers: int) -> None:
 
 
 def _stored(root: Path) -> object:
-    try:
-        return read_json(root / RECORD)["settings"]
+    try:  # an earlier version knew fewer settings, whose defaults draw as it did
+        return {**asdict(SceneSettings()), **read_json(root / RECORD)["settings"]}
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
