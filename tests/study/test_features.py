@@ -52,6 +52,10 @@ def test_one_picture_per_image_holds_all_detectors(
     picture = cv2.imread(str(pictures[0]))
     assert picture is not None
     assert picture.shape[0] > 1000, "four rows"
+    (tmp_path / "in" / "1.png").rename(tmp_path / "in" / "0.bmp")  # a stem of two pictures
+    words = ["features", f"model={checkpoints[0]}", f"source={tmp_path / 'in'}", f"folder={tmp_path / 'two'}"]
+    assert cli.main([*words, "imgsz=64"]) == 0
+    assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["0-0.png", "0-1.png"]
 
 
 def test_other_tasks_have_maps_and_attention(lively_other: Path) -> None:
@@ -93,14 +97,16 @@ def test_attention_answers_to_the_class_asked_for(small_model: Path, tmp_path: P
         (["model=CHECKPOINT", "wanted=unicorn"], "unicorn"),
         (["model=CHECKPOINT", "imgsz=7"], "from 32"),
         (["model=CHECKPOINT", "sorce=x"], "did you mean"),
+        (["model=CHECKPOINT", "folder=HERE"], "would replace a.png, a picture of source="),
     ],
 )
 def test_a_mistake_is_one_line(
     words: list[str], says: str, checkpoints: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     cv2.imwrite(str(tmp_path / "a.png"), np.zeros((32, 32, 3), np.uint8))
-    words = [word.replace("CHECKPOINT", str(checkpoints[0])) for word in words]
-    assert cli.main(["features", f"source={tmp_path / 'a.png'}", f"folder={tmp_path / 'out'}", *words]) == 2
+    words = [word.replace("CHECKPOINT", str(checkpoints[0])).replace("HERE", str(tmp_path)) for word in words]
+    words += [] if "folder=" in str(words) else [f"folder={tmp_path / 'out'}"]
+    assert cli.main(["features", f"source={tmp_path / 'a.png'}", *words]) == 2
     err = capsys.readouterr().err
     assert says in err
     assert err.count("\n") == 1

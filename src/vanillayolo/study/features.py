@@ -211,16 +211,16 @@ def features(
     labels = [label(name) for name in names]
     if len(set(labels)) < len(labels):
         labels = names
-    target = Path(folder)
-    written = []
-    for file in files:
+    target, stems = Path(folder), [file.stem for file in files]
+    written = [target / f"{s if stems.count(s) == 1 else f'{s}-{i}'}.png" for i, s in enumerate(stems)]
+    if lost := {path.resolve() for path in written} & {file.resolve() for file in files}:
+        raise UsageError(f"folder={folder}: would replace {min(lost).name}, a picture of source=; give another folder.")
+    for file, path in zip(files, written, strict=True):
         looks = {
             text: look(d, read_image(file, channels_of(d)), imgsz, wanted)
             for text, d in zip(labels, detectors.values(), strict=True)
         }
         target.mkdir(parents=True, exist_ok=True)
-        path = target / f"{file.stem}.png"
         with whole_file(path) as temporary:
             picture(read_image(file), looks, imgsz).savefig(temporary, format="png")
-        written.append(path)
     return written
