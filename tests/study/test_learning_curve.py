@@ -67,6 +67,10 @@ def test_from_the_command_line_to_the_table(
     assert not folder.exists()
     assert cli.main([*words, "sizes=2,4"]) == 0
     text = capsys.readouterr().out
+    other = tmp_path / "other" / "w.safetensors"  # other weights of the same name are not those of the runs there
+    write_weights(other, VanillaYOLO(tiny_yaml).model, {"pictures": 1})
+    assert cli.main([*words[:-3], f"pretrained={other}", "epochs=1", "batch=4", "sizes=2,4"]) == 2
+    assert "'w.safetensors': '" in capsys.readouterr().err
     assert "| weights | 4 | 1 |" in text
     assert "From 2 to 4 pictures" in text
     points = json.loads((folder / "curve.json").read_text(encoding="utf-8"))["points"]

@@ -11,12 +11,14 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
+from five_shapes import make_scenes
 from vanillayolo import cli
 from vanillayolo.data.scenes import SceneSettings
 from vanillayolo.data.scenes.writing import write_scenes
 from vanillayolo.errors import UsageError, VanillaYOLOError
 from vanillayolo.study import protocol
-from vanillayolo.study.protocol import compare, elapsed, folder_name, of_task
+from vanillayolo.study.inputs import about_inputs, of_task
+from vanillayolo.study.protocol import compare, elapsed, folder_name
 from vanillayolo.study.records import as_list, keep_settings, read_record, write_record
 from vanillayolo.study.report import accuracy_table, write_report
 from vanillayolo.study.results import summarize_split
@@ -76,6 +78,21 @@ def test_a_folder_holds_one_protocol(tmp_path: Path) -> None:
     keep_settings(tmp_path / "protocol.json", {"epochs": 3, "sizes": (1, 2)})
     with pytest.raises(UsageError, match=r"epochs=4: the runs in .* have epochs=3"):
         keep_settings(tmp_path / "protocol.json", {"epochs": 4, "sizes": (1, 2)})
+    keep_settings(tmp_path / "protocol.json", {"epochs": 3, "sizes": (1, 2), "files": {}})  # 0.2.0 had no such key
+
+
+def test_a_protocol_knows_its_dataset_by_more_than_a_name(tmp_path: Path) -> None:
+    told = []
+    for folder, train in (("a", 2), ("b", 3), ("c", 2)):
+        data = make_scenes(tmp_path / folder, train=train, val=2, size=64, seed=1)
+        told.append(about_inputs(data, str(data), "detect", data, "yolo11n", True))
+    data.write_text(data.read_text(encoding="utf-8").replace("circle", "disc"), encoding="utf-8")
+    told.append(about_inputs(data, str(data), "detect"))
+    first, more, same, renamed = (about["dataset"] for about in told)
+    assert first == same  # wherever it lies
+    assert first.startswith("2 + 2 pictures, ")
+    assert len({first, more, renamed}) == 3
+    assert list(told[0]["files"]) == [data.name]
 
 
 @pytest.mark.parametrize(
@@ -205,6 +222,12 @@ def test_finished_runs_are_skipped_and_latency_kept(
     before = {p: p.read_bytes() for p in compared.rglob("*.json")}
     monkeypatch.setattr(protocol, "train_detector", None)
     compare([str(small_model), "yolo11n"], tested_scenes, (0, 1), compared, **budget)
+    assert {p: p.read_bytes() for p in compared.rglob("*.json")} == before
+    text = small_model.read_text(encoding="utf-8")
+    small_model.write_text(f"{text}# edited\n", encoding="utf-8")
+    with pytest.raises(UsageError, match="changed since"):
+        compare([str(small_model)], tested_scenes, (0, 1), compared, **budget)
+    small_model.write_text(text, encoding="utf-8")
     assert {p: p.read_bytes() for p in compared.rglob("*.json")} == before
 
 

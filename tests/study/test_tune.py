@@ -80,6 +80,7 @@ def test_a_space_is_ranges_choices_and_values(tmp_path: Path, small_model: Path)
         (["trails=3"], "", "tune has no key 'trails': did you mean trials"),
         (["variant=99"], "", "variant='99'"),
         (["model=yolo11n", "act_num=2"], "", "does not let it change"),
+        (["asha=true", "epochs=2"], "", "epochs=2 end before candidates are compared"),
         (["name=x"], "", "set by the search"),
         (["cfg=x.yaml"], "", "set by the search"),
         (["optimizer=auto"], "", "optimizer=auto sets lr0 itself"),

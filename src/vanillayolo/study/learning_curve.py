@@ -16,8 +16,7 @@ from typing import Any
 import yaml
 
 from vanillayolo.atomic import write_whole
-from vanillayolo.data.data_yaml import find_root, locate, read_yaml, split_entries
-from vanillayolo.data.label_files import list_images
+from vanillayolo.data.data_yaml import find_root, read_yaml
 from vanillayolo.errors import UsageError
 from vanillayolo.places import check_folder
 from vanillayolo.tables import markdown
@@ -30,8 +29,9 @@ from vanillayolo.yolo.own_weights import packaged_weights
 from vanillayolo.yolo.pretrained import find_weights
 from vanillayolo.yolo.sections import TRAIN_KEYS
 
+from .inputs import about_inputs, pictures_of
 from .latency import machine
-from .protocol import RESERVED, SCHEDULE, check_models, of_task, open_models
+from .protocol import RESERVED, SCHEDULE, check_models, open_models
 from .records import (
     Needs,
     Record,
@@ -97,7 +97,8 @@ def learning_curve(
     finished_runs(root, NEEDS)
     order = itertools.product(wanted, parts, starts)
     runs = {check_folder("folder", root / f"{start}-{n}" / f"seed{seed}"): (seed, n, start) for seed, n, start in order}
-    same = {"data": Path(data).name, "model": model, "sizes": parts, **of_task(task), **SCHEDULE, **training}
+    about = about_inputs(data, source, task, model, starts.get("weights"))
+    same = {**about, "model": model, "sizes": parts, **SCHEDULE, **training}
     keep_settings(root / "protocol.json", same)
     for run, (seed, size, start) in runs.items():
         if not (run / "record.json").exists():
@@ -137,9 +138,7 @@ def training_pictures(data: str, least: int = 0) -> list[str]:
     Raises:
         UsageError: where there are fewer than ``least``.
     """
-    source = read_yaml(Path(data))
-    root = find_root(source, ("train",))
-    found = sorted(p for entry in split_entries(source, "train") for p in list_images(locate(root, entry), data))
+    found = pictures_of(data, "train")
     if least > (most := len(found)):
         raise UsageError(f"sizes={least}: {Path(data).name} has {most} training pictures; give 1 to {most}.")
     return found

@@ -44,6 +44,7 @@ from vanillayolo.yolo.tasks import TASKS
 from vanillayolo.yolo.updates import UPDATES
 
 from .cost import both_forms
+from .inputs import about_inputs, files_of
 from .latency import check_backends, latency, machine, supported
 from .records import USUAL, Needs, Record, as_list, check_own, finished_runs, keep_settings, read_record, write_record
 
@@ -104,6 +105,7 @@ def run_one(
     forms = both_forms(network(trained), settings["imgsz"])
     return {
         "model": model,
+        "files": files_of(model),
         "seed": seed,
         "shipped": shipped.relative_to(folder).as_posix(),
         "val": score(shipped, data, "val", settings["imgsz"], folder),
@@ -187,11 +189,6 @@ def check_models(opened: Mapping[str, Any], settings: dict[str, Any], data: str 
             raise UsageError(f"models {other} and {model} would share a folder; rename one of them.")
 
 
-def of_task(task: str) -> dict[str, str]:
-    """Return the task as a protocol has it: earlier versions, of detectors alone, did not name it."""
-    return {} if task == USUAL else {"task": task}
-
-
 def processes(settings: dict[str, Any]) -> dict[str, int]:
     """Return how many processes train with these settings, if several: earlier versions did not join pairs there."""
     device = settings.get("device")
@@ -245,8 +242,11 @@ def compare(
     root = check_folder("folder", folder)
     check_models(opened, {**shared, "project": str(root)}, checked)
     runs = {(m, s): root / folder_name(m) / f"seed{s}" for s in wanted for m in names}
-    finished_runs(root, NEEDS)
-    about = {"data": Path(data).name, **of_task(task), **SCHEDULE, **processes(shared)}
+    done = finished_runs(root, NEEDS)
+    for (model, _), run in runs.items():
+        if done.get(run, {}).get("files", files_of(model)) != files_of(model):
+            raise UsageError(f"models={model}: changed since {run} was trained from it; give another folder=.")
+    about = {**about_inputs(data, checked, task), **SCHEDULE, **processes(shared)}
     keep_settings(root / "protocol.json", {**about, **shared})
     run_all(runs, checked, shared, "test" in splits)
     if timed:

@@ -19,6 +19,8 @@ from vanillayolo.values import shown
 Record = dict[str, Any]
 #: The task of a protocol that names none: earlier versions had no other.
 USUAL = "detect"
+#: Keys that folders of earlier versions lack, and may go on without.
+ADDED = ("dataset", "files")
 #: Keys that a record must have, with the types of their values; a float may be written without a fraction.
 Needs = Mapping[str, type]
 
@@ -78,7 +80,7 @@ def keep_settings(path: Path, settings: Mapping[str, Any]) -> None:
         return
     kept = read_record(path)
     for key in sorted({*kept, *settings}):
-        if kept.get(key) != settings.get(key):
+        if kept.get(key) != settings.get(key) and not (key in ADDED and key not in kept):
             raise UsageError(
                 f"{key}={settings.get(key)!r}: the runs in {path.parent} have {key}={kept.get(key)!r}; "
                 "give the same, or another folder=."

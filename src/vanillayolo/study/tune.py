@@ -18,7 +18,9 @@ from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.detectors import merges, open_detector
 from vanillayolo.yolo.sections import TRAIN_KEYS
 
-from .protocol import RESERVED, check_models, of_task, open_models
+from .halving import rungs
+from .inputs import about_inputs
+from .protocol import RESERVED, check_models, open_models
 from .records import Record, keep_settings
 from .search import Search, open_study, run_here
 from .search_space import (
@@ -138,13 +140,16 @@ def tune(
     shared = {"epochs": epochs, "imgsz": fitting_imgsz(imgsz), "batch": batch}
     training = {"pretrained": model.endswith(".pt"), **shared, **training}
     check_verb("tune", training, (*TRAIN_KEYS, *NETWORK, *inspect.signature(tune).parameters))
+    if asha and not rungs(epochs):
+        raise UsageError(f"asha=True: epochs={epochs} end before candidates are compared; give 3 or more.")
     opened, task = open_models([model])
     root, resolved = Path(folder).resolve(), resolve_data(data, task=task)
     check_folder("folder", root)
     check_models(opened, {k: v for k, v in training.items() if k != "pretrained"} | {"project": str(root)}, resolved)
     limit = milliseconds_of(latency)
     search = Search(root, model, resolved, given, fixed, training, seed, BACKENDS[backend], rounds, limit, asha)
-    same = {"model": model, "data": Path(data).name, **of_task(task), "backend": backend, **_protocol(search)}
+    about = about_inputs(data, resolved, task, model, training.get("pretrained"))
+    same = {"model": model, **about, "backend": backend, **_protocol(search)}
     if others := [path for path in root.glob("[!.]*") if not (root / "search.json").exists()]:
         raise UsageError(f"folder={folder}: holds {others[0].name}, and no search; give another.")
     return _run(search, same, trials, engine)
