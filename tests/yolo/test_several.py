@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import csv
 import json
+import multiprocessing
 import os
 import shutil
 import subprocess
@@ -16,9 +17,11 @@ from typing import Any
 
 import psutil
 import pytest
+import torch
+from torch import distributed as dist
 
 from vanillayolo import VanillaYOLO
-from vanillayolo.errors import UsageError
+from vanillayolo.errors import LostProcessError, UsageError
 from vanillayolo.nn import get_negative_slope
 from vanillayolo.nn.reparameterize import is_joined
 from vanillayolo.study.protocol import compare, processes
@@ -188,6 +191,45 @@ def test_resume_auto_begins_where_there_is_no_run_and_needs_its_name(tmp_path: P
         gone_on("yolo11n-vanillanet", None, {"resume": "auto"}, VanillaYOLO)
 
 
+def as_one_of_two(rank: int, said: Path) -> None:
+    """Meet the other once after it was silent for longer than a process waits in a step; then it is silent for good."""
+    several.RANK = rank
+    os.environ |= {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(PORT + 1000), "WORLD_SIZE": "2", "RANK": str(rank)}
+    trainer = several.SeveralMixin.__new__(several.SeveralMixin)
+    trainer.device = torch.device("cpu")
+    trainer._setup_ddp()
+    group: Any = dist.distributed_c10d._get_default_group()
+    assert group._get_backend(trainer.device).options._timeout == several.patience()
+    if rank:
+        time.sleep(2)
+        dist.barrier()
+        time.sleep(600)
+    with several.patient():
+        dist.barrier()
+    try:
+        with trainer._errors_told():
+            dist.barrier()
+    except LostProcessError as error:
+        said.write_text(str(error))
+    os._exit(0)
+
+
+@pytest.mark.slow  # two processes, which fork: they import nothing
+def test_a_process_that_is_silent_is_given_up_in_bounded_time(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("VANILLAYOLO_TIMEOUT", "1")
+    fork = multiprocessing.get_context("fork").Process
+    two = [fork(target=as_one_of_two, args=(rank, tmp_path / "said")) for rank in (0, 1)]
+    for one in two:
+        one.start()
+    two[0].join(60)  # three hours, and ten minutes, where a limit does not reach gloo
+    for one in two:
+        one.kill()
+    assert "ended, or its machine does not answer" in (tmp_path / "said").read_text()
+    monkeypatch.setenv("VANILLAYOLO_TIMEOUT", "1h")
+    with pytest.raises(UsageError, match=r"^VANILLAYOLO_TIMEOUT='1h': give whole seconds"):
+        several.patience()
+
+
 # -- two machines
 
 #: What the command trains: slope 1, and joined, from the third epoch on.
@@ -269,7 +311,7 @@ def test_a_machine_is_lost_and_the_training_goes_on(
     assert said.count("memory:") == 2  # each process 0 says it
     assert said.index("batch 2 takes") < said.index("batch 4 takes")  # of four pictures each machine two; one all
     assert "Resuming training" in said
-    assert "another process of this training ended" in said
+    assert "another process of this training ended, or its machine" in said
     with results.open() as file:
         rows = list(csv.DictReader(file))
     assert [int(row["epoch"]) for row in rows] == [1, 2, 3, 4, 5, 6]

@@ -8,9 +8,11 @@ lets process 0 alone name the run's folder.
 from __future__ import annotations
 
 import gc
+import os
 import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -28,6 +30,28 @@ from .saving import SavingMixin, replaced
 
 #: Settings that may differ between machines: places, and what each of them has.
 OWN = {"data", "model", "resume", "project", "name", "exist_ok", "save_dir", "device", "workers", "cache"}
+#: How long the others wait where one process works alone, reading labels or validating best.pt.
+ALONE = timedelta(hours=3)
+
+
+def patience() -> timedelta:
+    """Return how long a process waits in a step for the others: VANILLAYOLO_TIMEOUT seconds, else ten minutes."""
+    text = os.environ.get("VANILLAYOLO_TIMEOUT", "600")
+    if not text.isdecimal() or not 0 < int(text) < 1e8:
+        raise UsageError(f"VANILLAYOLO_TIMEOUT={shown(text)}: give whole seconds, 1 or more.")
+    return timedelta(seconds=int(text))
+
+
+@contextmanager
+def patient() -> Iterator[None]:
+    """Let the processes of a group on CPUs wait longer meanwhile."""
+    limit = getattr(dist, "set_timeout", None) or dist.distributed_c10d._set_pg_timeout  # its name before torch 2.14
+    ours = dist.get_backend() == "gloo"
+    if ours:
+        limit(ALONE)
+    yield
+    if ours:
+        limit(patience())
 
 
 def from_first(value: Any) -> Any:
@@ -121,7 +145,9 @@ class SeveralMixin(SavingMixin):
         except RuntimeError as error:
             if RANK == -1 or not (isinstance(error, dist.DistError) or "gloo" in str(error)):
                 raise
-            raise LostProcessError(f"another process of this training ended ({one_line(error)}).") from error
+            raise LostProcessError(
+                f"another process of this training ended, or its machine does not answer ({one_line(error)})."
+            ) from error
 
     def _setup_ddp(self) -> None:
         """Make the process group once: on CPUs with gloo, else as Ultralytics does."""
@@ -130,7 +156,7 @@ class SeveralMixin(SavingMixin):
             with replaced(dist, **({"init_process_group": lambda *_, **__: None} if there else {})):
                 super()._setup_ddp()  # chooses this process' GPU each time
         elif not there:
-            dist.init_process_group("gloo")
+            dist.init_process_group("gloo", timeout=patience())
 
     def _setup_train(self) -> None:
         with replaced(nn.parallel, DistributedDataParallel=Distributed):
@@ -155,12 +181,13 @@ class SeveralMixin(SavingMixin):
         if rank == -1 or not dist.is_initialized():
             return super().get_dataloader(dataset_path, batch_size, rank, mode)
         turn = 0 if RANK == 0 else 1 if LOCAL_RANK == 0 else 2
-        if turn == 2:
-            dist.barrier()
-        # Ultralytics' process 0 waits when it has read, another before
-        loader = super().get_dataloader(dataset_path, batch_size, min(turn, 1), mode)
-        if turn < 2:
-            dist.barrier()
+        with patient():
+            if turn == 2:
+                dist.barrier()
+            # Ultralytics' process 0 waits when it has read, another before
+            loader = super().get_dataloader(dataset_path, batch_size, min(turn, 1), mode)
+            if turn < 2:
+                dist.barrier()
         check_same({f"pictures of {mode}": len(loader.dataset)})
         return loader
 
@@ -179,4 +206,5 @@ class SeveralMixin(SavingMixin):
                 split, batch = self.data[self.args.split], self.test_loader.batch_size
                 self.validator.dataloader = self.get_dataloader(split, batch, rank=-1, mode="val")
                 super().final_eval()
-        dist.barrier()
+        with patient():
+            dist.barrier()
