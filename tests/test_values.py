@@ -31,6 +31,7 @@ from vanillayolo.values import FLAG, KINDS, NAMES, NONE, PATH, SEEDS, SIZE, chec
         (SIZE, [32, 640, [320, 640], (64,)], [31, "64", [32, 0], [1, 2, 3], [], True, 10**9, 64.5]),
         (KINDS["sizes"], [1, (25, 50)], [0, [[1]], {1: 2}, (), 1.5, "1", ...]),
         (KINDS["workers"], [1, 64], [0, 10**6, 1.5, 2.0, None]),
+        (KINDS["threads"], [0, 1, 64], [-1, 10**4, 1.5, None]),
         (SEEDS, [0, (0, 1), [5]], [-1, [], [0, -1], "a", True, 2**32, [True]]),
         (several(whole(0, 3), 2), [[0, 1]], [[0], 0, "01"]),
     ],

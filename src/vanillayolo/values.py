@@ -126,6 +126,8 @@ SEEDS = Kind(
     lambda v: _WHOLE.fits(v) or (isinstance(v, (list, tuple, range)) and bool(v) and all(map(_WHOLE.fits, v))),
 )
 
+#: Processes or threads, at most: 1,000 threads on two cores are a machine that does not answer.
+_BUSY = max(64, 4 * (os.cpu_count() or 1))
 #: By key, whatever the command.
 KINDS: dict[str, Kind] = {
     "model": THING,
@@ -141,14 +143,14 @@ KINDS: dict[str, Kind] = {
     "epochs": whole(1),
     "batch": whole(1, 65536),
     "rounds": whole(1, 100_000),
-    "threads": whole(0, 1024),
+    "threads": whole(0, _BUSY, of="threads"),
     "images": whole(1, 100_000),
     "most": whole(1, 100_000),
     "seeds": SEEDS,
     "conf": SHARE,
     "iou": SHARE,
     "sizes": Kind("whole numbers from 1 up, separated by commas", lambda v: COUNT.fits(v) or several(COUNT).fits(v)),
-    "workers": whole(1, max(64, 4 * (os.cpu_count() or 1)), of="processes", exact=True),
+    "workers": whole(1, _BUSY, of="processes", exact=True),
     "backends": NAMES | NONE,
     "configs": NAMES,
     "width": number(0, 1, above=True),
