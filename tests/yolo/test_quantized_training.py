@@ -81,6 +81,11 @@ def test_what_it_made_trains_on_rounded_alone(
     (tmp_path / "six.yaml").write_text(yaml.safe_dump(more))
     with pytest.raises(DataError, match=r"quantize=8: .* has 6 classes, the checkpoint 5"):
         VanillaYOLO(last).train(**{**quick, "data": str(tmp_path / "six.yaml")}, quantize=8)
+    (tmp_path / "grey.yaml").write_text(yaml.safe_dump({**more, "names": data["names"], "channels": 1}))
+    with pytest.raises(DataError, match=r"quantize=8: .* has pictures of 1 channels, the network takes 3"):
+        VanillaYOLO(last).train(**{**quick, "data": str(tmp_path / "grey.yaml")}, quantize=8)
+    with pytest.raises(DataError, match=r"val: .* has pictures of 1 channels, the network takes 3"):
+        VanillaYOLO(last).val(data=str(tmp_path / "grey.yaml"), imgsz=64)
 
 
 @pytest.mark.parametrize(

@@ -21,6 +21,7 @@ from vanillayolo.nn.deep_training import deep_pairs
 from vanillayolo.values import NONE, SHARE, Kind, check_value, check_values, is_number, several, shown, whole
 
 from .merging import MergingMixin, student
+from .pictures import channels_of
 
 
 def check_undamaged(path: Path) -> None:
@@ -266,8 +267,21 @@ def check_training_form(model: Any, name: str) -> None:
         )
 
 
+def content_of(data: str) -> dict[str, Any]:
+    """Return what a data YAML says, of the user's or of Ultralytics'."""
+    path = Path(data)
+    return dict(YAML.load(path if path.exists() else ROOT / "cfg" / "datasets" / path.name))
+
+
+def check_channels(network: Any, data: str, given: str) -> None:
+    """Raise DataError where a data YAML has pictures of other channels than the network takes, used as it is."""
+    taken = channels_of(network)
+    if not Path(data).is_dir() and (channels := int(content_of(data).get("channels", 3))) != taken:
+        raise DataError(f"{given}: {data} has pictures of {channels} channels, the network takes {taken}; give others.")
+
+
 def check_class_count(network: Any, data: str, args: dict[str, Any], given: str = "resume") -> None:
-    """Raise DataError where data have another number of classes than the network that is to go on with them.
+    """Raise DataError where data have other classes or channels, by number, than the network that goes on with them.
 
     Args:
         network: the network.
@@ -276,11 +290,11 @@ def check_class_count(network: Any, data: str, args: dict[str, Any], given: str 
         given: setting by which it goes on as it is.
     """
     trained = int(network.yaml["nc"])
-    path = Path(data)
-    if path.is_dir():
+    check_channels(network, data, given)
+    if (path := Path(data)).is_dir():
         count = len(class_folders(path))
     else:
-        content = YAML.load(path if path.exists() else ROOT / "cfg" / "datasets" / path.name)
+        content = content_of(data)
         count = 1 if args.get("single_cls") else len(content.get("names") or range(int(content.get("nc", trained))))
     if count != trained:
         raise DataError(

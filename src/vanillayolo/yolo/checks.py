@@ -31,6 +31,7 @@ from .arguments import (
 )
 from .checkpoints import (
     can_resume,
+    check_channels,
     check_class_count,
     check_finite,
     check_state,
@@ -115,6 +116,8 @@ def checked_val(model: Any, validator: Any, kwargs: dict[str, Any]) -> dict[str,
     check_ranks("val")
     data = kwargs.get("data") or model.overrides.get("data") or data_of_file(model, kwargs)
     kwargs["data"] = task_data(model.task, data, (kwargs.get("split") or "val",), background=True)
+    if isinstance(model.model, nn.Module):
+        check_channels(student(model.model), kwargs["data"], "val")
     check_opens(model, kwargs)
     check_run_folder("val", model.task, kwargs)
     return kwargs
