@@ -6,7 +6,8 @@ BIN := $(VENV)/bin
 WORKERS ?= logical
 PYTEST := $(BIN)/python -m pytest -n $(WORKERS) --dist worksteal
 # Tests and demo fetch nothing, install nothing by themselves and leave the user's own Ultralytics settings alone.
-QUIET := YOLO_OFFLINE=1 YOLO_AUTOINSTALL=false YOLO_CONFIG_DIR=$(CURDIR)/$(VENV)/config MPLBACKEND=Agg
+# What Python compiles is kept, whatever the machine says: else every process compiles tests and package anew.
+QUIET := YOLO_OFFLINE=1 YOLO_AUTOINSTALL=false YOLO_CONFIG_DIR=$(CURDIR)/$(VENV)/config MPLBACKEND=Agg PYTHONDONTWRITEBYTECODE=
 
 .PHONY: demo test quick lint browser docs wheel clean
 

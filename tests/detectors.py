@@ -73,11 +73,10 @@ def predicted_once() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def trained(small_yaml: Path, quick: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> VanillaYOLO:
-    """A detector after six epochs, four of them with a slope below 1, with a plot and a checkpoint of each."""
+    """A detector after six epochs, four of them with a slope below 1, with a checkpoint of each."""
     model = VanillaYOLO(small_yaml)
     folder = tmp_path_factory.mktemp("runs")
-    settings = {**quick, "plots": True, "save_period": 1}
-    model.train(epochs=6, decay=2 / 3, project=str(folder), name="six", **settings)
+    model.train(epochs=6, decay=2 / 3, project=str(folder), name="six", save_period=1, **quick)
     return model
 
 

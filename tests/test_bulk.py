@@ -115,6 +115,7 @@ def test_a_parquet_source_gives_the_boxes_of_its_files(pictures, tmp_path):
     assert not (tmp_path / "out" / ".vanillayolo.lock").exists()
 
 
+@pytest.mark.slow
 def test_a_task_writes_what_its_objects_have_besides(lively_other, scenes, tmp_path):
     from vanillayolo import shards
 

@@ -135,6 +135,7 @@ def test_info_without_a_model_lists_all_names(capsys: pytest.CaptureFixture[str]
     assert {"yolo11n-vanillanet", "yolo11x-vanillanet-13_x1_5_ada_pool-paper"} < set(names)
 
 
+@pytest.mark.slow
 def test_yaml_is_written_once_and_accepted_where_a_name_is(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
     path = tmp_path / "mine.yaml"
     assert run(capsys, "yaml", "model=yolo11n-vanillanet-6", f"path={path}")[0] == 0

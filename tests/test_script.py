@@ -6,6 +6,7 @@ README run so in test_readme.py, those of docs/deployment.md in test_docs.py.
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 import cv2
@@ -89,3 +90,11 @@ def test_the_installed_script_runs_it(command: str, workplace: Path, tiny_yaml: 
     done = script([command, *words.split()], workplace)
     assert "Traceback" not in done.stderr
     assert leaves in done.stdout or (workplace / leaves).is_file(), done.stdout[-1000:]
+    if command == "demo":
+        untrained, trained, collapsed = map(float, re.findall(r"^mAP50-95 \w+ +([\d.]+)", done.stdout, re.M))
+        assert untrained < 0.01  # hard enough that an untrained network finds nothing
+        assert abs(collapsed - trained) < 2e-3  # the same network, but for the float16 of the checkpoint
+        assert "merge error" in done.stdout
+        pictures = re.findall(r"^picture +(\S+)$", done.stdout, re.M)
+        assert [Path(picture).name for picture in pictures[:2]] == ["detections.png", "results.png"]
+        assert all((workplace / picture).is_file() for picture in pictures)

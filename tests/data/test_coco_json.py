@@ -510,6 +510,7 @@ def test_objects_with_other_numbers_of_key_points_are_refused(tmp_path: Path) ->
         check_data(dataset(tmp_path / "names", named), task="pose")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["segment", "pose", "obb"])
 def test_scenes_in_coco_json_are_those_in_label_files(tmp_path: Path, task: str) -> None:
     settings = SceneSettings(pictures=10, size=64, task=task, classes=2, objects=4)
@@ -523,6 +524,7 @@ def test_scenes_in_coco_json_are_those_in_label_files(tmp_path: Path, task: str)
     assert [after.get(key) for key in ("names", "flip_idx")] == [before.get(key) for key in ("names", "flip_idx")]
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not COCO128.is_dir(), reason=f"the shared COCO128 images are not at {COCO128}")
 def test_real_polygons_are_those_of_ultralytics_converter(tmp_path: Path) -> None:
     theirs = pytest.importorskip("ultralytics.data.converter")

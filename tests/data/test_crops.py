@@ -10,6 +10,7 @@ from vanillayolo.data import check_folders, make_crops
 from vanillayolo.errors import DataError
 
 
+@pytest.mark.slow
 def test_boxes_become_pictures_of_their_class(tmp_path: Path) -> None:
     data = make_scenes(tmp_path / "scenes", train=20, val=20, size=160, seed=2)
     folder = make_crops(data, tmp_path / "crops", margin=0.0)
@@ -25,6 +26,7 @@ def test_boxes_become_pictures_of_their_class(tmp_path: Path) -> None:
             assert picture.size == pytest.approx((float(row[3]) * 160, float(row[4]) * 160), abs=1.01)
 
 
+@pytest.mark.slow
 def test_most_and_smallest(tmp_path: Path) -> None:
     data = make_scenes(tmp_path / "scenes", train=20, val=20, size=160, seed=2)
     folder = make_crops(data, tmp_path / "crops", most=3)

@@ -230,6 +230,7 @@ def test_a_call_that_the_tool_does_not_take_is_a_defect_of_ours() -> None:
         space["build"](path="body.onnx")
 
 
+@pytest.mark.slow
 def test_a_missing_tool_is_one_line_with_its_package(
     small_yaml: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -239,6 +240,7 @@ def test_a_missing_tool_is_one_line_with_its_package(
     assert said in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_scenes_calibrate_where_no_data_is_given(scenes: Path) -> None:
     for data, channels in ((None, 3), (str(scenes), 3), (None, 1)):
         images = calibration_images(data, 64, 2, channels=channels)

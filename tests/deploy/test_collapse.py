@@ -62,6 +62,7 @@ def noise(size: int = 96) -> torch.Tensor:
     return letterbox(image, size)
 
 
+@pytest.mark.slow
 def test_three_files_with_the_same_function(best: Path, collapsed: Collapsed) -> None:
     result = collapsed
     assert [p.name for p in (result.checkpoint, result.weights, result.description) if p] == [

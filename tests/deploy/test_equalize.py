@@ -51,6 +51,7 @@ def test_the_function_stays(merged: Any, variant: str, method: str) -> None:
     assert not torch.equal(before.model[0].stem.pair.weight, network.model[0].stem.pair.weight)
 
 
+@pytest.mark.slow
 def test_links_reach_through_pool_and_concatenation_into_neck_and_head(merged: Any) -> None:
     network = merged("5", head_stages=None)
     links = {link.writer: link for link in find_links(network, images()[:1])}
@@ -80,6 +81,7 @@ def test_plain_neck_heads_and_stock_form_have_the_links_too(name: str, stages: i
     assert len(found) == 6 + readers  # two branches a level
 
 
+@pytest.mark.slow
 def test_ranges_of_maps_behind_relu_become_equal(merged: Any) -> None:
     """All but those of channels that are all but dead: such a one stays below the others."""
     network = merged("6")
@@ -100,6 +102,7 @@ def test_ranges_of_maps_behind_relu_become_equal(merged: Any) -> None:
     assert compared > 0.9 * there
 
 
+@pytest.mark.slow
 def test_weights_on_both_sides_meet(merged: Any) -> None:
     """Equation 11 of the paper: both sides of a link have the same range in every channel."""
     network = merged("5")

@@ -77,6 +77,7 @@ def test_a_constant_error_is_all_shift() -> None:
     assert decibels == pytest.approx(10 * math.log10((x**2).mean() / 0.25))
 
 
+@pytest.mark.slow
 def test_wrong_files_are_told(finished: Path, images: list[Path], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="OpenVINO"):
         layer_report(finished, finished, images)

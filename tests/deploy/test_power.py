@@ -47,6 +47,7 @@ def untrained(small_yaml: Path, tmp_path: Path) -> Path:
     return tmp_path / "untrained.pt"
 
 
+@pytest.mark.slow
 def test_a_live_network_shows_a_hundredth_of_any_layer(lively: Path, scenes: Path) -> None:
     power, network, before = power_of(lively, scenes.parent / "images" / "val")
     assert power.layers == power.seen[FAULTS[0]] == len(convolutions(network)) > 40

@@ -177,6 +177,7 @@ def test_height_and_width_may_differ(format: str, finished: Path, painted: Path,
     assert len(layer_report(path, finished, [image]).layers) > 10
 
 
+@pytest.mark.slow
 def test_relu_moves_before_the_pool_without_a_difference(finished: Path, tmp_path: Path) -> None:
     need("onnx")
     import onnx

@@ -418,6 +418,7 @@ def trained(model: Any, batch: dict[str, Tensor]) -> dict[str, Tensor]:
     return {"loss": loss.detach(), **grads, **model.state_dict()}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("mode", ["off", "auto", "max"])
 def test_detector_trains_as_the_textbooks(detectors: Any, assert_near: Callable[..., None], mode: str) -> None:
     from vanillayolo.yolo.memory import sample_batch

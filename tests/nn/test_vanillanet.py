@@ -84,6 +84,7 @@ def test_a_training_step_is_the_authors(golden: Golden, slope: float, assert_nea
     check_training_step(assert_near, golden, slope, torch.float64, 1e-3)
 
 
+@pytest.mark.slow
 @trained_slopes
 def test_a_training_step_is_the_authors_in_float32(
     golden: Golden, slope: float, assert_near: Callable[..., None]

@@ -120,6 +120,7 @@ def test_augmentation_shifts_and_turns_whole_images() -> None:
     assert 16 < int(turned.sum()) < 48
 
 
+@pytest.mark.slow
 def test_runs_are_kept_and_gathered(images: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     settings: dict[str, Any] = {"configs": "n0,shallow-n0", "epochs": 2, "width": 1 / 64, "batch": 8}
     run(images, tmp_path / "out", seeds=(0, 1), **settings)

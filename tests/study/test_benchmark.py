@@ -47,6 +47,7 @@ def test_rendering_needs_the_record_alone(record: dict[str, object]) -> None:
     assert share_of_peak(record, "b.onnx") is None
 
 
+@pytest.mark.slow
 def test_names_of_every_task_are_built() -> None:
     for name, head in (("yolo11n-seg", "Segment"), ("yolo26n-obb", "OBB26"), ("yolo11n-vanillanet-5-pose", "Pose")):
         made = subject(name, 64)
@@ -110,6 +111,7 @@ def test_files_of_a_folder_are_made_once(tiny_yaml: Path, tmp_path: Path, monkey
         prepare(other, "onnx", 64, folder)  # other weights, another file
 
 
+@pytest.mark.slow
 def test_a_merged_network_and_its_training_form(tiny_yaml: Path) -> None:
     merged, training = (subject(f"{tiny_yaml}{form}", 64) for form in ("", ":training"))
     keys = set(merged.network.state_dict())

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 import torch
 from torch import nn
 
@@ -25,6 +26,7 @@ def test_merging_saves_and_leaves_the_network_alone(tiny_cfg: dict[str, Any]) ->
     assert all(torch.equal(before[k], v) for k, v in model.state_dict().items())
 
 
+@pytest.mark.slow
 def test_a_joined_networks_training_form_is_that_which_it_began_in(tiny_cfg: dict[str, Any]) -> None:
     model = VanillaDetectionModel(tiny_cfg, nc=3, verbose=False)
     before = both_forms(model, 64)

@@ -58,6 +58,7 @@ def test_one_picture_per_image_holds_all_detectors(
     assert sorted(p.name for p in (tmp_path / "two").iterdir()) == ["0-0.png", "0-1.png"]
 
 
+@pytest.mark.slow
 def test_other_tasks_have_maps_and_attention(lively_other: Path) -> None:
     from vanillayolo.study.features import look
 

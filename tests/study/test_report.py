@@ -93,6 +93,7 @@ def test_val_is_judged_until_every_model_has_test(result: dict[str, Any]) -> Non
     assert "Accuracy on test" not in markdown_report(result)
 
 
+@pytest.mark.slow
 def test_html_is_whole_in_one_file(result: dict[str, Any], pictures: dict[str, Path]) -> None:
     page = html_report(result, pictures)
     assert page.count("data:image/png;base64,") == 3
@@ -109,6 +110,7 @@ def test_pictures_are_readable_images(pictures: dict[str, Path]) -> None:
         assert picture.std() > 5, "something is drawn"
 
 
+@pytest.mark.slow
 def test_without_latency_there_is_no_latency_picture(result: dict[str, Any], tmp_path: Path) -> None:
     bare = {**copy.deepcopy(result), "latency": None}
     assert set(write_plots(bare, tmp_path)) == {"learning_curves", "memory"}

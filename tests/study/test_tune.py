@@ -107,6 +107,7 @@ def test_a_mistake_is_one_line_and_writes_nothing(
     assert not (tmp_path / "runs").exists()
 
 
+@pytest.mark.slow
 def test_python_searches_from_its_own_model(tested_scenes: Path, lively: Path, tmp_path: Path) -> None:
     given = {"data": tested_scenes, "folder": tmp_path / "runs"}
     with pytest.raises(UsageError, match="letter='z': give one of n, s, m, l, x"):
@@ -117,6 +118,7 @@ def test_python_searches_from_its_own_model(tested_scenes: Path, lively: Path, t
         VanillaYOLO(NAME).tune()
 
 
+@pytest.mark.slow
 def test_parts_are_known_again_by_what_they_compute(small_model: Path, tmp_path: Path) -> None:
     def keys(values: dict[str, Any]) -> list[str]:
         path = tmp_path / "x.yaml"

@@ -100,6 +100,7 @@ def test_weights_that_changed_on_disk_are_noticed(tiny_yaml: Path, tmp_path: Pat
         VanillaYOLO(path)
 
 
+@pytest.mark.slow
 def test_training_does_not_start_from_values_that_are_not_finite(
     tiny_yaml: Path, scenes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

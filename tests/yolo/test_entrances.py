@@ -91,6 +91,7 @@ def test_a_trainer_of_ones_own_trains_deep(small_yaml: Path, quick: dict[str, An
         VanillaYOLO(small_yaml).train(trainer=PassesBy, epochs=1, project=str(tmp_path), **quick)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("form", ["pairs", "joined"])
 def test_the_state_of_a_trained_network_goes_into_a_new_one(
     form: str, tiny_cfg: dict[str, Any], assert_near: Any

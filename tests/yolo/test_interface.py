@@ -29,6 +29,7 @@ def network(small_yaml: Path) -> VanillaYOLO:
     return VanillaYOLO(small_yaml)
 
 
+@pytest.mark.slow
 def test_names_and_files_build(tiny_yaml: Path) -> None:
     for name in ("yolo11n-vanillanet", "yolo11n-vanillanet.yaml", str(tiny_yaml), tiny_yaml):
         assert VanillaYOLO(name).task == "detect"
@@ -334,6 +335,7 @@ def test_files_that_we_cannot_use_are_told_apart(tmp_path: Path) -> None:
         assert "\n" not in str(error.value)
 
 
+@pytest.mark.slow
 def test_stock_weights_may_start_neck_and_head(tiny_yaml: Path, tmp_path: Path) -> None:
     YOLO("yolo11n.yaml", verbose=False).save(tmp_path / "stock.pt")
     VanillaYOLO(tiny_yaml).load(tmp_path / "stock.pt")

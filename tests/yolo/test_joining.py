@@ -47,6 +47,7 @@ def trained_optimizer(model: Any) -> torch.optim.Optimizer:
     return optimizer
 
 
+@pytest.mark.slow
 def test_function_average_and_optimizer(tiny_cfg: dict[str, Any], assert_near: Callable[..., None]) -> None:
     model = network(tiny_cfg)
     optimizer = trained_optimizer(model)

@@ -38,6 +38,7 @@ def test_a_detector_is_lean_out_of_the_box_and_a_network_is_not(tiny_cfg: dict[s
     assert kept(model) < 0.9 * kept(plain)  # the neck is most of so small a network
 
 
+@pytest.mark.slow
 def test_a_training_network_is_as_lean_as_its_settings(tiny_yaml: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(lean_training, "has_bfloat16_instructions", lambda: True)
     usual, float32, whole = (

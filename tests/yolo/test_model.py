@@ -16,6 +16,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.nn.modules import Conv, Detect
 from ultralytics.nn.tasks import DetectionModel
 
+from small import slow_but
 from vanillayolo.errors import MergeError, ModelNameError
 from vanillayolo.nn import (
     VARIANTS,
@@ -32,7 +33,7 @@ from vanillayolo.yolo.merging import vanilla_batchnorms
 FAMILIES = {"compact": "", "paper": "-paper"}
 families = pytest.mark.parametrize("family", FAMILIES)
 #: Every variant differs from these in the number and widths of its stages alone; tests/nn builds all of them.
-variants = pytest.mark.parametrize("variant", ["5", "9", "13_x1_5_ada_pool"])
+variants = pytest.mark.parametrize("variant", slow_but("5", ["5", "9", "13_x1_5_ada_pool"]))
 
 
 @pytest.fixture(scope="session")
@@ -101,6 +102,7 @@ def test_the_published_backbone_to_the_parameter() -> None:
     assert parameters(model.model[0]) == 11_426_304
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["yolo11x-vanillanet", "yolo11n-vanillanet-13_x1_5_ada_pool-paper"])
 def test_names_build_at_full_width(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(Detect, "bias_init", lambda self: None)  # reads a stride, which the meta device does not hold
@@ -126,6 +128,7 @@ def test_strides_and_batchnorm_settings(variant: str, family: str, narrow: Calla
     assert max(reductions) == backbone.out_strides[-1]
 
 
+@pytest.mark.slow
 @variants
 @families
 def test_a_training_step(variant: str, family: str, narrow: Callable[..., dict[str, Any]]) -> None:
@@ -253,6 +256,7 @@ def warnings_said() -> Any:
     logger.removeHandler(handler)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("family", "slope"), [("compact", 0.0), ("compact", 0.5), ("compact", 1 - 1e-9), ("paper", 0.5)]
 )
@@ -338,6 +342,7 @@ def epsilons(model: nn.Module) -> tuple[set[float], set[float]]:
     return {m.eps for m in norms if id(m) in ours}, {m.eps for m in norms if id(m) not in ours}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrap", [lambda m: m, lambda m: {"model": m}, lambda m: {"ema": m, "model": None}])
 def test_load_carries_slope_and_eps(wrap: Callable[[nn.Module], Any], tiny_cfg: dict[str, Any]) -> None:
     source, model = detector(tiny_cfg), VanillaDetectionModel(tiny_cfg, nc=4, verbose=False).eval()
@@ -381,6 +386,7 @@ def test_load_of_a_stock_network_leaves_the_slope(tiny_cfg: dict[str, Any]) -> N
     assert epsilons(model) == ({1e-6}, {1e-3})
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copied", [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))])
 def test_copies_keep_slope_and_outputs(
     copied: Callable[[VanillaDetectionModel], VanillaDetectionModel], tiny_cfg: dict[str, Any]

@@ -83,6 +83,7 @@ def test_other_tasks_have_yolo26s_heads_which_train_and_ship_either_set(
     assert not torch.allclose(*outputs)
 
 
+@pytest.mark.slow
 def test_lean_training_has_the_gradients_of_the_plain_one(shrink_yaml: Callable[..., Any]) -> None:
     cfg = shrink_yaml(model_yaml("yolo26n-vanillanet-5"), [16, 16, 24, 32])
     assert_lean_is_plain(VanillaDetectionModel(cfg, verbose=False), "model.18.one2one_cv3.0.2.weight")

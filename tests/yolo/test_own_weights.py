@@ -47,6 +47,7 @@ def half(network: nn.Module) -> dict[str, torch.Tensor]:
     return {k: v.half().float() for k, v in network.state_dict().items() if not k.endswith("num_batches_tracked")}
 
 
+@pytest.mark.slow
 def test_the_same_network_takes_everything(source: VanillaDetectionModel, file: Path, tiny_cfg: dict[str, Any]) -> None:
     other = VanillaDetectionModel(tiny_cfg, nc=5, verbose=False)
     report = load_own(other, file)
@@ -56,6 +57,7 @@ def test_the_same_network_takes_everything(source: VanillaDetectionModel, file: 
     assert said(file, report) == f"{file.name} (1,234 generated pictures): {len(report.loaded)} tensors taken"
 
 
+@pytest.mark.slow
 def test_joined_weights_join(source: VanillaDetectionModel, tmp_path: Path, tiny_cfg: dict[str, Any]) -> None:
     write_weights(tmp_path / "j.safetensors", join_pairs(copy.deepcopy(source)), {"pictures": 1})
     other = VanillaDetectionModel(tiny_cfg, nc=5, verbose=False)
@@ -100,6 +102,7 @@ def test_other_classes_leave_the_rows_of_the_classes(file: Path, tiny_cfg: dict[
     assert "6 of the head's class branches anew (other classes)" in said(file, report)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("channels", [1, 2, 4])
 def test_other_channels(channels: int, source: VanillaDetectionModel, file: Path, tiny_cfg: dict[str, Any]) -> None:
     """A grey image gives what it gave as three equal channels; other channels keep the filters they share."""

@@ -82,6 +82,7 @@ def test_appearance_features_need_a_network_that_gives_its_maps(tmp_path: Path) 
         check_tracker(str(tracker_file(tmp_path, "botsort")), has_maps=False)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("setting", ["embed", "augment", "visualize"])
 def test_what_else_reads_rows_and_maps_works(lively: Path, scenes: Path, tmp_path: Path, setting: str) -> None:
     image = sorted((scenes.parent / "images" / "val").iterdir())[0]

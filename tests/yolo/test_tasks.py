@@ -51,6 +51,7 @@ def test_names_make_networks_whose_branches_are_stages(task: str, shrink_yaml: C
         assert all(isinstance(layer, VanillaStage) for branch in getattr(head, attribute) for layer in branch[:2])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", slow_but("pose", OTHERS))
 def test_lean_training_has_the_gradients_of_the_plain_one(task: str, shrink_yaml: Callable[..., Any]) -> None:
     """Neck and head computed twice: every gradient of every branch, at slope 0."""
@@ -81,6 +82,7 @@ def test_a_task_trains_deep_validates_and_predicts(
     assert len(found) > 0
 
 
+@pytest.mark.slow
 def test_data_and_task_have_to_suit_each_other(tmp_path: Path, shrink_yaml: Callable[..., Any]) -> None:
     settings = SceneSettings(pictures=10, size=64, classes=2, objects=4)
     data = write_scenes(tmp_path / "scenes", settings, "yolo", 1)

@@ -64,8 +64,9 @@ def train(model: Path | str, tmp_path: Path, quick: dict[str, Any], **settings: 
     return detector.trainer
 
 
-def test_slope_rises_then_stays_in_csv_and_plot(run: Path) -> None:
+def test_slope_rises_then_stays_in_csv_and_plot(trained: VanillaYOLO, run: Path) -> None:
     assert slopes(run) == pytest.approx([0, 0.25, 0.5, 0.75, 1, 1])
+    trained.trainer.plot_metrics()
     assert (run / "results.png").stat().st_size > 10_000
 
 

@@ -40,6 +40,7 @@ def digest(scenes: Scenes, index: int) -> str:
     return hashlib.sha256(picture.tobytes() + labels.boxes.tobytes() + labels.owner.tobytes()).hexdigest()
 
 
+@pytest.mark.slow
 def test_a_picture_depends_on_its_seed_and_number_alone(scenes_of: Maker) -> None:
     one = scenes_of("detect")
     there = [digest(one, index) for index in (3, 9, 50)]
@@ -89,6 +90,7 @@ def test_plain_scenes_have_few_large_objects_and_a_colour_for_each_class(
     assert len({max(set(values), key=values.count) for values in hues.values()}) == 3
 
 
+@pytest.mark.slow
 def test_what_is_labelled_can_be_seen(drawn: list[tuple[np.ndarray, Labels]]) -> None:
     for _, labels in drawn:
         for index, (left, top, right, bottom) in enumerate(labels.boxes.astype(int)):

@@ -89,6 +89,7 @@ def test_classification_folders_hold_every_class(tmp_path: Path) -> None:
         )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("task", ["detect", "segment", "pose", "obb"])
 def test_coco_files_hold_the_same(tmp_path: Path, task: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("VANILLAYOLO_CACHE", str(tmp_path / "cache"))
@@ -119,6 +120,7 @@ def contents(root: Path) -> dict[str, bytes]:
     }
 
 
+@pytest.mark.slow
 def test_bytes_do_not_depend_on_the_number_of_processes(tmp_path: Path) -> None:
     made = SceneSettings(**{**SMALL, "pictures": 40})
     one, two = (write_scenes(tmp_path / str(workers), made, workers=workers).parent for workers in (1, 2))
