@@ -28,7 +28,7 @@ from .records import Record, check_own, keep_settings, read_record
 WRITTEN, VALIDATING = 800, 400
 #: How the training goes, where nobody says otherwise. Every picture is new: nothing is augmented.
 SCHEDULE: dict[str, Any] = {
-    **{"optimizer": "AdamW", "lr0": 2e-3, "lrf": 0.01, "cos_lr": True, "weight_decay": 0.01},
+    **{"optimizer": "AdamW", "lr0": 3e-3, "lrf": 0.01, "cos_lr": True, "weight_decay": 0.01},
     # Ultralytics warms biases up, those of BN among them, at a rate of 0.1, which Adam takes whole; a pretraining that
     # had it lost channels for good (docs/pretraining_results.md).
     **{"warmup_epochs": 1.0, "warmup_bias_lr": 0.0, "close_mosaic": 0, "join": False, "patience": 0, "workers": 64},
