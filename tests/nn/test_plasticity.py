@@ -29,6 +29,7 @@ def test_it_is_the_same_function(inputs: int, outputs: int, kernel: int, longest
     assert short[0].weight.square().mean().sqrt() <= longest * (1 + 1e-9) or factor == 1
     # the rest is rounding; what eps would change is taken back in the normalisation's weight
     torch.testing.assert_close(short.eval()(x), layer.eval()(x), rtol=1e-10, atol=1e-12)
+    short[1].eps = layer[1].eps = 1e-15  # a batch's variance may be as small as it: of one weight that is all but 0
     torch.testing.assert_close(short.train()(x), layer.train()(x), rtol=1e-2, atol=1e-3)
 
 
