@@ -11,6 +11,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save
 from torch import nn
+from ultralytics import YOLO
+from ultralytics.nn.modules import Conv
 
 from vanillayolo import VanillaYOLO
 from vanillayolo.errors import CheckpointError, UsageError
@@ -22,8 +24,9 @@ from vanillayolo.valid_json import digest
 from vanillayolo.yolo import VanillaModel, own_weights
 from vanillayolo.yolo.detectors import train_detector
 from vanillayolo.yolo.families import COMPACT
+from vanillayolo.yolo.inference import stock_model
 from vanillayolo.yolo.model import VanillaDetectionModel
-from vanillayolo.yolo.own_weights import card_of, load_own, read_weights, write_weights
+from vanillayolo.yolo.own_weights import card_of, load_own, read_weights, write_start, write_weights
 from vanillayolo.yolo.own_weights import summary as said
 
 
@@ -213,3 +216,18 @@ def test_studies_start_from_noise(tiny_yaml: Path, tmp_path: Path, monkeypatch: 
     for settings in ({}, {"pretrained": "file.safetensors"}):
         train_detector(str(tiny_yaml), "data.yaml", tmp_path, settings)
     assert given == [False, "file.safetensors"]
+
+
+@pytest.mark.slow  # builds YOLO11n
+def test_a_stock_network_starts_from_the_same_function_with_shorter_weights(tmp_path: Path) -> None:
+    network = randomize_batchnorm(stock_model("yolo11n")).eval()
+    with torch.no_grad():
+        for layer in network.modules():
+            if isinstance(layer, torch.nn.Conv2d):
+                layer.weight.mul_(3)
+    write_start(tmp_path / "yolo11n.pt", network)
+    opened, x = YOLO(tmp_path / "yolo11n.pt").model.float().eval(), torch.rand(1, 3, 64, 64)
+    dense = [m.conv.weight for m in opened.modules() if isinstance(m, Conv) and m.conv.groups == 1]
+    assert max(float(weight.square().mean().sqrt()) for weight in dense) <= LONGEST * (1 + 1e-6)
+    with torch.no_grad():  # pixels; float32 rounds in a hundred layers
+        torch.testing.assert_close(opened(x)[0], network(x)[0], rtol=1e-3, atol=1e-2)

@@ -46,3 +46,10 @@ def shorten_joined(model: nn.Module) -> list[float]:
     """Shorten every joined pair of a network but the stem's, in place, and return the factors."""
     joined = (pair for _, pair in deep_pairs(model) if pair.is_joined and pair.conv1.kernel_size == (1, 1))
     return [shorten(pair.conv1, pair.norm2) for pair in joined if isinstance(pair.norm2, nn.BatchNorm2d)]
+
+
+def shorten_stock(model: nn.Module) -> list[float]:
+    """Shorten every convolution of a stock network but the depthwise ones, in place, and return the factors."""
+    layers = ((getattr(m, "conv", None), getattr(m, "bn", None)) for m in model.modules())
+    pairs = ((c, n) for c, n in layers if isinstance(c, nn.Conv2d) and isinstance(n, nn.BatchNorm2d))
+    return [shorten(convolution, norm) for convolution, norm in pairs if convolution.groups == 1]

@@ -15,7 +15,7 @@ from vanillayolo.values import checked
 from vanillayolo.yolo.arguments import check_verb, fitting_imgsz
 from vanillayolo.yolo.detectors import network, open_detector, score, train_detector
 from vanillayolo.yolo.model import VanillaDetectionModel
-from vanillayolo.yolo.own_weights import card_of, is_own, write_weights
+from vanillayolo.yolo.own_weights import card_of, is_own, write_start, write_weights
 from vanillayolo.yolo.scene_training import StockSceneTrainer, VanillaSceneTrainer
 from vanillayolo.yolo.sections import TRAIN_KEYS
 from vanillayolo.yolo.threads import available_cores
@@ -90,7 +90,10 @@ def pretrain(
     if (root / "protocol.json").exists():
         keep_settings(root / "protocol.json", same)
     if not (target := root / f"{name}.safetensors").is_file() or not is_own(target):  # the card is written last
-        write_weights(target, *learn(root, scenes, same))
+        trained, card = learn(root, scenes, same)
+        if card["network"] != VanillaDetectionModel.__name__:
+            write_start(target.with_suffix(".pt"), trained)
+        write_weights(target, trained, card)
     return target
 
 
@@ -122,7 +125,7 @@ def summary(weights: Path) -> str:
     said = read_record(card_of(weights), {"training": dict, "val": dict, "network": str, "seconds": float})
     size, hours, accuracy = said["training"]["imgsz"], said["seconds"] / 3600, said["val"]["map50_95"]
     ours = said["network"] == VanillaDetectionModel.__name__
-    start = weights if ours else weights.parent / "train" / "weights" / "last.pt"
+    start = weights if ours else weights.with_suffix(".pt")
     return (
         f"{weights} ({weights.stat().st_size / 1e6:.1f} MB): {said['pictures']:,} pictures of {size} px in "
         f"{hours:.1f} h, mAP50-95 {accuracy:.3f} on new ones; fine-tune {said['model']} with pretrained={start}"

@@ -5,6 +5,7 @@ Of what is loaded everything is taken that fits, by name and shape, and said; th
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -12,16 +13,17 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from vanillayolo.atomic import write_whole
+from vanillayolo.atomic import whole_file, write_whole
 from vanillayolo.errors import CheckpointError, UsageError
 from vanillayolo.nn import LoadReport
-from vanillayolo.nn.plasticity import shorten_joined
+from vanillayolo.nn.plasticity import shorten_joined, shorten_stock
 from vanillayolo.nn.reparameterize import join_pairs
 from vanillayolo.nn.weights import read_tensors
 from vanillayolo.valid_json import digest, json_text, read_json
 
 from .checkpoints import check_finite
 from .families import BACKBONES, COMPACT, Yaml
+from .inference import checkpoint
 
 FORMAT = "vanillayolo-pretrained-1"
 #: The weights that come with the package, one file a letter of the family that a plain name stands for.
@@ -62,6 +64,14 @@ def write_weights(path: Path, network: Any, said: Mapping[str, Any]) -> None:
     write_whole(path, save({k: v.detach().half().contiguous().clone() for k, v in state.items()}))
     card = {"format": FORMAT, **said, "names": {str(k): v for k, v in network.names.items()}}
     write_whole(card_of(path), json_text({**card, "sha256": digest(path, card)}))
+
+
+def write_start(path: Path, network: Any) -> None:
+    """Write a checkpoint of a stock network, its weights shortened: what Ultralytics and ``compare`` fine-tune from."""
+    short = copy.deepcopy(network).float()
+    shorten_stock(short)
+    with whole_file(path) as made:
+        torch.save(checkpoint(short, {}, {"task": "detect"}), made)
 
 
 def read_weights(path: str | Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
