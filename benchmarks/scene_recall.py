@@ -1,10 +1,11 @@
 """What pretrained detectors find on new generated pictures, by the size of the objects, with and without their class.
 
     vanillayolo pretrain model=yolo11n pictures=44000 folder=runs/pretrain/yolo11n ...
-    python benchmarks/scene_recall.py runs/pretrain/yolo11n [FOLDER ...]
+    python benchmarks/scene_recall.py runs/pretrain/yolo11n [FOLDER ...] --data chess.yaml [FILE ...]
 
 reads the folders of `vanillayolo pretrain` and writes benchmarks/accuracy/scene_recall.json. An object is found where a
-box of a score from 0.01 overlaps it by half; the pictures are those that validate the first folder's training.
+box of a score from 0.01 overlaps it by half; the pictures are those that validate the first folder's training. Beside
+them stand length and rank of the networks' weights, and how large the objects of other data are in training.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from plasticity import described
 from ultralytics.utils.metrics import box_iou
 
 from vanillayolo.study.latency import machine
 from vanillayolo.valid_json import json_text
+from vanillayolo.yolo.datasets import resolve_data
 from vanillayolo.yolo.detectors import open_detector
+from vanillayolo.yolo.inference import dataset_images
 
 RECORD = Path(__file__).parent / "accuracy" / "scene_recall.json"
 #: Sides of objects, the root of their box's area, in pixels.
@@ -34,6 +38,14 @@ def labels_of(picture: Path, size: int) -> np.ndarray:
     rows = np.array([line.split()[:5] for line in text.read_text().splitlines()], float).reshape(-1, 5)
     half = rows[:, 3:] / 2
     return np.hstack([rows[:, :1], (rows[:, 1:3] - half) * size, (rows[:, 1:3] + half) * size])
+
+
+def quartiles(labels: list[np.ndarray]) -> list[float]:
+    """Return the quartiles of the objects' sides, in the unit of their boxes."""
+    rows = np.concatenate(labels)
+    return (
+        np.quantile(np.sqrt((rows[:, 3] - rows[:, 1]) * (rows[:, 4] - rows[:, 2])), [0.25, 0.5, 0.75]).round(1).tolist()
+    )
 
 
 def recall(checkpoint: Path, pictures: list[Path], size: int) -> dict[str, list[float]]:
@@ -55,6 +67,8 @@ def recall(checkpoint: Path, pictures: list[Path], size: int) -> dict[str, list[
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folders", type=Path, nargs="+")
+    parser.add_argument("--data", nargs="*", default=[])
+    parser.add_argument("--imgsz", type=int, default=320, help="of a training on the data")
     given = parser.parse_args()
     protocols = [json.loads((folder / "protocol.json").read_text()) for folder in given.folders]
     size = protocols[0]["training"]["imgsz"]
@@ -64,11 +78,16 @@ def main() -> None:
         (card,) = (path for path in folder.glob("*.json") if path.name != "protocol.json")
         about = json.loads(card.read_text())
         keys = ("model", "pictures", "val", "training")
-        rows = recall(folder / "train" / "weights" / "last.pt", pictures, size)
+        last = folder / "train" / "weights" / "last.pt"
+        rows = recall(last, pictures, size) | {"layers": described(last)}
         found.append({key: about[key] for key in keys} | {"objects_setting": protocol["scenes"]["objects"], **rows})
-        print(found[-1]["model"], rows)
+        print(found[-1]["model"], rows["any_class"], rows["own_class"])
     edges = [f"{a} to {b}" for a, b in itertools.pairwise(EDGES)]
-    record = {"sides": edges, "size": size, "pictures": len(pictures), "networks": found}
+    sides = {"scenes": {"imgsz": size, "quartiles": quartiles([labels_of(p, size) for p in pictures])}}
+    for data in given.data:
+        labels = [labels_of(path, given.imgsz) for path in dataset_images(resolve_data(data, ("train",)), "train")]
+        sides[Path(data).stem] = {"imgsz": given.imgsz, "quartiles": quartiles(labels)}
+    record = {"sides": edges, "size": size, "pictures": len(pictures), "objects": sides, "networks": found}
     RECORD.write_text(json_text({**record, "date": date.today().isoformat(), "machine": machine()}))
 
 

@@ -223,6 +223,13 @@ def test_only_what_the_tool_raises_or_tells_while_it_builds_is_a_refusal(
         simulators.rockchip("rk3588", torch.nn.Identity(), [image], [image], tmp_path / "chip.bin")
 
 
+def test_sonys_converter_without_java_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "model_compression_toolkit", types.SimpleNamespace())
+    monkeypatch.setattr(simulators.shutil, "which", lambda name: None)
+    with pytest.raises(UsageError, match="imx500 needs Java"):
+        simulators.sony("imx500", torch.nn.Identity(), [], [], tmp_path / "chip.bin")
+
+
 def test_a_call_that_the_tool_does_not_take_is_a_defect_of_ours() -> None:
     space: dict[str, Any] = {"__name__": "esp_ppq.api"}
     exec("def build(file):\n    return 0", space)

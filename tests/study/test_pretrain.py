@@ -6,8 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ultralytics import YOLO
 
 from vanillayolo import VanillaYOLO, cli
+from vanillayolo.nn.plasticity import shorten_stock
 from vanillayolo.study import pretrain
 from vanillayolo.yolo import scene_training
 from vanillayolo.yolo.own_weights import load_own
@@ -58,6 +60,21 @@ def test_a_stopped_pretraining_goes_on_in_the_same_stream(
     assert len(seen) == 24
     assert cli.main([*words, "seed=1"]) == 2
     assert "another folder" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_stock_network_gets_a_checkpoint_to_start_from(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    words = ["pretrain", "model=yolo11n", f"folder={tmp_path}", "pictures=4", "epoch=4", "batch=4", "imgsz=64"]
+    assert cli.main([*words, "classes=4"]) == 0
+    start = tmp_path / "yolo11n.pt"
+    assert capsys.readouterr().out.rstrip().endswith(f"pretrained={start}")
+    whole = start.stat().st_size
+    start.unlink()  # a folder that an earlier version finished has none
+    assert cli.main([*words, "classes=4"]) == 0
+    assert start.stat().st_size == whole
+    trained, short = (YOLO(path).model for path in (tmp_path / "train" / "weights" / "last.pt", start))
+    assert min(shorten_stock(short.float())) > 1 - 1e-6  # as short as they may be, but for rounding
+    assert min(shorten_stock(trained.float())) < 0.9
 
 
 @pytest.mark.parametrize(

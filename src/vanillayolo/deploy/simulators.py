@@ -6,6 +6,7 @@ maps that the chip would give. It says no times.
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -21,6 +22,7 @@ from unittest.mock import patch
 import torch
 from torch import Tensor, nn
 
+from vanillayolo.errors import UsageError
 from vanillayolo.valid_json import read_json
 from vanillayolo.yolo.exporting import silent_tools
 from vanillayolo.yolo.outputs import Outputs
@@ -140,13 +142,17 @@ def sony(chip: str, body: nn.Module, calibration: Sequence[Tensor], images: Sequ
     """Build by model-compression-toolkit, whose int8 network runs in PyTorch, and Sony's converter, which packs it."""
     import model_compression_toolkit as mct
 
+    if shutil.which("java") is None:
+        raise UsageError(f"target={chip} needs Java, which runs its converter: install default-jre-headless (Debian).")
+
     def samples() -> Iterator[list[Tensor]]:
         yield from ([image] for image in calibration)
 
     capabilities = mct.get_target_platform_capabilities(tpc_version="1.0", device_type=chip)
     quantize = mct.ptq.pytorch_post_training_quantization
-    for module in body.modules():  # of stock networks: the tracer follows no list of chunks
-        module.forward = getattr(module, "forward_split", module.forward)
+    for module in body.modules():  # the tracer follows no list of chunks, as stock networks have
+        if hasattr(module, "forward_split"):
+            module.forward = module.forward_split  # type: ignore[assignment]
     whole = nn.Sequential(body)  # nor *args, which a network at the root has
     with refusals_of("model_compression_toolkit"):
         network = quantize(whole, samples, target_platform_capabilities=capabilities)[0].cpu()

@@ -90,11 +90,16 @@ def pretrain(
     if (root / "protocol.json").exists():
         keep_settings(root / "protocol.json", same)
     if not (target := root / f"{name}.safetensors").is_file() or not is_own(target):  # the card is written last
-        trained, card = learn(root, scenes, same)
-        if card["network"] != VanillaDetectionModel.__name__:
-            write_start(target.with_suffix(".pt"), trained)
-        write_weights(target, trained, card)
+        write_weights(target, *learn(root, scenes, same))
+    if not (start := start_of(target)).is_file():
+        write_start(start, network(open_detector(root / "train" / "weights" / "last.pt")))
     return target
+
+
+def start_of(weights: Path) -> Path:
+    """Return what a network is fine-tuned from: ours from its weights, a stock one from the checkpoint beside them."""
+    ours = read_record(card_of(weights), {"network": str})["network"] == VanillaDetectionModel.__name__
+    return weights if ours else weights.with_suffix(".pt")
 
 
 def learn(root: Path, scenes: SceneSettings, protocol: Record) -> tuple[Any, Record]:
@@ -122,11 +127,10 @@ def learn(root: Path, scenes: SceneSettings, protocol: Record) -> tuple[Any, Rec
 
 def summary(weights: Path) -> str:
     """Return one line about finished weights."""
-    said = read_record(card_of(weights), {"training": dict, "val": dict, "network": str, "seconds": float})
+    said = read_record(card_of(weights), {"training": dict, "val": dict, "seconds": float})
     size, hours, accuracy = said["training"]["imgsz"], said["seconds"] / 3600, said["val"]["map50_95"]
-    ours = said["network"] == VanillaDetectionModel.__name__
-    start = weights if ours else weights.with_suffix(".pt")
     return (
         f"{weights} ({weights.stat().st_size / 1e6:.1f} MB): {said['pictures']:,} pictures of {size} px in "
-        f"{hours:.1f} h, mAP50-95 {accuracy:.3f} on new ones; fine-tune {said['model']} with pretrained={start}"
+        f"{hours:.1f} h, mAP50-95 {accuracy:.3f} on new ones; "
+        f"fine-tune {said['model']} with pretrained={start_of(weights)}"
     )
