@@ -37,6 +37,11 @@ def test_the_index_names_every_record_and_script_and_where_it_is_quoted(monkeypa
         assert f"`{path.name}`" in index or f"benchmarks/{path.name}`" in index, path.name
 
 
+def test_a_record_names_no_place_of_the_machine_that_made_it() -> None:
+    texts = {path.name: path.read_text(encoding="utf-8") for path in FOLDER.rglob("*.json")}
+    assert {name: found for name, text in texts.items() if (found := re.findall(r'[ =",]/[a-z]+/[^ "]*', text))} == {}
+
+
 @pytest.mark.parametrize("file", SCRIPTS, ids=lambda path: path.stem)
 def test_script_says_what_it_takes(
     file: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
